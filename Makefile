@@ -1,0 +1,80 @@
+# crm: a CRM engine inside PostgreSQL
+#
+# Two commands for a person:  make demo   and   make test
+# On an existing server:      make && make install, then CREATE EXTENSION crm; CALL crm.migrate();
+#
+#   make demo [DATA=dir]   private server under .pg/, sample or given CSV files, readable tables
+#   make test              regress, isolation and short TAP tests on that private server
+#   make test-all          adds the long tests: crash, pooling, standby, fuzzing, large data
+#   make bench [BENCH=x]   benchmarks as ratios against their rivals
+#   make start stop psql   the private server
+#   make format            clang-format over the C sources
+
+EXTENSION = crm
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" crm.control)
+MODULE_big = crm
+
+# Sorted, so that the order is the same with every make.
+SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
+HEADERS := $(sort $(wildcard src/*.h src/*/*.h))
+OBJS = $(SOURCES:.c=.o)
+
+# The extension script: SQL faces of the C code, in this order.
+ENGINE_SQL = \
+	sql/engine/core.sql
+
+# Forward-only migrations, by number; then the re-runnable files, in this order.
+SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
+API_SQL = \
+	sql/api/grants.sql
+
+DATA_built = crm--$(EXTVERSION).sql
+DATA = $(sort $(wildcard sql/upgrade/*.sql))
+
+PG_CPPFLAGS = -I$(CURDIR)/src -DCRM_VERSION='"$(EXTVERSION)"'
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Wno-declaration-after-statement
+ifdef WERROR
+PG_CFLAGS += -Werror
+endif
+
+# The first test makes the extension and its schema; the others share them.
+REGRESS ?= \
+	migrate
+
+ISOLATION ?=
+
+REGRESS_OPTS = --inputdir=. --outputdir=test
+ISOLATION_OPTS = --inputdir=. --outputdir=test
+
+EXTRA_CLEAN = test/results test/log test/output_iso test/regression.diffs test/regression.out crm--*.sql
+
+# Without an explicit PG_CONFIG: the newest server that has development files.
+PG_CONFIG ?= $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_config)))
+PGXS := $(if $(PG_CONFIG),$(shell test -x "$$(command -v $(PG_CONFIG))" && $(PG_CONFIG) --pgxs))
+
+.DEFAULT_GOAL := all
+PERSONAL = demo test test-all bench start stop psql regress format
+.PHONY: $(PERSONAL)
+
+ifneq ($(PGXS),)
+include $(PGXS)
+$(OBJS): $(HEADERS)
+src/common/version.o: crm.control
+else
+ifeq ($(filter $(PERSONAL),$(MAKECMDGOALS)),)
+$(error no pg_config found: run "make demo", which installs what it needs, or install postgresql-server-dev-NN, or pass PG_CONFIG=/path/to/pg_config)
+endif
+endif
+
+crm--$(EXTVERSION).sql: sql/embed.sh $(ENGINE_SQL) $(SCHEMA_SQL) $(API_SQL)
+	@sh sql/embed.sh '$(EXTVERSION)' '$(ENGINE_SQL)' '$(SCHEMA_SQL)' '$(API_SQL)' > $@.tmp && mv $@.tmp $@
+
+start stop psql:
+	@bash test/tools/server.sh $@
+
+# Regress tests on the private server, all or some: make regress TESTS="migrate access"
+regress:
+	@bash test/tools/server.sh start && . .pg/env && $(MAKE) --no-print-directory installcheck PG_CONFIG="$$PG_CONFIG" ISOLATION= $(if $(TESTS),REGRESS="$(TESTS)")
+
+format:
+	@clang-format -i $(SOURCES) $(HEADERS)

@@ -1,0 +1,24 @@
+/*
+ * crm.c
+ *		Module entry: calls each engine's init function, nothing else.
+ *
+ * No init function may raise an error or read a catalog: the library is loaded in the middle of whatever query first
+ * needs it, and by pg_upgrade.
+ */
+#include "crm.h"
+
+#include "fmgr.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+/*
+ * Called once a backend, when the library is loaded.
+ */
+void
+_PG_init(void)
+{
+	MarkGUCPrefixReserved("crm");
+}

@@ -9,9 +9,9 @@
 
 #include "postgres.h"
 
-#define CRM_SCHEMA "crm"			/* functions and views: what people see */
-#define CRM_DATA_SCHEMA "crm_data"	/* tables */
-#define CRM_OWNER "crm_owner"		/* owns tables and functions */
-#define CRM_GATE "crm_gate"			/* owns the views */
+#define CRM_SCHEMA "crm"           /* functions and views: what people see */
+#define CRM_DATA_SCHEMA "crm_data" /* tables */
+#define CRM_OWNER "crm_owner"      /* owns tables and functions */
+#define CRM_GATE "crm_gate"        /* owns the views */
 
-#endif							/* CRM_H */
+#endif /* CRM_H */

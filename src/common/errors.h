@@ -11,7 +11,8 @@
 #include "utils/elog.h"
 
 /* the schema */
-#define ERRCODE_CRM_SCHEMA_CHANGED MAKE_SQLSTATE('R', 'M', '0', '0', '1')  /* a released migration differs from the applied one */
-#define ERRCODE_CRM_SCHEMA_VERSION MAKE_SQLSTATE('R', 'M', '0', '0', '2')  /* the schema is newer than the library */
+#define ERRCODE_CRM_SCHEMA_CHANGED                                                                                     \
+	MAKE_SQLSTATE('R', 'M', '0', '0', '1') /* a released migration differs from the applied one */
+#define ERRCODE_CRM_SCHEMA_VERSION MAKE_SQLSTATE('R', 'M', '0', '0', '2') /* the schema is newer than the library */
 
-#endif							/* CRM_ERRORS_H */
+#endif /* CRM_ERRORS_H */

@@ -16,14 +16,14 @@
 
 typedef enum CrmLockClass
 {
-	CRM_LOCK_MIGRATE = 64,		/* key 0: one migration at a time */
-	CRM_LOCK_ACCOUNT = 65,		/* key = account id: the gate of crm.write */
-	CRM_LOCK_MATCH_KEY = 66,	/* key = hash of a strong match key */
-	CRM_LOCK_JOB = 67,			/* key = job id */
-	CRM_LOCK_QUEUE = 68			/* key = queue: the single consumer of an event queue */
+	CRM_LOCK_MIGRATE = 64,   /* key 0: one migration at a time */
+	CRM_LOCK_ACCOUNT = 65,   /* key = account id: the gate of crm.write */
+	CRM_LOCK_MATCH_KEY = 66, /* key = hash of a strong match key */
+	CRM_LOCK_JOB = 67,       /* key = job id */
+	CRM_LOCK_QUEUE = 68      /* key = queue: the single consumer of an event queue */
 } CrmLockClass;
 
-#define SET_LOCKTAG_CRM(tag, class, key) \
+#define SET_LOCKTAG_CRM(tag, class, key)                                                                               \
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) ((uint64) (key) >> 32), (uint32) (key), (class))
 
-#endif							/* CRM_LOCKS_H */
+#endif /* CRM_LOCKS_H */

@@ -41,10 +41,12 @@ endif
 REGRESS ?= \
 	migrate
 
-ISOLATION ?=
+# Likewise the first spec, on a database of its own.
+ISOLATION ?= \
+	migrate_lock
 
 REGRESS_OPTS = --inputdir=. --outputdir=test
-ISOLATION_OPTS = --inputdir=. --outputdir=test
+ISOLATION_OPTS = --inputdir=. --outputdir=test --load-extension=crm
 
 EXTRA_CLEAN = test/results test/log test/output_iso test/regression.diffs test/regression.out crm--*.sql
 
@@ -53,7 +55,7 @@ PG_CONFIG ?= $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_config)))
 PGXS := $(if $(PG_CONFIG),$(shell test -x "$$(command -v $(PG_CONFIG))" && $(PG_CONFIG) --pgxs))
 
 .DEFAULT_GOAL := all
-PERSONAL = demo test test-all bench start stop psql regress format
+PERSONAL = demo test test-all bench start stop psql regress isolation format
 .PHONY: $(PERSONAL)
 
 ifneq ($(PGXS),)
@@ -75,6 +77,21 @@ start stop psql:
 # Regress tests on the private server, all or some: make regress TESTS="migrate access"
 regress:
 	@bash test/tools/server.sh start && . .pg/env && $(MAKE) --no-print-directory installcheck PG_CONFIG="$$PG_CONFIG" ISOLATION= $(if $(TESTS),REGRESS="$(TESTS)")
+
+# Isolation tests likewise: make isolation TESTS="writes_conflict"
+isolation:
+	@bash test/tools/server.sh start && . .pg/env && $(MAKE) --no-print-directory installcheck PG_CONFIG="$$PG_CONFIG" REGRESS= $(if $(TESTS),ISOLATION="$(firstword $(ISOLATION)) $(filter-out $(firstword $(ISOLATION)),$(TESTS))")
+
+# All tests, or one file of test/t, test/long or a fuzzer: make test TESTS=test/t/010_dump.pl
+test:
+	@bash test/tools/test.sh $(if $(TESTS),only $(TESTS))
+
+test-all:
+	@bash test/tools/test.sh all
+
+# Every executable test/bench/NAME/run, or one of them: make bench BENCH=access
+bench:
+	@bash test/tools/bench.sh $(BENCH)
 
 format:
 	@clang-format -i $(SOURCES) $(HEADERS)

@@ -21,7 +21,8 @@ OBJS = $(SOURCES:.c=.o)
 
 # The extension script: SQL faces of the C code, in this order.
 ENGINE_SQL = \
-	sql/engine/core.sql
+	sql/engine/core.sql \
+	sql/engine/text.sql
 
 # Forward-only migrations, by number; then the re-runnable files, in this order.
 SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
@@ -39,7 +40,8 @@ endif
 
 # The first test makes the extension and its schema; the others share them.
 REGRESS ?= \
-	migrate
+	migrate \
+	text
 
 # Likewise the first spec, on a database of its own.
 ISOLATION ?= \

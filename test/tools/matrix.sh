@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# The same tests on the other supported servers: PostgreSQL 17 in a folder of Debian 13, 18 in one of Debian forky. Makes the folders with
+# debootstrap under .cache/matrix and keeps them with the packages that the tests installed there, so that only the first run is
+# slow. Needs root, for the folders' mounts. Ends with one line: N passed, N failed[, N skipped].
+#
+# usage: matrix.sh [17|18 ...]
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+top=$PWD
+
+say() { printf '==> %s\n' "$*"; }
+die() { printf 'error: %s\n' "$1" >&2; printf 'hint: %s\n' "$2" >&2; echo "0 passed, 1 failed"; exit 1; }
+
+[ $# -gt 0 ] || set -- 17 18
+for major in "$@"; do
+    case $major in 17 | 18) ;; *) die "there is no folder for PostgreSQL $major" "Give 17 or 18; make test is for the server of this machine." ;; esac
+done
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo > /dev/null || die "the folders need root" "Run as root, or install sudo."
+    exec sudo "$0" "$@"
+fi
+
+suite_of() { case $1 in 17) echo trixie ;; 18) echo forky ;; esac; }
+
+# the mirror that this machine's own packages come from
+mirror()
+{
+    local codename
+    codename=$(. /etc/os-release; echo "${VERSION_CODENAME:-}")
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 2> /dev/null |
+        awk -v c="$codename" '$2 == c && $3 == "main" {print $1; exit}' | grep . || echo http://deb.debian.org/debian
+}
+
+# A folder that has not been finished is of no use, so it gets its name last.
+make_folder()
+{
+    local suite=$1 root=.cache/matrix/$1 script log
+    [ ! -d "$root" ] || return 0
+    if ! command -v debootstrap > /dev/null; then
+        say "installing debootstrap"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap; } > /dev/null ||
+            die "debootstrap could not be installed" "See the messages of apt-get above."
+    fi
+    script=/usr/share/debootstrap/scripts/$suite
+    # Debian 12 does not know the name of the release after the next; the script of unstable is the same
+    [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
+    log=.cache/matrix/$suite.log
+    mkdir -p .cache/matrix
+    rm -rf "$root.new"
+    say "making a folder of Debian $suite in .cache/matrix"
+    if ! debootstrap --variant=minbase --include=make,git "$suite" "$root.new" "$(mirror)" "$script" > "$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        return 1
+    fi
+    # the server of the distribution's package stays off
+    printf '#!/bin/sh\nexit 101\n' > "$root.new/usr/sbin/policy-rc.d"
+    chmod +x "$root.new/usr/sbin/policy-rc.d"
+    mv "$root.new" "$root"
+}
+
+# what this machine needs to reach its mirror, a proxy for example
+network()
+{
+    local root=$1 f
+    cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
+    for f in $(grep -ls 'Acquire' /etc/apt/apt.conf /etc/apt/apt.conf.d/*); do cp "$f" "$root/etc/apt/apt.conf.d/50host-$(basename "$f")"; done
+}
+
+# test_on MAJOR: make test in the folder, on a copy of the checkout that keeps its private server for the next run
+test_on()
+{
+    local major=$1 root
+    root=.cache/matrix/$(suite_of "$major")
+    mkdir -p "$root/srv/crm"
+    git ls-files --cached --others --exclude-standard | sort > .cache/matrix/files
+    # what is gone from the checkout must go from the copy
+    (cd "$root/srv/crm" && find . -path ./.pg -prune -o -type f ! -name '*.o' -print0 | xargs -0r rm -f)
+    tar -cf - --ignore-failed-read -T .cache/matrix/files 2> /dev/null | tar -xf - -C "$root/srv/crm"
+    unshare --mount --pid --fork --propagation private bash -euc '
+        mount --bind "$0" "$0"; cd "$0"
+        mount -t proc proc proc
+        for d in null zero full random urandom tty; do touch dev/$d; mount --bind /dev/$d dev/$d; done
+        mkdir -p dev/shm; mount -t tmpfs -o mode=1777 tmpfs dev/shm
+        mount -t tmpfs -o mode=1777 tmpfs tmp
+        [ -e dev/fd ] || ln -s /proc/self/fd dev/fd
+        exec chroot . /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PG_MAJOR="$1" sh -c "
+            cd /srv/crm && git config --global --add safe.directory /srv/crm; make test; rc=\$?; make stop; exit \$rc"' \
+        "$(readlink -f "$root")" "$major" < /dev/null
+}
+
+passed=0 failed=0 skipped=0
+mkdir -p .cache/matrix
+exec 8> .cache/matrix/lock
+flock 8
+for major in "$@"; do
+    began=$SECONDS
+    log=.cache/matrix/$major.log
+    say "PostgreSQL $major"
+    if ! make_folder "$(suite_of "$major")"; then
+        echo "the folder could not be made" | tee "$log"
+        rc=1
+    else
+        network ".cache/matrix/$(suite_of "$major")"
+        test_on "$major" 2>&1 | tee "$log"
+        rc=${PIPESTATUS[0]}
+    fi
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+    [ -n "$line" ] || line="0 passed, 1 failed"
+    read -r p _ f _ s _ <<< "${line//,/}"
+    [ "$rc" = 0 ] || [ "$f" -gt 0 ] || f=1
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + ${s:-0}))
+    say "PostgreSQL $major: $line, $((SECONDS - began)) s"
+done
+echo "$passed passed, $failed failed$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
+[ "$failed" = 0 ]

@@ -41,6 +41,7 @@ endif
 # The first test makes the extension and its schema; the others share them.
 REGRESS ?= \
 	migrate \
+	schema \
 	text
 
 # Likewise the first spec, on a database of its own.

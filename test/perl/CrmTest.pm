@@ -1,4 +1,4 @@
-# Helpers of the TAP tests: a server like the ones people have, with the extension of this checkout.
+# Helpers of the TAP tests: a server like the ones people have, with the extension of this checkout, and ways to compare databases.
 package CrmTest;
 
 use strict;
@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server install_crm fails_with);
+our @EXPORT = qw(new_server install_crm fill fails_with contents schema_of whole_dump same_text run_ok run_fails);
 
 # new_server(name, init options): an initialised and started server in UTF8. conf => [lines] adds settings.
 sub new_server
@@ -35,6 +35,25 @@ sub install_crm
 	return;
 }
 
+# fill(node, database): customers in two languages, of people in two teams, with what hangs on them
+sub fill
+{
+	my ($node, $db) = @_;
+	$node->safe_psql($db, <<'SQL');
+SET client_min_messages = warning;
+INSERT INTO crm_data.team (code, name) VALUES ('north', '华北'), ('south', 'South');
+INSERT INTO crm_data.member (role_name, employee_no, full_name, team_id)
+SELECT 'person' || n, 'E' || n, CASE n % 2 WHEN 0 THEN '王' ELSE 'Ann ' END || n, (SELECT id FROM crm_data.team WHERE code = CASE n % 2 WHEN 0 THEN 'north' ELSE 'south' END)
+  FROM generate_series(1, 4) AS n;
+INSERT INTO crm_data.account (code, name, phone, owner_id, team_id)
+SELECT 'A' || n, CASE n % 2 WHEN 0 THEN '北京第' || n || '贸易有限公司' ELSE 'Company ' || n || E' "quoted", \\slash\ttab' END, '1380013' || lpad(n::text, 4, '0'), m.id, m.team_id
+  FROM generate_series(1, 40) AS n JOIN crm_data.member AS m ON m.employee_no = 'E' || (n % 4 + 1);
+INSERT INTO crm_data.contact (account_id, name) SELECT id, 'contact of ' || code FROM crm_data.account;
+UPDATE crm_data.account SET region = 'changed' WHERE code IN ('A1', 'A2');
+SQL
+	return;
+}
+
 # fails_with(node, database, sql, SQLSTATE, text, what, psql options): the statement fails with this code, and its message or hint has the text
 sub fails_with
 {
@@ -44,6 +63,82 @@ sub fails_with
 	my $good = $rc != 0 && $err =~ /\b$code\b/ && $err =~ $text;
 	ok($good, $what) or diag("exit code $rc, error: $err");
 	return $good;
+}
+
+# contents(node, database): every table of crm_data with the number and a digest of its rows, every sequence with its position
+sub contents
+{
+	my ($node, $db) = @_;
+	return $node->safe_psql($db, <<'SQL');
+SET TimeZone = 'UTC';
+SELECT c.relname, (pg_catalog.xpath('/row/h/text()', pg_catalog.query_to_xml(pg_catalog.format(
+           $q$SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, E'\n' ORDER BY t::text COLLATE "C")), '') AS h FROM crm_data.%I AS t$q$, c.relname), false, true, '')))[1]
+  FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'm') ORDER BY 1;
+SELECT sequencename, last_value FROM pg_catalog.pg_sequences WHERE schemaname = 'crm_data' ORDER BY 1;
+SQL
+}
+
+# what a dump says beside the objects themselves is different every time
+sub _normal
+{
+	my ($text) = @_;
+	$text =~ s/^\\(un)?restrict .*\n//mg;
+	$text =~ s/^-- (Dumped|Started|Completed) .*\n//mg;
+	return $text;
+}
+
+# whole_dump(node, database, options): the text of pg_dump as the superuser, without what is different every time
+sub whole_dump
+{
+	my ($node, $db, @options) = @_;
+	my ($out, $err) = ('', '');
+	my $ok = IPC::Run::run([ 'pg_dump', @options, '-d', $node->connstr($db) ], '>', \$out, '2>', \$err);
+	die "pg_dump failed: $err" unless $ok;
+	return _normal($out);
+}
+
+# schema_of(node, database): all objects, as pg_dump writes them
+sub schema_of
+{
+	my ($node, $db) = @_;
+	return whole_dump($node, $db, '--schema-only');
+}
+
+# same_text(got, expected, what): equal, or the first lines that are not
+sub same_text
+{
+	my ($got, $expected, $what) = @_;
+	my $good = $got eq $expected;
+	ok($good, $what) or do
+	{
+		my @got = split /\n/, $got;
+		my @expected = split /\n/, $expected;
+		my $i = 0;
+		$i++ while $i < @got && $i < @expected && $got[$i] eq $expected[$i];
+		diag("first difference in line " . ($i + 1) . ":");
+		diag("  got      " . ($_ < @got ? $got[$_] : '(end)')) for $i .. $i + 4;
+		diag("  expected " . ($_ < @expected ? $expected[$_] : '(end)')) for $i .. $i + 4;
+	};
+	return $good;
+}
+
+# run_ok(what, command ...) and run_fails(what, text, command ...): programs, with their messages shown when it is otherwise
+sub run_ok
+{
+	my ($what, @command) = @_;
+	my ($out, $err) = ('', '');
+	my $ok = IPC::Run::run(\@command, '<', \'', '>', \$out, '2>', \$err);
+	ok($ok, $what) or diag("@command\n$err");
+	return $ok;
+}
+
+sub run_fails
+{
+	my ($what, $text, @command) = @_;
+	my ($out, $err) = ('', '');
+	my $ok = IPC::Run::run(\@command, '<', \'', '>', \$out, '2>', \$err);
+	ok(!$ok && $err =~ $text, $what) or diag("@command\n" . ($ok ? 'succeeded' : $err));
+	return;
 }
 
 1;

@@ -1,0 +1,100 @@
+# A dump restores on a server that has never seen crm: every row, view, policy, trigger, grant, and what people added, and no trigger of ours fires
+# on the way. A dump by somebody who does not see everything fails instead of being partial.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use CrmTest;
+
+my $source = new_server('source');
+my $dir = $source->backup_dir;
+mkdir $dir;
+install_crm($source, 'crm');
+fill($source, 'crm');
+
+# what people add to it
+$source->safe_psql('crm', <<'SQL');
+SET client_min_messages = warning;
+CREATE ROLE robot LOGIN;
+GRANT crm_backup TO robot;
+CREATE ROLE ann LOGIN;
+GRANT crm_sales TO ann;
+CREATE ROLE owner_of_all LOGIN;
+ALTER TABLE crm_data.account ADD COLUMN "Größe 大小" numeric(10,2) CHECK ("Größe 大小" >= 0);
+COMMENT ON COLUMN crm_data.account."Größe 大小" IS 'a column of ours';
+UPDATE crm_data.account SET "Größe 大小" = id * 1.5 WHERE id % 3 = 0;
+CREATE INDEX "ours on size" ON crm_data.account ("Größe 大小") WHERE "Größe 大小" IS NOT NULL;
+CREATE SCHEMA ours;
+GRANT USAGE ON SCHEMA ours TO crm_backup;
+CREATE TABLE ours.seen (account_id bigint REFERENCES crm_data.account (id), name text);
+GRANT SELECT ON ours.seen TO crm_backup;
+CREATE FUNCTION ours.see() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO ours.seen VALUES (NEW.id, NEW.name); RETURN NULL; END$$;
+CREATE TRIGGER zz_ours AFTER INSERT ON crm_data.account FOR EACH ROW EXECUTE FUNCTION ours.see();
+INSERT INTO crm_data.account (code, name) VALUES ('seen', 'Seen by our trigger');
+CREATE POLICY ours ON crm_data.contact FOR SELECT TO crm_bi USING (false);
+CREATE VIEW ours.report AS SELECT count(*) AS accounts FROM crm_data.account;
+GRANT SELECT ON ours.report TO crm_bi;
+SQL
+
+my $rows = contents($source, 'crm');
+my $text = whole_dump($source, 'crm');
+like($rows, qr/^account\|41 /m, 'the source has customers');
+like($text, qr/Größe 大小/, 'the dump has our column');
+
+# by whom, with which options
+my %dumpers = (
+	superuser => [],
+	crm_backup => [ '-U', 'robot', '--role=crm_backup' ]);
+my $fresh = new_server('fresh');
+is($fresh->safe_psql('postgres', "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'crm%'"), '0', 'the other server has never seen crm');
+
+my $n = 0;
+foreach my $who (sort keys %dumpers)
+{
+	foreach my $format ('custom', 'plain')
+	{
+		my $file = "$dir/$who.$format";
+		my $db = 'restored' . ++$n;
+		run_ok("dump as $who, $format", 'pg_dump', "--format=$format", '-f', $file, '-d', $source->connstr('crm'), @{ $dumpers{$who} }) or next;
+		$fresh->safe_psql('postgres', "CREATE DATABASE $db");
+		if ($format eq 'custom')
+		{
+			run_ok("restore what $who dumped, custom", 'pg_restore', '--exit-on-error', '--jobs=1', '-d', $fresh->connstr($db), $file);
+		}
+		else
+		{
+			run_ok("restore what $who dumped, plain", 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $file, '-d', $fresh->connstr($db));
+		}
+		same_text(contents($fresh, $db), $rows, 'every row and sequence is back, and no trigger added any');
+		same_text(whole_dump($fresh, $db), $text, 'every object and grant is back');
+	}
+}
+
+# in parallel, and by sections, as large databases are restored
+$fresh->safe_psql('postgres', 'CREATE DATABASE parallel');
+run_ok('restore with two jobs', 'pg_restore', '--exit-on-error', '--jobs=2', '-d', $fresh->connstr('parallel'), "$dir/superuser.custom");
+same_text(contents($fresh, 'parallel'), $rows, 'every row is back');
+
+# the restored schema is alive
+my $applied = '';
+$fresh->psql('restored1', 'CALL crm.migrate()', stderr => \$applied);
+like($applied, qr/the schema is at version/, 'migrate runs on the restored database');
+same_text(whole_dump($fresh, 'restored1', '--schema-only'), schema_of($source, 'crm'), 'and changes nothing');
+is($fresh->safe_psql('restored1', q{INSERT INTO crm_data.account (code, name) VALUES ('later', '后来的公司'); SELECT count(*) FROM ours.seen WHERE name = '后来的公司'}),
+	'1', 'the triggers fire again');
+
+# who does not see everything gets an error, never a part; what people added is left out, since it would be refused for another reason
+my $ours_not = whole_dump($source, 'crm', '-N', 'ours');
+foreach my $case ([ 'crm_owner', '--role=crm_owner' ], [ 'crm_gate', '--role=crm_gate' ], [ 'a person', '-U', 'ann' ],
+	[ 'a member of crm_backup that does not give --role', '-U', 'robot' ])
+{
+	my ($who, @options) = @$case;
+	my ($out, $err) = ('', '');
+	my $rc = IPC::Run::run([ 'pg_dump', '-N', 'ours', @options, '-d', $source->connstr('crm') ], '>', \$out, '2>', \$err);
+	$out =~ s/^\\(un)?restrict .*\n//mg;
+	$out =~ s/^-- (Dumped|Started|Completed) .*\n//mg;
+	ok(($rc && $out eq $ours_not) || (!$rc && $err =~ /permission denied|row-level security/), "a dump as $who fails or is whole") or diag($err);
+}
+
+done_testing();

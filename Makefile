@@ -22,7 +22,8 @@ OBJS = $(SOURCES:.c=.o)
 # The extension script: SQL faces of the C code, in this order.
 ENGINE_SQL = \
 	sql/engine/core.sql \
-	sql/engine/text.sql
+	sql/engine/text.sql \
+	sql/engine/odds.sql
 
 # Forward-only migrations, by number; then the re-runnable files, in this order.
 SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
@@ -42,7 +43,8 @@ endif
 REGRESS ?= \
 	migrate \
 	schema \
-	text
+	text \
+	odds
 
 # Likewise the first spec, on a database of its own.
 ISOLATION ?= \

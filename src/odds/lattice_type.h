@@ -1,0 +1,29 @@
+/*
+ * lattice_type.h
+ *		Between SQL values and the lattice kernel, for the files that offer it to SQL.
+ */
+#ifndef CRM_ODDS_LATTICE_TYPE_H
+#define CRM_ODDS_LATTICE_TYPE_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "odds/lattice.h"
+#include "utils/array.h"
+
+/* One element of a text array, NULL or not. */
+typedef struct LatticeText
+{
+	const char *text;			/* NULL for NULL */
+	int32		len;
+} LatticeText;
+
+extern int	crm_lattice_take_dims(ArrayType *dims, LatticeText *value);
+extern void crm_lattice_check_ndims(int ndims);
+extern void crm_lattice_check_outcome(double outcome);
+extern void crm_lattice_check_weight(double weight);
+extern Lattice *crm_lattice_parse(struct varlena *flat);
+extern bytea *crm_lattice_flatten(const Lattice *m);
+extern Lattice *crm_lattice_sorted(const Lattice *m, int32 **rank);
+
+#endif							/* CRM_ODDS_LATTICE_TYPE_H */

@@ -1,0 +1,174 @@
+-- The lattice model: equal to a slow reference in SQL, deterministic, safe against bad input.
+SET client_min_messages = warning;
+SET extra_float_digits = 0;
+
+-- Generated cases with known structure, the same on every machine.
+CREATE TEMP TABLE deal AS
+SELECT i,
+       ARRAY[(ARRAY['new', 'demo', 'offer'])[1 + i % 3], CASE WHEN i % 11 = 0 THEN NULL ELSE 'r' || (i * 7 % 5) END, 'o' || (i * 31 % 13)] AS dims,
+       CASE WHEN (i * 7919 % 101) < 20 + 25 * (i % 3) + 6 * (i * 7 % 5) - 3 * (i * 31 % 13) THEN 1.0 WHEN i % 17 = 0 THEN 0.3 ELSE 0.0 END::float8 AS won,
+       (1 + i % 4)::float8 / 2 AS weight
+  FROM generate_series(1, 400) AS i;
+
+-- The same model, written to be read: every pass over a block is a few statements.
+CREATE FUNCTION pg_temp.clip(x float8) RETURNS float8 LANGUAGE sql AS 'SELECT least(greatest(x, -1), 1)';
+CREATE FUNCTION pg_temp.sigmoid(x float8) RETURNS float8 LANGUAGE sql AS 'SELECT 1 / (1 + exp(-x))';
+CREATE TEMP TABLE ref_block (c int, d int, e int, tau float8);
+CREATE TEMP TABLE ref_cell (c int, k text[], mu float8 DEFAULT 0, var float8, step float8, own_p float8);
+CREATE TEMP TABLE ref_row (i int, y float8, w float8, eta float8);
+CREATE TEMP TABLE ref_in (i int, c int, k text[]);
+CREATE TEMP TABLE ref_base (b float8, var float8);
+CREATE FUNCTION pg_temp.reference(sweeps int, orders int, prior_value text, prior_p float8, prior_strength float8) RETURNS void
+    LANGUAGE plpgsql AS $$
+DECLARE
+    blk record;
+    b float8;
+    b_var float8;
+    step_b float8;
+BEGIN
+    TRUNCATE ref_block, ref_cell, ref_row, ref_in, ref_base;
+    INSERT INTO ref_block SELECT d, d, NULL, 0.5 FROM generate_series(1, 3) AS d;
+    INSERT INTO ref_block SELECT 2 + d + e - (d = 1)::int, d, e, 0.05 FROM generate_series(1, 3) AS d, generate_series(1, 3) AS e WHERE d < e AND orders = 2;
+    INSERT INTO ref_in SELECT i, c, CASE WHEN e IS NULL THEN ARRAY[dims[d]] ELSE ARRAY[dims[d], dims[e]] END FROM deal, ref_block;
+    INSERT INTO ref_cell (c, k, own_p) SELECT DISTINCT c, k, CASE WHEN c = 1 AND k = ARRAY[prior_value] THEN prior_p END FROM ref_in;
+    SELECT ln(p / (1 - p)) INTO b FROM (SELECT (sum(weight * won) + 0.5) / (sum(weight) + 1) AS p FROM deal) AS x;
+    INSERT INTO ref_row SELECT i, won, weight, b FROM deal;
+    FOR s IN 1..sweeps LOOP
+        SELECT pg_temp.clip((sum(w * (y - p)) + 0.5 - pg_temp.sigmoid(b)) / h), 1 / h INTO step_b, b_var
+          FROM ref_row, pg_temp.sigmoid(eta) AS p,
+               LATERAL (SELECT sum(r.w * q * (1 - q)) + pg_temp.sigmoid(b) * (1 - pg_temp.sigmoid(b)) AS h FROM ref_row AS r, pg_temp.sigmoid(r.eta) AS q) AS x
+         GROUP BY h;
+        b := b + step_b;
+        UPDATE ref_row SET eta = eta + step_b;
+        FOR blk IN SELECT * FROM ref_block WHERE e IS NULL OR s > 2 ORDER BY c LOOP
+            UPDATE ref_cell AS cell
+               SET step = pg_temp.clip((g - (mu - mean) * precision) / (h + precision)), var = 1 / (h + precision)
+              FROM (SELECT c.ctid AS id, sum(w * (y - p)) AS g, sum(w * p * (1 - p)) AS h,
+                           CASE WHEN own_p IS NULL THEN 1 / blk.tau ELSE prior_strength * own_p * (1 - own_p) END AS precision,
+                           CASE WHEN own_p IS NULL THEN 0 ELSE ln(own_p / (1 - own_p)) - b END AS mean
+                      FROM ref_in AS n JOIN ref_row USING (i) JOIN ref_cell AS c ON c.c = n.c AND c.k = n.k, pg_temp.sigmoid(eta) AS p
+                     WHERE n.c = blk.c GROUP BY c.ctid, own_p) AS slope
+             WHERE cell.ctid = slope.id;
+            UPDATE ref_cell SET mu = mu + step WHERE c = blk.c;
+            UPDATE ref_row AS r SET eta = eta + step FROM ref_in AS n JOIN ref_cell AS cell ON cell.c = n.c AND cell.k = n.k WHERE n.c = blk.c AND n.i = r.i;
+        END LOOP;
+        IF s < sweeps THEN
+            UPDATE ref_block AS k SET tau = (x.squares + 0.02) / (x.n + 1)
+              FROM (SELECT c, coalesce(sum(mu * mu + var) FILTER (WHERE own_p IS NULL), 0) AS squares, count(*) FILTER (WHERE own_p IS NULL) AS n FROM ref_cell GROUP BY c) AS x
+             WHERE x.c = k.c AND (k.e IS NULL OR s > 2);
+        END IF;
+    END LOOP;
+    INSERT INTO ref_base VALUES (b, b_var);
+END
+$$;
+-- probability of a case, a cell that was never seen having mean 0 and variance tau
+CREATE FUNCTION pg_temp.reference_p(dims text[]) RETURNS float8 LANGUAGE sql AS $$
+    SELECT pg_temp.sigmoid(eta / sqrt(1 + pi() * least(v, 4) / 8))
+      FROM (SELECT b + sum(coalesce(cell.mu, 0)) AS eta, ref_base.var + sum(coalesce(cell.var, k.tau)) AS v
+              FROM ref_base CROSS JOIN ref_block AS k
+              LEFT JOIN ref_cell AS cell ON cell.c = k.c AND cell.k = CASE WHEN k.e IS NULL THEN ARRAY[dims[d]] ELSE ARRAY[dims[d], dims[e]] END
+             GROUP BY b, ref_base.var) AS x
+$$;
+
+CREATE TEMP TABLE asked AS
+SELECT DISTINCT dims FROM deal UNION ALL VALUES (ARRAY['never', 'r1', 'o2']), (ARRAY['demo', NULL, 'o99']), (ARRAY[NULL, NULL, NULL]);
+
+SELECT pg_temp.reference(20, 2, NULL, NULL, NULL);
+SELECT count(*) AS asked, max(abs(p - pg_temp.reference_p(dims))) < 1e-9 AS equal_to_reference, bool_and(low <= p AND p <= high) AS inside, min(n) AS n
+  FROM asked, (SELECT crm.lattice_fit(dims, won, weight) AS m FROM deal) AS x, crm.lattice_predict(m, dims);
+SELECT pg_temp.reference(12, 1, NULL, NULL, NULL);
+SELECT max(abs(p - pg_temp.reference_p(dims))) < 1e-9 AS equal_to_reference
+  FROM asked, (SELECT crm.lattice_fit(dims, won, weight, '{"order": 1, "sweeps": 12}') AS m FROM deal) AS x, crm.lattice_predict(m, dims);
+SELECT pg_temp.reference(15, 2, 'demo', 0.8, 20);
+SELECT max(abs(p - pg_temp.reference_p(dims))) < 1e-9 AS equal_to_reference
+  FROM asked, (SELECT crm.lattice_fit(dims, won, weight, '{"sweeps": 15, "prior": [{"dim": 1, "value": "demo", "p": 0.8, "strength": 20}]}') AS m FROM deal) AS x, crm.lattice_predict(m, dims);
+
+CREATE TEMP TABLE fitted AS SELECT crm.lattice_fit(dims, won, weight) AS m FROM deal;
+-- the order of the rows does not matter, nor their division into rows of smaller weight
+SELECT (SELECT crm.lattice_fit(dims, won, weight ORDER BY i DESC) FROM deal)::bytea = m::bytea AS same_in_any_order FROM fitted;
+SELECT (SELECT crm.lattice_fit(dims, won, weight ORDER BY md5(i::text)) FROM deal)::bytea = m::bytea AS same_in_any_order FROM fitted;
+SELECT max(abs(a.p - b.p)) < 1e-12 AS same_in_halves
+  FROM (SELECT crm.lattice_fit(dims, won, weight / 2) AS h FROM deal, generate_series(1, 2)) AS x, fitted, asked, crm.lattice_predict(h, dims) AS a, crm.lattice_predict(m, dims) AS b;
+
+-- contributions sum to the logit of the probability
+SELECT max(abs(total - ln(p / (1 - p)))) < 1e-12 AS sums_to_logit
+  FROM asked, fitted, crm.lattice_predict(m, dims), LATERAL (SELECT sum(logit) AS total FROM crm.lattice_explain(m, dims)) AS e;
+SELECT dim, value, round(logit::numeric, 3) AS logit, round(points::numeric, 1) AS points, round(n::numeric, 1) AS n
+  FROM fitted, crm.lattice_explain(m, ARRAY['offer', NULL, 'o99']) ORDER BY dim;
+
+-- one update is the Kalman step of the reference
+SELECT pg_temp.reference(20, 2, NULL, NULL, NULL);
+WITH x AS (SELECT ARRAY['demo', 'r1', 'o3'] AS dims),
+     c AS (SELECT k.c, coalesce(cell.mu, 0) AS mu, coalesce(cell.var, k.tau) AS var
+             FROM x CROSS JOIN ref_block AS k LEFT JOIN ref_cell AS cell
+                  ON cell.c = k.c AND cell.k = CASE WHEN k.e IS NULL THEN ARRAY[dims[d]] ELSE ARRAY[dims[d], dims[e]] END),
+     s AS (SELECT b + sum(c.mu) AS eta, ref_base.var + sum(c.var) AS v FROM c, ref_base GROUP BY b, ref_base.var),
+     k AS (SELECT eta, v, 0.7 * p * (1 - p) AS r, 0.7 * (1 - p) AS q FROM s, pg_temp.sigmoid(eta) AS p),
+     after AS (SELECT eta + v * q / (1 + v * r) AS eta,
+                      (SELECT sum(z.var * (1 - z.var * r / (1 + v * r))) FROM (SELECT var FROM c UNION ALL SELECT var FROM ref_base) AS z) AS v FROM k)
+SELECT abs(p - pg_temp.sigmoid(eta / sqrt(1 + pi() * least(v, 4) / 8))) < 1e-9 AS equal_to_reference
+  FROM x, after, fitted, crm.lattice_predict(crm.lattice_update(m, dims, 1, 0.7), dims);
+-- the aggregate does what a chain of updates does, and new values are learned
+SELECT (SELECT crm.lattice_learn(m, dims, won, 1 ORDER BY i)
+          FROM (VALUES (1, ARRAY['new', 'r9', 'o1'], 1), (2, ARRAY['lost', NULL, 'o1'], 0)) AS v(i, dims, won))::bytea
+       = crm.lattice_update(crm.lattice_update(m, ARRAY['new', 'r9', 'o1'], 1), ARRAY['lost', NULL, 'o1'], 0)::bytea AS same
+  FROM fitted;
+WITH taught AS (SELECT crm.lattice_learn(m, ARRAY['x', 'y', 'z'], 1, 1) AS m FROM fitted, generate_series(1, 10))
+SELECT round(a.p::numeric, 3) AS before, b.p > a.p AS rises, b.n - a.n AS rows
+  FROM fitted, taught, crm.lattice_predict(fitted.m, ARRAY['x', 'y', 'z']) AS a, crm.lattice_predict(taught.m, ARRAY['x', 'y', 'z']) AS b;
+
+-- text and binary form
+SELECT m::text::crm.lattice::bytea = m::bytea AS text_round_trip, m::bytea::crm.lattice::bytea = m::bytea AS binary_round_trip, octet_length(m::bytea) AS bytes FROM fitted;
+\set VERBOSITY terse
+SELECT ''::crm.lattice;
+SELECT 'hello'::crm.lattice;
+SELECT '\x'::crm.lattice;
+SELECT '\x00112233445566778899'::crm.lattice;
+SELECT '\xzz'::crm.lattice;
+\echo :LAST_ERROR_SQLSTATE
+-- every damage is refused: a byte changed, cut off or added, at any place
+CREATE FUNCTION pg_temp.refused(bytes bytea) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM bytes::crm.lattice;
+    RETURN 'accepted';
+EXCEPTION WHEN invalid_binary_representation THEN
+    RETURN 'refused';
+END
+$$;
+SELECT pg_temp.refused(set_byte(m::bytea, at, (get_byte(m::bytea, at) + 1) % 256)) AS changed, count(*) > 500 AS tried
+  FROM fitted, generate_series(0, octet_length(m::bytea) - 1, 7) AS at GROUP BY 1;
+SELECT pg_temp.refused(substr(m::bytea, 1, len)) AS cut, count(*) > 100 AS tried FROM fitted, generate_series(0, octet_length(m::bytea) - 1, 31) AS len GROUP BY 1;
+SELECT pg_temp.refused(m::bytea || '\x00') AS longer, pg_temp.refused(m::bytea) AS untouched FROM fitted;
+
+-- bad input
+SELECT crm.lattice_fit(dims, won, weight) IS NULL AS no_rows FROM deal WHERE false;
+SELECT crm.lattice_fit(dims, won, 0) IS NULL AS no_weight FROM deal;
+SELECT crm.lattice_fit(dims, 1.5, 1) FROM deal;
+SELECT crm.lattice_fit(dims, -0.1, 1) FROM deal;
+SELECT crm.lattice_fit(dims, 'NaN', 1) FROM deal;
+SELECT crm.lattice_fit(dims, won, 'NaN') FROM deal;
+SELECT crm.lattice_fit(dims, won, 'Infinity') FROM deal;
+SELECT crm.lattice_fit(dims, won, -1) FROM deal;
+SELECT crm.lattice_fit(dims, NULL, 1) FROM deal;
+SELECT crm.lattice_fit(NULL, won, 1) FROM deal;
+SELECT crm.lattice_fit('{}', won, 1) FROM deal;
+SELECT crm.lattice_fit(ARRAY[['a'], ['b']], won, 1) FROM deal;
+SELECT crm.lattice_fit(array_fill('x'::text, ARRAY[25]), won, 1) FROM deal;
+SELECT crm.lattice_fit(CASE WHEN i = 7 THEN ARRAY['a'] ELSE dims END, won, 1) FROM deal;
+SELECT crm.lattice_fit(dims, won, 1, '{"ordre": 1}') FROM deal;
+SELECT crm.lattice_fit(dims, won, 1, '{"order": 3}') FROM deal;
+SELECT crm.lattice_fit(dims, won, 1, '[]') FROM deal;
+SELECT crm.lattice_fit(dims, won, 1, '{"prior": [{"dim": 9, "p": 0.5}]}') FROM deal;
+SELECT crm.lattice_fit(dims, won, 1, '{"prior": [{"dim": 1, "value": "a", "p": 0.5}, {"dim": 1, "value": "a", "p": 0.6}]}') FROM deal;
+SELECT crm.lattice_fit(dims, won, 1, CASE WHEN i < 9 THEN '{"order": 1}'::jsonb END) FROM deal;
+SELECT crm.lattice_predict(m, ARRAY['a']) FROM fitted;
+SELECT crm.lattice_update(m, ARRAY['a', 'b', 'c'], 2) FROM fitted;
+SELECT crm.lattice_explain(m, '{}') FROM fitted;
+SELECT crm.lattice_predict(m, NULL) IS NULL AS strict FROM fitted;
+\echo :LAST_ERROR_SQLSTATE
+-- one outcome only: a high probability, not certainty
+SELECT round(p::numeric, 3) AS p, high < 1 AS below_one FROM (SELECT crm.lattice_fit(dims, 1, 1) AS m FROM deal LIMIT 1) AS x, crm.lattice_predict(m, ARRAY['new', 'r1', 'o1']);
+SELECT p < 1, p > 0.99 FROM (SELECT crm.lattice_fit(dims, 1, 1) AS m FROM deal) AS x, crm.lattice_predict(m, ARRAY['new', 'r1', 'o1']);
+-- 24 dimensions, and very many values
+SELECT round(p::numeric, 2) AS p FROM (SELECT crm.lattice_fit(array_fill('x'::text, ARRAY[24]), i % 2, 1) AS m FROM deal) AS x, crm.lattice_predict(m, array_fill('x'::text, ARRAY[24]));
+SELECT round(p::numeric, 2) AS p, n FROM (SELECT crm.lattice_fit(ARRAY['v' || i, NULL], (i % 4 = 0)::int, 1) AS m FROM generate_series(1, 100000) AS i) AS x, crm.lattice_predict(m, ARRAY['w', NULL]);

@@ -45,6 +45,8 @@ REGRESS ?= \
 	schema \
 	text \
 	odds
+# and this one looks at all that they made
+REGRESS += catalog
 
 # Likewise the first spec, on a database of its own.
 ISOLATION ?= \

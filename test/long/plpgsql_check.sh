@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Every PL/pgSQL function of the schema through plpgsql_check, trigger functions with each table they hang on. CREATE FUNCTION finds no wrong
+# column or function name in a body; this does.
+set -eu
+if ! psql -XAtq -d postgres -c "SELECT 1 FROM pg_available_extensions WHERE name = 'plpgsql_check'" | grep -q 1; then
+    echo "plpgsql_check is not available for this server"
+    exit 77
+fi
+db=crm_plpgsql_check
+psql -Xq -d postgres -c "DROP DATABASE IF EXISTS $db" -c "CREATE DATABASE $db" 2> /dev/null
+trap 'psql -Xq -d postgres -c "DROP DATABASE $db WITH (FORCE)"' EXIT
+psql -Xq -v ON_ERROR_STOP=1 -d "$db" -c 'SET client_min_messages = warning' -c 'CREATE EXTENSION crm' -c 'CALL crm.migrate()' -c 'CREATE EXTENSION plpgsql_check'
+found=$(psql -XAtq -v ON_ERROR_STOP=1 -d "$db" <<'SQL'
+SET search_path = pg_catalog, pg_temp, public;
+SELECT pg_catalog.format('%s%s: %s', f.oid::regprocedure, CASE WHEN f.relid <> 0 THEN ' on ' || f.relid::regclass::text END, m.line)
+  FROM (SELECT p.oid, coalesce(t.tgrelid, 0::oid) AS relid, max(t.tgoldtable) AS old_table, max(t.tgnewtable) AS new_table
+          FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang AND l.lanname = 'plpgsql'
+               LEFT JOIN pg_trigger AS t ON t.tgfoid = p.oid AND NOT t.tgisinternal AND t.tgparentid = 0
+         WHERE p.pronamespace IN ('crm'::regnamespace, 'crm_data'::regnamespace)
+           AND (t.tgrelid IS NOT NULL OR p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype))
+         GROUP BY p.oid, t.tgrelid) AS f
+       CROSS JOIN LATERAL public.plpgsql_check_function(f.oid, f.relid, oldtable => f.old_table, newtable => f.new_table,
+           other_warnings => false, extra_warnings => false, performance_warnings => false) AS m(line)
+ ORDER BY f.oid::regprocedure::text, f.relid;
+SQL
+)
+checked=$(psql -XAtq -d "$db" -c "SELECT count(*) FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang AND l.lanname = 'plpgsql' WHERE p.pronamespace IN ('crm'::regnamespace, 'crm_data'::regnamespace)")
+if [ -n "$found" ]; then
+    printf '%s\n' "$found"
+    echo "not ok - plpgsql_check of $checked functions"
+    exit 1
+fi
+echo "ok - plpgsql_check of $checked functions"

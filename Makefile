@@ -43,6 +43,7 @@ endif
 REGRESS ?= \
 	migrate \
 	schema \
+	defaults \
 	text \
 	odds
 # and this one looks at all that they made

@@ -127,3 +127,14 @@ CREATE FUNCTION crm.lattice_explain(m crm.lattice, dims text[])
 COMMENT ON FUNCTION crm.lattice_explain(crm.lattice, text[]) IS
 'What makes the probability of a case. dim 0 is the base rate, dim 1 and up the dimensions; value: the case''s; logit: what the dimension adds (its own effect and half of that of each pair it is in), together exactly the logit of p; points: percentage points of p with it less p without it; n: weight of the rows with that value, 0 for one never met.
 Errors: 2202E wrong number of dimensions; XX001 damaged model.';
+
+CREATE FUNCTION crm.odds_backtest(source regclass, id_column name, dims name[], outcome name, entered name, labelled name, block name, case_column name DEFAULT NULL)
+    RETURNS TABLE (id text, p float8, low float8, high float8)
+    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 -- not STRICT: case_column may be NULL
+    AS 'MODULE_PATHNAME', 'crm_odds_backtest';
+COMMENT ON FUNCTION crm.odds_backtest(regclass, name, name[], name, name, name, name, name) IS
+'Predicts the past, each row from what was known at its time, with the caller''s rights: one row out for every row of block > 0, ordered by (entered, id).
+source: table or view. id_column: unique. dims: 1 to 24 columns, taken as text, NULL being a value of its own. outcome: 0 to 1 or boolean. entered: when the row''s facts held; labelled: when its outcome became known, NULL while open (both numbers, dates or timestamps). block: whole number, 0 is history; a refit happens at the smallest entered of each other block. case_column: rows of one case share their weight.
+p: probability from rows with labelled < entered of the row; low, high: its 90 % interval.
+Errors: 42703 no such column; 22004 NULL where none may be; 22023 a value out of range, labelled before entered; 21000 an id twice; 54000 more than 24 dimensions.
+Method: prequential evaluation (A. P. Dawid, 1984); open rows censored by reverse-time product limit (Lagakos, Barraj, De Gruttola, 1988).';

@@ -799,3 +799,17 @@ crm_lattice_contributions(const Lattice *m, const int32_t *cell, double *contrib
 	}
 	return base;
 }
+
+/*
+ * Forget the experts that have no weight in the pool.
+ */
+void
+crm_lattice_drop_idle_experts(Lattice *m)
+{
+	int32_t		kept = 0;
+
+	for (int32_t e = 0; e < m->nexperts; e++)
+		if (m->expert[e].prior > 0)
+			m->expert[kept++] = m->expert[e];
+	m->nexperts = kept;
+}

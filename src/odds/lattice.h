@@ -103,7 +103,7 @@ typedef struct Lattice
 	LatticeExpert *expert;
 } Lattice;
 
-/* Prior of one value's effect: a probability and how many cases it is worth. */
+/* Prior of one value's effect: the probability that the value alone would give, and how many cases that is worth. */
 typedef struct LatticePrior
 {
 	int32_t		dim;			/* from 0 */
@@ -150,6 +150,8 @@ extern void crm_lattice_step(const Lattice *m, LatticeExpert *x, const int32_t *
 extern void crm_lattice_add_loss(LatticeExpert *x, double loss, double weight);
 extern void crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight);
 extern double crm_lattice_contributions(const Lattice *m, const int32_t *cell, double *contribution);
+
+extern void crm_lattice_drop_idle_experts(Lattice *m);
 
 /* blob.c */
 extern size_t crm_lattice_blob_size(const Lattice *m);

@@ -172,3 +172,50 @@ SELECT p < 1, p > 0.99 FROM (SELECT crm.lattice_fit(dims, 1, 1) AS m FROM deal) 
 -- 24 dimensions, and very many values
 SELECT round(p::numeric, 2) AS p FROM (SELECT crm.lattice_fit(array_fill('x'::text, ARRAY[24]), i % 2, 1) AS m FROM deal) AS x, crm.lattice_predict(m, array_fill('x'::text, ARRAY[24]));
 SELECT round(p::numeric, 2) AS p, n FROM (SELECT crm.lattice_fit(ARRAY['v' || i, NULL], (i % 4 = 0)::int, 1) AS m FROM generate_series(1, 100000) AS i) AS x, crm.lattice_predict(m, ARRAY['w', NULL]);
+
+-- Backtest: what a prediction may know
+CREATE TEMP TABLE past AS
+SELECT i AS id, i / 3 AS deal, (i / 3 * 3)::float8 / 10 + i % 3 AS entered, (i / 3 * 3)::float8 / 10 + 4 + (i / 3) * 7 % 19 + 12 * (1 - won) AS labelled, (i / 100) AS block, won,
+       'a' || i % 3 AS stage, CASE WHEN i % 13 = 0 THEN NULL ELSE 'b' || (i / 3) * 7 % 5 END AS segment
+  FROM generate_series(0, 899) AS i, LATERAL (SELECT ((i / 3) * 7919 % 101 < 25 + 10 * ((i / 3) * 7 % 5))::int AS won) AS w;
+CREATE TEMP TABLE told AS SELECT * FROM crm.odds_backtest('past', 'id', '{stage,segment}', 'won', 'entered', 'labelled', 'block', 'deal');
+SELECT count(*) AS rows, bool_and(p > 0 AND p < 1 AND low <= p AND p <= high) AS sound, count(DISTINCT id) AS ids FROM told;
+-- nothing that became known at X or later has a part in a prediction entered by X
+CREATE TEMP VIEW flipped AS SELECT id, deal, entered, labelled, block, CASE WHEN labelled >= current_setting('test.x')::float8 THEN 1 - won ELSE won END AS won, stage, segment FROM past;
+CREATE FUNCTION pg_temp.leak(x float8, OUT tried boolean, OUT changed bigint, OUT changed_later boolean) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('test.x', x::text, true);
+    SELECT count(*) > 50, count(*) FILTER (WHERE past.entered <= x AND (n.p, n.low, n.high) IS DISTINCT FROM (t.p, t.low, t.high)),
+           bool_or(past.entered > x AND n.p <> t.p)
+      INTO tried, changed, changed_later
+      FROM crm.odds_backtest('flipped', 'id', '{stage,segment}', 'won', 'entered', 'labelled', 'block', 'deal') AS n JOIN told AS t USING (id) JOIN past ON past.id = t.id::int;
+END
+$$;
+SELECT x, l.* FROM (VALUES (30.0), (50.0), (75.5)) AS v(x), pg_temp.leak(x) AS l ORDER BY x;
+-- the order of the rows does not matter
+CREATE TEMP TABLE shuffled AS SELECT * FROM past ORDER BY md5(id::text);
+SELECT count(*) AS differing FROM told JOIN crm.odds_backtest('shuffled', 'id', '{stage,segment}', 'won', 'entered', 'labelled', 'block', 'deal') AS n USING (id) WHERE n.p <> told.p OR n.low <> told.low;
+-- dates, booleans and open rows
+CREATE TEMP TABLE dated AS SELECT id, deal, timestamptz '2026-01-01 00:00+00' + entered * interval '1 day' AS entered,
+       CASE WHEN labelled < 90 THEN date '2026-01-01' + ceil(labelled)::int END AS labelled, block, CASE WHEN labelled < 90 THEN won = 1 END AS won, stage, segment FROM past;
+SELECT count(*) AS rows, bool_and(p > 0 AND p < 1) AS sound FROM crm.odds_backtest('dated', 'id', '{stage,segment}', 'won', 'entered', 'labelled', 'block');
+-- bad input
+SELECT count(*) FROM crm.odds_backtest('past', 'nr', '{stage}', 'won', 'entered', 'labelled', 'block');
+SELECT count(*) FROM crm.odds_backtest('past', 'deal', '{stage}', 'won', 'entered', 'labelled', 'block');
+SELECT count(*) FROM crm.odds_backtest('past', 'id', '{}', 'won', 'entered', 'labelled', 'block');
+SELECT count(*) FROM crm.odds_backtest('past', 'id', '{stage}', 'entered', 'entered', 'labelled', 'block');
+SELECT count(*) FROM crm.odds_backtest('past', 'id', '{stage}', 'won', 'labelled', 'entered', 'block');
+SELECT count(*) FROM crm.odds_backtest('past', 'id', '{stage}', 'won', 'entered', 'labelled', 'entered');
+SELECT count(*) FROM crm.odds_backtest('past', 'id', '{stage}', 'won', 'segment', 'labelled', 'block');
+SELECT count(*) FROM crm.odds_backtest('past', NULL, '{stage}', 'won', 'entered', 'labelled', 'block');
+SELECT count(*) FROM crm.odds_backtest(0, 'id', '{stage}', 'won', 'entered', 'labelled', 'block');
+CREATE TEMP TABLE nothing (LIKE past);
+SELECT count(*) AS rows FROM crm.odds_backtest('nothing', 'id', '{stage}', 'won', 'entered', 'labelled', 'block');
+-- a history with a single outcome
+UPDATE shuffled SET won = 1;
+SELECT count(*) AS rows, bool_and(p < 1 AND p > 0.9) AS high FROM crm.odds_backtest('shuffled', 'id', '{stage}', 'won', 'entered', 'labelled', 'block') WHERE id::int > 400;
+-- with the caller's rights
+GRANT SELECT (id, stage) ON past TO crm_bi;
+SET ROLE crm_bi;
+SELECT count(*) FROM crm.odds_backtest('past', 'id', '{stage}', 'won', 'entered', 'labelled', 'block');
+RESET ROLE;

@@ -22,12 +22,16 @@ OBJS = $(SOURCES:.c=.o)
 # The extension script: SQL faces of the C code, in this order.
 ENGINE_SQL = \
 	sql/engine/core.sql \
+	sql/engine/access.sql \
 	sql/engine/text.sql \
 	sql/engine/odds.sql
 
 # Forward-only migrations, by number; then the re-runnable files, in this order.
 SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
 API_SQL = \
+	sql/api/access.sql \
+	sql/api/policies.sql \
+	sql/api/views.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql
@@ -44,6 +48,7 @@ REGRESS ?= \
 	migrate \
 	schema \
 	defaults \
+	access \
 	text \
 	odds
 # and this one looks at all that they made

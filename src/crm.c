@@ -7,6 +7,7 @@
  */
 #include "crm.h"
 
+#include "access/access.h"
 #include "fmgr.h"
 #include "utils/guc.h"
 
@@ -20,5 +21,6 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	crm_access_init();
 	MarkGUCPrefixReserved("crm");
 }

@@ -1,22 +1,46 @@
 -- All rights of people and tools, in one place. Nothing is for PUBLIC; the engine's roles have what they need by ownership.
 -- runs as: caller
 
+-- Views: everybody may ask for everything. The policies and guards behind a view decide what is shown and changed.
 DO $grants$
 DECLARE
-    person text;
+    everybody CONSTANT text := 'crm_admin, crm_steward, crm_sales, crm_manager, crm_director, crm_service, crm_finance, crm_legal, crm_marketing, crm_risk, crm_sync, crm_bi';
+    object text;
+    rule record;
 BEGIN
-    FOREACH person IN ARRAY ARRAY['crm_admin', 'crm_steward', 'crm_sales', 'crm_manager', 'crm_director', 'crm_service',
-                                  'crm_finance', 'crm_legal', 'crm_marketing', 'crm_risk', 'crm_sync', 'crm_bi'] LOOP
-        EXECUTE format('GRANT USAGE ON SCHEMA crm TO %I', person);
-        EXECUTE format('GRANT EXECUTE ON FUNCTION crm.version() TO %I', person);
-        -- the lattice model works on whatever its caller may read
-        EXECUTE format('GRANT EXECUTE ON FUNCTION crm.lattice_fit(text[], float8, float8), crm.lattice_fit(text[], float8, float8, jsonb),'
-                       ' crm._lattice_fit_trans(internal, text[], float8, float8), crm._lattice_fit_trans(internal, text[], float8, float8, jsonb),'
-                       ' crm._lattice_fit_final(internal), crm.lattice_learn(crm.lattice, text[], float8, float8),'
-                       ' crm._lattice_learn_trans(internal, crm.lattice, text[], float8, float8), crm._lattice_learn_final(internal),'
-                       ' crm.lattice_predict(crm.lattice, text[]), crm.lattice_update(crm.lattice, text[], float8, float8),'
-                       ' crm.lattice_explain(crm.lattice, text[]), crm.lattice(bytea), crm.lattice_send(crm.lattice),'
-                       ' crm.odds_backtest(regclass, name, name[], name, name, name, name, name) TO %I', person);
+    EXECUTE 'GRANT USAGE ON SCHEMA crm TO ' || everybody;
+    FOR object IN SELECT DISTINCT f.object FROM crm_data.field AS f WHERE NOT f.custom ORDER BY 1 LOOP
+        EXECUTE format('GRANT SELECT ON crm.%I TO %s', object, everybody);
+    END LOOP;
+
+    -- One line a routine, by subject: * is everybody, else the roles.
+    FOR rule IN SELECT v.routine, v.people FROM (VALUES
+        ('crm.version()', '*'),
+        -- access
+        ('crm.guard(anyelement, int, bigint, bigint)', '*'),
+        ('crm.row_visible(text, text, bigint, bigint, smallint)', '*'),
+        ('crm.me()', '*'),
+        ('crm.my_teams(text)', '*'),
+        ('crm.has_role(text)', '*'),
+        ('crm.may(text)', '*'),
+        -- odds: the lattice model works on whatever its caller may read
+        ('crm.lattice_fit(text[], float8, float8)', '*'),
+        ('crm.lattice_fit(text[], float8, float8, jsonb)', '*'),
+        ('crm._lattice_fit_trans(internal, text[], float8, float8)', '*'),
+        ('crm._lattice_fit_trans(internal, text[], float8, float8, jsonb)', '*'),
+        ('crm._lattice_fit_final(internal)', '*'),
+        ('crm.lattice_learn(crm.lattice, text[], float8, float8)', '*'),
+        ('crm._lattice_learn_trans(internal, crm.lattice, text[], float8, float8)', '*'),
+        ('crm._lattice_learn_final(internal)', '*'),
+        ('crm.lattice_predict(crm.lattice, text[])', '*'),
+        ('crm.lattice_update(crm.lattice, text[], float8, float8)', '*'),
+        ('crm.lattice_explain(crm.lattice, text[])', '*'),
+        ('crm.lattice(bytea)', '*'),
+        ('crm.lattice_send(crm.lattice)', '*'),
+        ('crm.odds_backtest(regclass, name, name[], name, name, name, name, name)', '*')
+        -- end of routines
+    ) AS v (routine, people) LOOP
+        EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', rule.routine, CASE rule.people WHEN '*' THEN everybody ELSE rule.people END);
     END LOOP;
 END
 $grants$;

@@ -208,12 +208,15 @@ CREATE TABLE crm_data.row_policy (
     scope text NOT NULL CHECK (scope IN ('own', 'team', 'subtree', 'region', 'all')),
     grade_min smallint NOT NULL DEFAULT 0 CHECK (grade_min BETWEEN 0 AND 9),
     grade_max smallint NOT NULL DEFAULT 9 CHECK (grade_max BETWEEN 0 AND 9),
+    rank_min smallint NOT NULL DEFAULT 0 CHECK (rank_min BETWEEN 0 AND 9),
+    rank_max smallint NOT NULL DEFAULT 9 CHECK (rank_max BETWEEN 0 AND 9),
     valid_to timestamptz,
     config_version integer,
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by text NOT NULL DEFAULT SESSION_USER,
-    UNIQUE (role_name, object, verb, scope, grade_min),
-    CHECK (grade_min <= grade_max)
+    UNIQUE (role_name, object, verb, scope, grade_min, rank_min),
+    CHECK (grade_min <= grade_max),
+    CHECK (rank_min <= rank_max)
 );
 COMMENT ON TABLE crm_data.row_policy IS 'Compiled row scopes, written only by the policy compiler from the active configuration of kind row_policy.';
 COMMENT ON COLUMN crm_data.row_policy.id IS 'Identifier.';
@@ -223,6 +226,8 @@ COMMENT ON COLUMN crm_data.row_policy.verb IS 'What the role does with the rows.
 COMMENT ON COLUMN crm_data.row_policy.scope IS 'Rows reached: the member''s own, the team''s, the team''s and those below it, the region''s, all.';
 COMMENT ON COLUMN crm_data.row_policy.grade_min IS 'Lowest customer grade reached (rank, see account.grade).';
 COMMENT ON COLUMN crm_data.row_policy.grade_max IS 'Highest customer grade reached (rank, see account.grade).';
+COMMENT ON COLUMN crm_data.row_policy.rank_min IS 'Lowest seniority of the members the scope is for.';
+COMMENT ON COLUMN crm_data.row_policy.rank_max IS 'Highest seniority of the members the scope is for.';
 COMMENT ON COLUMN crm_data.row_policy.valid_to IS 'End of the right; NULL means no end.';
 COMMENT ON COLUMN crm_data.row_policy.config_version IS 'Version of the configuration row this was compiled from.';
 COMMENT ON COLUMN crm_data.row_policy.created_at IS 'When the row was made.';
@@ -251,19 +256,25 @@ COMMENT ON COLUMN crm_data.permission.created_by IS 'Member or role that made th
 
 CREATE TABLE crm_data.access_profile (
     role_name name PRIMARY KEY,
-    epoch bigint NOT NULL DEFAULT 0,
-    body jsonb NOT NULL DEFAULT '{}',
-    digest bytea,
+    least_privilege boolean NOT NULL DEFAULT true,
+    read_fields text[] NOT NULL DEFAULT '{}',
+    write_fields text[] NOT NULL DEFAULT '{}',
+    export_fields text[] NOT NULL DEFAULT '{}',
+    row_rules text[] NOT NULL DEFAULT '{}',
+    valid_to timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by text NOT NULL DEFAULT SESSION_USER
 );
-COMMENT ON TABLE crm_data.access_profile IS 'Compiled access profile, one row a role: what the planner support function reads. Written only by the policy compiler.';
-COMMENT ON COLUMN crm_data.access_profile.role_name IS 'Role the profile is for: a group role, or a login role with rights of its own.';
-COMMENT ON COLUMN crm_data.access_profile.epoch IS 'Grows by one with every compilation that changed this row.';
-COMMENT ON COLUMN crm_data.access_profile.body IS 'Field modes by field id and row scopes by object after deny-wins, depth limit and expiry.';
-COMMENT ON COLUMN crm_data.access_profile.digest IS 'SHA-256 over the body; cached plans carry it.';
-COMMENT ON COLUMN crm_data.access_profile.created_at IS 'When the row was made.';
-COMMENT ON COLUMN crm_data.access_profile.created_by IS 'Member or role that made the row.';
+COMMENT ON TABLE crm_data.access_profile IS 'Compiled access profile, one row a group role: what the planner support functions read. Written only by the policy compiler.';
+COMMENT ON COLUMN crm_data.access_profile.role_name IS 'Role the profile is for.';
+COMMENT ON COLUMN crm_data.access_profile.least_privilege IS 'Whether with several roles the stricter explicit rule wins, else the wider.';
+COMMENT ON COLUMN crm_data.access_profile.read_fields IS 'One text for each object number, in it a pair of letters for each field position: mode (n never, m mask, o own, t team, a always, - no rule; upper case for a default that gives way to the rules of other roles) and mask (- null, p phone, n name, e email, t text, z zero).';
+COMMENT ON COLUMN crm_data.access_profile.write_fields IS 'The same for changing a field.';
+COMMENT ON COLUMN crm_data.access_profile.export_fields IS 'The same for exporting a field.';
+COMMENT ON COLUMN crm_data.access_profile.row_rules IS 'Rows reached, as object|verbs|scope|grade_min|grade_max|rank_min|rank_max with the verbs r c u d e; function:name for a right to run something.';
+COMMENT ON COLUMN crm_data.access_profile.valid_to IS 'First end of a right in this row: from then on the row gives nothing until it is compiled again.';
+COMMENT ON COLUMN crm_data.access_profile.created_at IS 'When the row was compiled.';
+COMMENT ON COLUMN crm_data.access_profile.created_by IS 'Member or role that caused it.';
 
 CREATE TABLE crm_data.approval (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -15,4 +15,9 @@
 	MAKE_SQLSTATE('R', 'M', '0', '0', '1') /* a released migration differs from the applied one */
 #define ERRCODE_CRM_SCHEMA_VERSION MAKE_SQLSTATE('R', 'M', '0', '0', '2') /* the schema is newer than the library */
 
+/* access */
+#define ERRCODE_CRM_BAD_POLICY MAKE_SQLSTATE('R', 'M', '1', '0', '1')	 /* a policy that cannot be compiled */
+#define ERRCODE_CRM_BAD_TOKEN MAKE_SQLSTATE('R', 'M', '1', '0', '2')	 /* malformed, tampered, or of another database */
+#define ERRCODE_CRM_EXPIRED_TOKEN MAKE_SQLSTATE('R', 'M', '1', '0', '3') /* the token was good once */
+
 #endif /* CRM_ERRORS_H */

@@ -1,0 +1,268 @@
+-- Access: the policy compiler, and the triggers that tell every backend of a change.
+
+CREATE OR REPLACE FUNCTION crm._check_policy(kind text, body jsonb) RETURNS void
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    modes CONSTANT text[] := ARRAY['never', 'mask', 'own', 'team', 'always'];
+    scopes CONSTANT text[] := ARRAY['own', 'team', 'subtree', 'region', 'all'];
+    problem text;
+BEGIN
+    IF body->>'role' IS NULL OR NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = body->>'role') THEN
+        problem := format('unknown role "%s"', coalesce(body->>'role', ''));
+    ELSIF kind = 'field_policy' THEN
+        SELECT x.text INTO problem
+          FROM (SELECT format('unknown mode "%s"', m.value) AS text
+                  FROM jsonb_each(body) AS v, jsonb_each(v.value) AS part, jsonb_each_text(part.value) AS m
+                 WHERE v.key IN ('read', 'write', 'export') AND m.value <> ALL (modes)
+                UNION ALL
+                SELECT format('unknown mode "%s"', body->>'default') WHERE body->>'default' <> ALL (modes)
+                UNION ALL
+                SELECT format('unknown field "%s"', f.key)
+                  FROM jsonb_each(body) AS v, jsonb_each(v.value->'fields') AS f
+                 WHERE v.key IN ('read', 'write', 'export')
+                   AND NOT EXISTS (SELECT FROM crm_data.field AS d WHERE d.object || '.' || d.name = f.key)
+                UNION ALL
+                SELECT format('unknown class "%s"', c.key)
+                  FROM jsonb_each(body) AS v, jsonb_each(v.value->'classes') AS c
+                 WHERE v.key IN ('read', 'write', 'export') AND NOT EXISTS (SELECT FROM crm_data.field AS d WHERE d.class = c.key)
+                UNION ALL
+                SELECT format('unknown mask "%s"', m.value) FROM jsonb_each_text(body->'masks') AS m
+                 WHERE m.value NOT IN ('null', 'phone', 'name', 'email', 'text', 'zero')) AS x
+         LIMIT 1;
+    ELSIF kind = 'row_policy' THEN
+        SELECT x.text INTO problem
+          FROM jsonb_array_elements(body->'rows') AS r,
+               LATERAL (SELECT CASE WHEN r->>'object' IS NULL THEN 'a rule without an object'
+                                    WHEN r->>'scope' IS NULL THEN format('the rule for %s has no scope', r->>'object')
+                                    WHEN r->>'scope' <> ALL (scopes) THEN format('unknown scope "%s"', r->>'scope')
+                                    WHEN NOT (coalesce((r->>'grade_min')::int, 0) BETWEEN 0 AND coalesce((r->>'grade_max')::int, 9)
+                                              AND coalesce((r->>'grade_max')::int, 9) <= 9) THEN format('grades of %s are not within 0 and 9', r->>'object')
+                                    WHEN NOT (coalesce((r->>'rank_min')::int, 0) BETWEEN 0 AND coalesce((r->>'rank_max')::int, 9)
+                                              AND coalesce((r->>'rank_max')::int, 9) <= 9) THEN format('ranks of %s are not within 0 and 9', r->>'object')
+                                    WHEN r->'verbs' IS NULL OR NOT r->'verbs' <@ '["read", "write", "export"]' THEN format('verbs of %s must be read, write or export', r->>'object')
+                               END AS text) AS x
+         WHERE x.text IS NOT NULL LIMIT 1;
+    ELSIF kind = 'permission' THEN
+        SELECT x.text INTO problem
+          FROM jsonb_array_elements(body->'ops') AS r,
+               LATERAL (SELECT CASE WHEN r->>'object' IS NULL THEN 'a permission without an object'
+                                    WHEN r->>'scope' IS NULL THEN format('the permission for %s has no scope', r->>'object')
+                                    WHEN r->>'scope' <> ALL (scopes) THEN format('unknown scope "%s"', r->>'scope')
+                                    WHEN r->'ops' IS NULL OR NOT r->'ops' <@ '["create", "read", "update", "delete", "export"]' THEN format('unknown operation on %s', r->>'object')
+                               END AS text) AS x
+         WHERE x.text IS NOT NULL LIMIT 1;
+    END IF;
+
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'RM101', MESSAGE = format('%s: %s', kind, problem),
+            HINT = 'Fix the body of the configuration row; COMMENT ON FUNCTION crm._check_policy describes it.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._check_policy(text, jsonb) IS
+'Refuses a policy that cannot be compiled: unknown role, field, class, mode, mask or operation, a permission or a row rule without a scope, bounds outside 0 to 9. Internal.
+kind: field_policy, row_policy or permission; other kinds pass. body: field_policy {"role", "default", "read"|"write"|"export": {"classes": {class: mode}, "fields": {"object.field": mode}}, "masks": {class or "object.field": mask}}; row_policy {"role", "rows": [{"object", "verbs", "scope", "grade_min", "grade_max", "rank_min", "rank_max"}]}; permission {"role", "ops": [{"object", "ops", "scope"}], "functions": []}; each may have "valid_to".
+Errors: RM101 with the first problem.';
+
+CREATE OR REPLACE FUNCTION crm._compile_access() RETURNS int
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    stricter_wins boolean;
+    changed int;
+BEGIN
+    -- one at a time: two would each leave out what the other has not committed
+    LOCK TABLE crm_data.access_profile IN SHARE ROW EXCLUSIVE MODE;
+
+    SELECT (c.body->>'value')::boolean INTO stricter_wins
+      FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = 'access.least_privilege' AND c.scope = '*' AND c.status = 'active';
+
+    DELETE FROM crm_data.field_policy;
+    INSERT INTO crm_data.field_policy (role_name, field_id, verb, mode, mask, valid_to, config_version)
+    SELECT x.role_name, x.field_id, x.verb, x.mode, x.mask, x.valid_to, x.version
+      FROM (SELECT (c.body->>'role')::name AS role_name, f.id AS field_id, v.verb,
+                   coalesce(c.body->v.verb->'fields'->>(f.object || '.' || f.name), c.body->v.verb->'classes'->>f.class) AS mode,
+                   coalesce(c.body->'masks'->>(f.object || '.' || f.name), c.body->'masks'->>f.class) AS mask,
+                   (c.body->>'valid_to')::timestamptz AS valid_to, c.version
+              FROM crm_data.config AS c, crm_data.field AS f, (VALUES ('read'), ('write'), ('export')) AS v (verb)
+             WHERE c.kind = 'field_policy' AND c.status = 'active' AND c.scope = '*' AND f.retired_at IS NULL) AS x
+     WHERE x.mode IS NOT NULL AND (x.valid_to IS NULL OR x.valid_to > now());
+
+    DELETE FROM crm_data.row_policy;
+    INSERT INTO crm_data.row_policy (role_name, object, verb, scope, grade_min, grade_max, rank_min, rank_max, valid_to, config_version)
+    SELECT DISTINCT ON (1, 2, 3, 4, 5, 7) (c.body->>'role')::name, r->>'object', v.verb, r->>'scope',
+           coalesce((r->>'grade_min')::smallint, 0), coalesce((r->>'grade_max')::smallint, 9),
+           coalesce((r->>'rank_min')::smallint, 0), coalesce((r->>'rank_max')::smallint, 9), (c.body->>'valid_to')::timestamptz, c.version
+      FROM crm_data.config AS c, jsonb_array_elements(c.body->'rows') AS r, jsonb_array_elements_text(r->'verbs') AS v (verb)
+     WHERE c.kind = 'row_policy' AND c.status = 'active' AND c.scope = '*'
+       AND r->>'scope' IS NOT NULL AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)
+     ORDER BY 1, 2, 3, 4, 5, 7, 6 DESC, 8 DESC;
+
+    DELETE FROM crm_data.permission;
+    INSERT INTO crm_data.permission (role_name, object, op, scope, config_version)
+    SELECT DISTINCT ON (1, 2, 3) x.*
+      FROM (SELECT (c.body->>'role')::name, r->>'object', o.op, r->>'scope', c.version
+              FROM crm_data.config AS c, jsonb_array_elements(c.body->'ops') AS r, jsonb_array_elements_text(r->'ops') AS o (op)
+             WHERE c.kind = 'permission' AND c.status = 'active' AND c.scope = '*'
+               AND r->>'scope' IS NOT NULL AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)
+            UNION ALL
+            SELECT (c.body->>'role')::name, 'function', f.name, 'all', c.version
+              FROM crm_data.config AS c, jsonb_array_elements_text(c.body->'functions') AS f (name)
+             WHERE c.kind = 'permission' AND c.status = 'active' AND c.scope = '*'
+               AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)) AS x (role_name, object, op, scope, version)
+     ORDER BY 1, 2, 3, array_position(ARRAY['own', 'team', 'subtree', 'region', 'all'], x.scope) DESC;
+
+    -- A way back in must stay: somebody who can change the configuration.
+    IF NOT EXISTS (SELECT FROM crm_data.permission AS p WHERE p.object = 'function' AND p.op = 'configure')
+       AND EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'permission' AND c.status = 'active') THEN
+        RAISE EXCEPTION USING ERRCODE = 'RM101', MESSAGE = 'no role would be left with the right to configure',
+            HINT = 'Keep the function "configure" in the permission of at least one role.';
+    END IF;
+
+    WITH role AS (
+        SELECT DISTINCT (c.body->>'role')::name AS role_name
+          FROM crm_data.config AS c
+         WHERE c.kind IN ('field_policy', 'row_policy', 'permission') AND c.status = 'active' AND c.scope = '*'
+    ), position AS (
+        SELECT o.n AS object, p.n AS position, o.n * 1000 + p.n AS field_id
+          FROM generate_series(1, (SELECT max(f.id / 1000) FROM crm_data.field AS f WHERE f.id < 1000000)) AS o (n),
+               LATERAL generate_series(1, (SELECT max(f.id % 1000) FROM crm_data.field AS f WHERE f.id / 1000 = o.n)) AS p (n)
+    ), letters AS (
+        SELECT r.role_name, v.verb, p.object,
+               string_agg(CASE WHEN y.mode IS NOT NULL THEN left(y.mode, 1)
+                               WHEN f.id IS NOT NULL THEN upper(left(coalesce(d.body->>'default', 'never'), 1))
+                               ELSE '-' END
+                          || coalesce(CASE y.mask WHEN 'null' THEN '-' ELSE left(y.mask, 1) END, '-'), '' ORDER BY p.position) AS pairs
+          FROM role AS r CROSS JOIN (VALUES ('read'), ('write'), ('export')) AS v (verb) CROSS JOIN position AS p
+               LEFT JOIN crm_data.field AS f ON f.id = p.field_id AND f.retired_at IS NULL
+               LEFT JOIN crm_data.field_policy AS y ON y.role_name = r.role_name AND y.field_id = p.field_id AND y.verb = v.verb
+               LEFT JOIN crm_data.config AS d ON d.kind = 'field_policy' AND d.status = 'active' AND d.scope = '*' AND d.body->>'role' = r.role_name
+         GROUP BY r.role_name, v.verb, p.object
+    ), fields AS (
+        SELECT l.role_name, l.verb, array_agg(l.pairs ORDER BY l.object) AS pairs FROM letters AS l GROUP BY l.role_name, l.verb
+    ), object AS (
+        SELECT c.relname::text AS name FROM pg_class AS c
+         WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        UNION SELECT p.object FROM crm_data.permission AS p WHERE p.object <> 'function'
+        UNION SELECT p.object FROM crm_data.row_policy AS p
+    ), row_right AS (
+        -- an operation reaches the rows that both the permission and the row policy reach; an entry of its own beats *
+        SELECT p.role_name, o.name AS object, p.op, w.grade_min, w.grade_max, w.rank_min, w.rank_max, w.valid_to,
+               least(array_position(s.names, p.scope), array_position(s.names, w.scope)) AS scope
+          FROM object AS o
+               CROSS JOIN (VALUES (ARRAY['own', 'team', 'subtree', 'region', 'all'])) AS s (names)
+               JOIN crm_data.permission AS p
+                 ON p.object = o.name OR (p.object = '*' AND NOT EXISTS (SELECT FROM crm_data.permission AS q WHERE q.role_name = p.role_name AND q.object = o.name))
+               JOIN crm_data.row_policy AS w
+                 ON w.role_name = p.role_name
+                AND w.verb = CASE p.op WHEN 'read' THEN 'read' WHEN 'export' THEN 'export' ELSE 'write' END
+                AND (w.object = o.name OR (w.object = '*' AND NOT EXISTS (SELECT FROM crm_data.row_policy AS q WHERE q.role_name = w.role_name AND q.object = o.name)))
+         WHERE p.object <> 'function'
+    ), rule AS (
+        SELECT DISTINCT g.role_name, concat_ws('|', g.object, g.verbs, (ARRAY['own', 'team', 'subtree', 'region', 'all'])[g.scope],
+                                               g.grade_min, g.grade_max, g.rank_min, g.rank_max) AS text
+          FROM (SELECT x.role_name, x.object, x.scope, x.grade_min, x.grade_max, x.rank_min, x.rank_max,
+                       string_agg(DISTINCT left(x.op, 1), '' ORDER BY left(x.op, 1)) AS verbs
+                  FROM row_right AS x GROUP BY 1, 2, 3, 4, 5, 6, 7) AS g
+        UNION ALL
+        SELECT p.role_name, concat_ws('|', 'function:' || p.op, 'r', 'all', 0, 9, 0, 9) FROM crm_data.permission AS p WHERE p.object = 'function'
+    ), profile AS (
+        SELECT r.role_name, coalesce(stricter_wins, true) AS least_privilege,
+               coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'read'), '{}') AS read_fields,
+               coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'write'), '{}') AS write_fields,
+               coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'export'), '{}') AS export_fields,
+               coalesce((SELECT array_agg(u.text ORDER BY u.text COLLATE "C") FROM rule AS u WHERE u.role_name = r.role_name), '{}') AS row_rules,
+               (SELECT min((c.body->>'valid_to')::timestamptz) FROM crm_data.config AS c
+                 WHERE c.kind IN ('field_policy', 'row_policy', 'permission') AND c.status = 'active' AND c.scope = '*'
+                   AND c.body->>'role' = r.role_name AND (c.body->>'valid_to')::timestamptz > now()) AS valid_to
+          FROM role AS r
+    ), gone AS (
+        DELETE FROM crm_data.access_profile AS a WHERE NOT EXISTS (SELECT FROM role AS r WHERE r.role_name = a.role_name) RETURNING 1
+    ), put AS (
+        INSERT INTO crm_data.access_profile AS a (role_name, least_privilege, read_fields, write_fields, export_fields, row_rules, valid_to)
+        SELECT p.role_name, p.least_privilege, p.read_fields, p.write_fields, p.export_fields, p.row_rules, p.valid_to FROM profile AS p
+        ON CONFLICT (role_name) DO UPDATE
+           SET least_privilege = excluded.least_privilege, read_fields = excluded.read_fields, write_fields = excluded.write_fields,
+               export_fields = excluded.export_fields, row_rules = excluded.row_rules, valid_to = excluded.valid_to
+         WHERE (a.least_privilege, a.read_fields, a.write_fields, a.export_fields, a.row_rules, a.valid_to)
+               IS DISTINCT FROM (excluded.least_privilege, excluded.read_fields, excluded.write_fields, excluded.export_fields, excluded.row_rules, excluded.valid_to)
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) INTO changed;
+    RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION crm._compile_access() IS
+'Compiles the active configuration of the kinds field_policy, row_policy and permission into the tables of the same names and into one access profile a role; answers how many profiles changed. Runs by itself when such configuration changes. Internal.
+Errors: RM101 nobody would be left with the right to configure.';
+
+CREATE OR REPLACE FUNCTION crm._config_policy_check() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NEW.status IN ('proposed', 'canary', 'active') THEN
+        PERFORM crm._check_policy(NEW.kind, NEW.body);
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._config_policy_check() IS 'Trigger of config: a policy that cannot be compiled is neither proposed nor activated. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._config_policy_compile() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM touched AS t WHERE t.kind IN ('field_policy', 'row_policy', 'permission') OR (t.kind, t.key) = ('setting', 'access.least_privilege')) THEN
+        PERFORM crm._compile_access();
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._config_policy_compile() IS 'Trigger of config: compiles the access profiles when a policy changes. Internal.';
+
+DROP TRIGGER IF EXISTS access_policy_check ON crm_data.config;
+CREATE TRIGGER access_policy_check BEFORE INSERT OR UPDATE ON crm_data.config
+    FOR EACH ROW WHEN (NEW.kind IN ('field_policy', 'row_policy', 'permission')) EXECUTE FUNCTION crm._config_policy_check();
+COMMENT ON TRIGGER access_policy_check ON crm_data.config IS 'A policy that cannot be compiled is neither proposed nor activated.';
+DROP TRIGGER IF EXISTS access_policy_insert ON crm_data.config;
+CREATE TRIGGER access_policy_insert AFTER INSERT ON crm_data.config REFERENCING NEW TABLE AS touched
+    FOR EACH STATEMENT EXECUTE FUNCTION crm._config_policy_compile();
+COMMENT ON TRIGGER access_policy_insert ON crm_data.config IS 'Compiles the access profiles when a policy is added.';
+DROP TRIGGER IF EXISTS access_policy_update ON crm_data.config;
+CREATE TRIGGER access_policy_update AFTER UPDATE ON crm_data.config REFERENCING NEW TABLE AS touched
+    FOR EACH STATEMENT EXECUTE FUNCTION crm._config_policy_compile();
+COMMENT ON TRIGGER access_policy_update ON crm_data.config IS 'Compiles the access profiles when a policy changes its status.';
+DROP TRIGGER IF EXISTS access_policy_delete ON crm_data.config;
+CREATE TRIGGER access_policy_delete AFTER DELETE ON crm_data.config REFERENCING OLD TABLE AS touched
+    FOR EACH STATEMENT EXECUTE FUNCTION crm._config_policy_compile();
+COMMENT ON TRIGGER access_policy_delete ON crm_data.config IS 'Compiles the access profiles when a policy is taken away.';
+
+-- Row triggers for logical apply, statement triggers for TRUNCATE; both always, also on a subscriber.
+DO $do$
+DECLARE
+    target text;
+BEGIN
+    FOREACH target IN ARRAY ARRAY['access_profile', 'member', 'team'] LOOP
+        EXECUTE format('DROP TRIGGER IF EXISTS access_changed_row ON crm_data.%I', target);
+        EXECUTE format('CREATE TRIGGER access_changed_row AFTER INSERT OR UPDATE OR DELETE ON crm_data.%I FOR EACH ROW EXECUTE FUNCTION crm._policy_changed()', target);
+        EXECUTE format('ALTER TABLE crm_data.%I ENABLE ALWAYS TRIGGER access_changed_row', target);
+        EXECUTE format('COMMENT ON TRIGGER access_changed_row ON crm_data.%I IS %L', target, 'Tells every backend to read the access profiles again.');
+        EXECUTE format('DROP TRIGGER IF EXISTS access_changed_all ON crm_data.%I', target);
+        EXECUTE format('CREATE TRIGGER access_changed_all AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON crm_data.%I FOR EACH STATEMENT EXECUTE FUNCTION crm._policy_changed()', target);
+        EXECUTE format('ALTER TABLE crm_data.%I ENABLE ALWAYS TRIGGER access_changed_all', target);
+        EXECUTE format('COMMENT ON TRIGGER access_changed_all ON crm_data.%I IS %L', target, 'Tells every backend to read the access profiles again, after TRUNCATE too.');
+    END LOOP;
+END
+$do$;
+
+-- The key that signs tokens; made once, never shown.
+INSERT INTO crm_data.secret (name, value)
+SELECT 'token', decode(replace(gen_random_uuid()::text || gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex')
+ON CONFLICT (name) DO NOTHING;
+
+SELECT crm._compile_access();

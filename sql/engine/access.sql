@@ -1,0 +1,91 @@
+-- Access: what a person sees of fields and rows, and who the person is.
+
+CREATE FUNCTION crm._guard_support(internal) RETURNS internal
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_guard_support';
+COMMENT ON FUNCTION crm._guard_support(internal) IS 'Planner support of crm.guard: while planning, replaces it by the bare column or by NULL when the role sees all or nothing of the field. Internal.';
+
+CREATE FUNCTION crm.guard(value anyelement, field int, owner bigint, team bigint) RETURNS anyelement
+    LANGUAGE c STABLE LEAKPROOF PARALLEL SAFE COST 1 SUPPORT crm._guard_support
+    AS 'MODULE_PATHNAME', 'crm_guard';
+COMMENT ON FUNCTION crm.guard(anyelement, int, bigint, bigint) IS
+'The value as the current person may see it: itself, a mask (138****1234), or NULL.
+value: the column. field: its number in crm_data.field. owner, team: of the row, NULL when it has none.
+Not STRICT: owner and team may be NULL. A field without a rule gives NULL. Raises nothing.';
+
+CREATE FUNCTION crm._row_visible_support(internal) RETURNS internal
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_row_visible_support';
+COMMENT ON FUNCTION crm._row_visible_support(internal) IS 'Planner support of crm.row_visible: while planning, replaces it by true, false or comparisons that indexes know. Internal.';
+
+CREATE FUNCTION crm.row_visible(object text, verb text, owner bigint, team bigint, grade smallint) RETURNS boolean
+    LANGUAGE c STABLE LEAKPROOF PARALLEL SAFE COST 1 SUPPORT crm._row_visible_support
+    AS 'MODULE_PATHNAME', 'crm_row_visible';
+COMMENT ON FUNCTION crm.row_visible(text, text, bigint, bigint, smallint) IS
+'Whether the current person may do something with a row: the row policies of the tables call it.
+object: name of the table. verb: read, create, update, delete or export, or look: read data that nobody owns, which whoever reads some of reads all of; both must be constants. owner, team, grade: of the row, NULL when it has none.
+Not STRICT: a row may lack owner, team or grade; without a grade, bounds of grade do not apply. Raises nothing.';
+
+CREATE FUNCTION crm.me() RETURNS bigint
+    LANGUAGE c STABLE STRICT LEAKPROOF PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_me_sql';
+COMMENT ON FUNCTION crm.me() IS 'Identifier of the member who is asking: the one crm.login() named for this transaction, else the member whose login role the session has (or SET ROLE). NULL when there is none. The same inside SECURITY DEFINER functions.';
+
+CREATE FUNCTION crm.my_teams(scope text DEFAULT 'subtree') RETURNS bigint[]
+    LANGUAGE c STABLE STRICT LEAKPROOF PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_my_teams';
+COMMENT ON FUNCTION crm.my_teams(text) IS
+'Identifiers of the teams within a scope, ascending; empty for a person without a team.
+scope: team (the person''s own), subtree (and those below it, the default) or region (all of the same region).
+Errors: 22023 unknown scope.';
+
+CREATE FUNCTION crm.has_role(role text) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_has_role';
+COMMENT ON FUNCTION crm.has_role(text) IS
+'Whether a role counts for the person who is asking: inherited over at most two steps; deeper ones are inert. True for superusers.
+role: name of a role, for example crm_sales; false for one that does not exist. Raises nothing.';
+
+CREATE FUNCTION crm.may(function text) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_may_sql';
+COMMENT ON FUNCTION crm.may(text) IS
+'Whether the person who is asking has the right to run something: the function rights of the active configuration of kind permission.
+function: its name there, for example reveal, approve or run_report; false for an unknown one. True for superusers. Raises nothing.';
+
+CREATE FUNCTION crm._field_allowed(verb text, field int, owner bigint, team bigint) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_field_allowed';
+COMMENT ON FUNCTION crm._field_allowed(text, int, bigint, bigint) IS
+'Whether the person who is asking may read, write or export the full value of a field of a row: for functions that hand out or take values beside the views. Internal.
+verb: read, write or export. field: its number; NULL gives false. owner, team: of the row, NULL when it has none.
+Not STRICT: owner and team may be NULL. Errors: 22023 unknown verb.';
+
+CREATE FUNCTION crm.login(token text) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'crm_login';
+COMMENT ON FUNCTION crm.login(text) IS
+'Acts for a member until the transaction ends: the way in for a connection pool, whose own role has no rights. Answers the member''s identifier.
+token: from crm.mint_token(), or made by an application that holds the key: v1.<member>.<expiry in epoch seconds>.<database OID>.<HMAC-SHA256 (RFC 2104) of what stands before the last dot, hexadecimal>.
+Errors: RM102 malformed, tampered or for another database; RM103 expired; 55000 no key.';
+
+CREATE FUNCTION crm.mint_token(member bigint, ttl interval DEFAULT '15 minutes') RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'crm_mint_token';
+COMMENT ON FUNCTION crm.mint_token(bigint, interval) IS
+'A signed token with which crm.login() acts for a member of this database.
+member: identifier. ttl: 1 second to 24 hours.
+Errors: 22023 out of range; 55000 no key.';
+
+CREATE FUNCTION crm._as(identity text) RETURNS text
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'crm_as_member';
+COMMENT ON FUNCTION crm._as(text) IS
+'Acts for somebody until the transaction ends, without a token: for jobs that write for a recipient. Answers the identity before, which the caller puts back in the same way. Internal.
+identity: member <id>, role <name> to look at what a role sees, or the empty text for the session''s own role.
+Errors: 22023 anything else.';
+
+CREATE FUNCTION crm._policy_changed() RETURNS trigger
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'crm_policy_changed';
+COMMENT ON FUNCTION crm._policy_changed() IS 'Trigger of the tables that access profiles are made of: tells every backend to read them again. Internal.';

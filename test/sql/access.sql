@@ -1,0 +1,172 @@
+-- Who sees what: the same query under several logins, and everything that may change between two runs of it. All in one transaction,
+-- rolled back at the end: roles, members and rows are the test's own.
+\set VERBOSITY terse
+\set ON_ERROR_ROLLBACK on
+BEGIN;
+SET LOCAL client_min_messages = warning;
+CREATE ROLE access_rep LOGIN IN ROLE crm_sales;
+CREATE ROLE access_colleague LOGIN IN ROLE crm_sales;
+CREATE ROLE access_agent LOGIN IN ROLE crm_service;
+CREATE ROLE access_clerk LOGIN IN ROLE crm_finance;
+CREATE ROLE access_supervisor LOGIN IN ROLE crm_manager;
+CREATE ROLE access_admin LOGIN IN ROLE crm_admin;
+CREATE ROLE access_nobody LOGIN;
+INSERT INTO crm_data.team (code, name, region) VALUES ('access-head', 'Head', 'access east'), ('access-far', 'Far', 'access west');
+INSERT INTO crm_data.team (code, name, region, parent_id)
+SELECT 'access-team', 'Team', 'access east', id FROM crm_data.team WHERE code = 'access-head';
+INSERT INTO crm_data.member (role_name, full_name, team_id)
+SELECT v.role_name, v.role_name, t.id
+  FROM (VALUES ('access_rep', 'access-team'), ('access_colleague', 'access-team'), ('access_agent', 'access-far'), ('access_clerk', 'access-far'),
+               ('access_supervisor', 'access-head'), ('access_admin', 'access-far')) AS v (role_name, team) JOIN crm_data.team AS t ON t.code = v.team;
+INSERT INTO crm_data.account (code, name, phone, email, legal_person, legal_id4, grade, credit_rating, annual_revenue, risk_score, owner_id, team_id)
+SELECT 'ACCESS-' || n, 'Access ' || n, '1380013800' || n, 'wang' || n || '@example.com', '王小明', '123' || n, n % 5, 'AA', n * 1000, n,
+       m.id, CASE WHEN n < 7 THEN m.team_id ELSE (SELECT id FROM crm_data.team WHERE code = 'access-far') END
+  FROM generate_series(1, 8) AS n
+       LEFT JOIN crm_data.member AS m ON m.role_name = CASE WHEN n <= 3 THEN 'access_rep' WHEN n <= 6 THEN 'access_colleague' END;
+
+-- the same query, four logins
+PREPARE mine AS SELECT code, phone, email, legal_person, legal_id4, credit_rating, annual_revenue, risk_score FROM crm.account WHERE code LIKE 'ACCESS-%' ORDER BY code;
+SET ROLE access_rep;
+EXECUTE mine;
+SELECT crm.me() = id AS me, full_name FROM crm.member WHERE id = crm.me();
+SET ROLE access_agent;
+EXECUTE mine;
+SET ROLE access_clerk;
+EXECUTE mine;
+SET ROLE access_supervisor;
+EXECUTE mine;
+SET ROLE access_nobody;
+SELECT count(*) FROM crm.account;
+RESET ROLE;
+
+-- the plan is folded: a condition of the owner's index for a rep, nothing left of guard where all or nothing is shown
+SET LOCAL enable_seqscan = off;
+SET ROLE access_rep;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT name, credit_rating, legal_id4 FROM crm.account;
+SET ROLE access_agent;
+EXPLAIN (COSTS OFF, VERBOSE) SELECT name, annual_revenue FROM crm.account WHERE id = 1;
+-- and not folded, the result is the same
+SET LOCAL crm.fold_access = off;
+SELECT count(*), count(annual_revenue), max(phone) FROM crm.account WHERE code LIKE 'ACCESS-%';
+SET LOCAL crm.fold_access = on;
+SELECT count(*), count(annual_revenue), max(phone) FROM crm.account WHERE code LIKE 'ACCESS-%';
+
+-- a hidden value answers no question: conditions, errors, leaky functions, order, groups
+CREATE FUNCTION pg_temp.leak(value text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE WARNING 'leak: %', value; RETURN true; END $$;
+SELECT count(*) FROM crm.account WHERE code LIKE 'ACCESS-%' AND annual_revenue > 0;
+SELECT count(*) FROM crm.account WHERE code LIKE 'ACCESS-%' AND phone = '13800138001';
+SELECT count(*) FROM crm.account WHERE code = 'ACCESS-1' AND 1 / (CASE WHEN annual_revenue > 0 THEN 0 ELSE 1 END) = 1;
+SELECT count(*) FROM crm.account WHERE code = 'ACCESS-1' AND pg_temp.leak(legal_id4);
+SELECT to_jsonb(a)->>'annual_revenue' AS revenue, to_jsonb(a)->>'phone' AS phone FROM crm.account AS a WHERE code = 'ACCESS-1';
+SET ROLE access_rep;
+SELECT count(*) FROM crm.account WHERE code <> 'ACCESS-1' AND code <> 'ACCESS-2' AND pg_temp.leak(code);
+SELECT a.code FROM crm.account AS a LEFT JOIN crm.account AS b ON a.id = b.id AND pg_temp.leak(b.legal_id4) WHERE a.code LIKE 'ACCESS-%' ORDER BY 1;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT count(*) FROM crm.account;
+\echo :LAST_ERROR_SQLSTATE
+SELECT count(*) FROM crm_data.account;
+\echo :LAST_ERROR_SQLSTATE
+SET crm.identity = 'member 1';
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+
+-- a policy changes: plans follow, in this transaction and after going back
+SAVEPOINT before_policy;
+UPDATE crm_data.config SET status = 'retired' WHERE kind = 'field_policy' AND key = 'crm_finance' AND status = 'active';
+INSERT INTO crm_data.config (kind, key, version, body, status, author, approver)
+SELECT kind, key, 100, jsonb_set(body, '{read,fields,account.annual_revenue}', '"never"'), 'active', 'a', 'b' FROM crm_data.config WHERE kind = 'field_policy' AND key = 'crm_finance' AND version = 1;
+SET ROLE access_clerk;
+SELECT count(annual_revenue) FROM crm.account WHERE code LIKE 'ACCESS-%';
+EXECUTE mine;
+RESET ROLE;
+ROLLBACK TO before_policy;
+SET ROLE access_clerk;
+SELECT count(annual_revenue) FROM crm.account WHERE code LIKE 'ACCESS-%';
+RESET ROLE;
+
+-- memberships: revoked, and inherited over two steps and over three
+REVOKE crm_finance FROM access_clerk;
+GRANT crm_bi TO access_clerk;
+SET ROLE access_clerk;
+EXECUTE mine;
+RESET ROLE;
+CREATE ROLE access_one; CREATE ROLE access_two;
+GRANT crm_admin TO access_two; GRANT access_two TO access_one; GRANT access_one TO access_nobody;
+SET ROLE access_nobody;
+SELECT count(*), crm.has_role('crm_admin') FROM crm.account WHERE code LIKE 'ACCESS-%';
+RESET ROLE;
+GRANT access_two TO access_nobody;
+SET ROLE access_nobody;
+SELECT count(*), crm.has_role('crm_admin') FROM crm.account WHERE code LIKE 'ACCESS-%';
+RESET ROLE;
+REVOKE access_two FROM access_nobody;
+REVOKE access_one FROM access_nobody;
+
+-- several roles: the stricter explicit rule wins, and the other way when least privilege is off
+GRANT crm_admin, crm_service TO access_nobody;
+SET ROLE access_nobody;
+SELECT phone, annual_revenue FROM crm.account WHERE code = 'ACCESS-1';
+RESET ROLE;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', 'false') WHERE kind = 'setting' AND key = 'access.least_privilege';
+SET ROLE access_nobody;
+SELECT phone, annual_revenue FROM crm.account WHERE code = 'ACCESS-1';
+RESET ROLE;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', 'true') WHERE kind = 'setting' AND key = 'access.least_privilege';
+
+-- the first week: others' rows are blurred
+UPDATE crm_data.member SET hired_at = current_date WHERE role_name IN ('access_supervisor', 'access_admin', 'access_rep');
+SET ROLE access_supervisor;
+SELECT code, name, phone, annual_revenue FROM crm.account WHERE code LIKE 'ACCESS-%' ORDER BY code;
+SET ROLE access_rep;
+SELECT code, name, phone, annual_revenue FROM crm.account WHERE code LIKE 'ACCESS-%' ORDER BY code;
+RESET ROLE;
+UPDATE crm_data.member SET hired_at = current_date - 8 WHERE role_name = 'access_supervisor';
+SET ROLE access_supervisor;
+SELECT code, name, phone, annual_revenue FROM crm.account WHERE code = 'ACCESS-1' ORDER BY code;
+RESET ROLE;
+-- whoever has left sees nothing
+UPDATE crm_data.member SET hired_at = current_date - 8, left_at = current_date WHERE role_name = 'access_supervisor';
+SET ROLE access_supervisor;
+SELECT count(*) FROM crm.account;
+RESET ROLE;
+
+-- rank and grade: consultants below A, seniors across teams from B
+UPDATE crm_data.config SET status = 'retired' WHERE kind = 'row_policy' AND key = 'crm_sales' AND status = 'active';
+INSERT INTO crm_data.config (kind, key, version, body, status, author, approver)
+VALUES ('row_policy', 'crm_sales', 100, '{"role": "crm_sales", "rows": [{"object": "*", "verbs": ["read"], "scope": "own", "grade_max": 3}, {"object": "*", "verbs": ["read"], "scope": "all", "grade_min": 3, "rank_min": 5}]}', 'active', 'a', 'b');
+UPDATE crm_data.config SET body = jsonb_set(body, '{ops}', '[{"object": "*", "ops": ["read"], "scope": "all"}]') WHERE kind = 'permission' AND key = 'crm_sales' AND status = 'active';
+SET ROLE access_colleague;
+SELECT code, grade FROM crm.account WHERE code LIKE 'ACCESS-%' ORDER BY code;
+RESET ROLE;
+UPDATE crm_data.member SET rank = 6 WHERE role_name = 'access_colleague';
+SET ROLE access_colleague;
+SELECT code, grade FROM crm.account WHERE code LIKE 'ACCESS-%' ORDER BY code;
+RESET ROLE;
+
+-- bad input
+\set try 'INSERT INTO crm_data.config (kind, key, version, body, status, author) VALUES '
+:try ('field_policy', 'x', 1, '{"role": "access_missing"}', 'proposed', 'a');
+\echo :LAST_ERROR_SQLSTATE
+:try ('field_policy', 'x', 1, '{"role": "crm_bi", "read": {"classes": {"money": "sometimes"}}}', 'proposed', 'a');
+:try ('field_policy', 'x', 1, '{"role": "crm_bi", "read": {"fields": {"account.nothing": "never"}}}', 'proposed', 'a');
+:try ('field_policy', 'x', 1, '{"role": "crm_bi", "read": {"classes": {"nothing": "never"}}}', 'proposed', 'a');
+:try ('field_policy', 'x', 1, '{"role": "crm_bi", "masks": {"money": "paint"}}', 'proposed', 'a');
+:try ('row_policy', 'x', 1, '{"role": "crm_bi", "rows": [{"object": "account", "verbs": ["read"]}]}', 'proposed', 'a');
+:try ('row_policy', 'x', 1, '{"role": "crm_bi", "rows": [{"object": "account", "verbs": ["read"], "scope": "everything"}]}', 'proposed', 'a');
+:try ('row_policy', 'x', 1, '{"role": "crm_bi", "rows": [{"object": "account", "verbs": ["read"], "scope": "all", "grade_min": 5, "grade_max": 12}]}', 'proposed', 'a');
+:try ('permission', 'x', 1, '{"role": "crm_bi", "ops": [{"object": "attachment", "ops": ["delete"]}]}', 'proposed', 'a');
+:try ('permission', 'x', 1, '{"role": "crm_bi", "ops": [{"object": "attachment", "ops": ["shred"], "scope": "all"}]}', 'proposed', 'a');
+UPDATE crm_data.config SET status = 'retired' WHERE kind = 'permission' AND key = 'crm_admin' AND status = 'active';
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.my_teams('galaxy');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+
+-- every table and partition has its policies, every view its owner, and the compiled profiles are what a new compilation gives
+SELECT c.relname FROM pg_class AS c
+ WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p')
+   AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polname = 'engine'))
+ ORDER BY 1;
+SELECT p.polname, p.polrelid::regclass FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
+ WHERE c.relnamespace = 'crm_data'::regnamespace AND p.polroles && ARRAY[0::oid] ORDER BY 1, 2;
+SELECT c.relname FROM pg_class AS c WHERE c.relnamespace = 'crm'::regnamespace AND c.relkind = 'v' AND c.relowner <> 'crm_gate'::regrole ORDER BY 1;
+SELECT crm._compile_access() AS changed;

@@ -24,12 +24,15 @@ ENGINE_SQL = \
 	sql/engine/core.sql \
 	sql/engine/access.sql \
 	sql/engine/text.sql \
-	sql/engine/odds.sql
+	sql/engine/odds.sql \
+	sql/engine/history.sql \
+	sql/engine/writes.sql
 
 # Forward-only migrations, by number; then the re-runnable files, in this order.
 SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
 API_SQL = \
 	sql/api/access.sql \
+	sql/api/history.sql \
 	sql/api/policies.sql \
 	sql/api/views.sql \
 	sql/api/grants.sql
@@ -50,7 +53,8 @@ REGRESS ?= \
 	defaults \
 	access \
 	text \
-	odds
+	odds \
+	history
 # and this one looks at all that they made
 REGRESS += catalog
 

@@ -9,6 +9,7 @@
 
 #include "access/access.h"
 #include "fmgr.h"
+#include "history/history.h"
 #include "utils/guc.h"
 
 PG_MODULE_MAGIC;
@@ -22,5 +23,6 @@ void
 _PG_init(void)
 {
 	crm_access_init();
+	crm_history_init();
 	MarkGUCPrefixReserved("crm");
 }

@@ -23,6 +23,11 @@ BEGIN
         ('crm.my_teams(text)', '*'),
         ('crm.has_role(text)', '*'),
         ('crm.may(text)', '*'),
+        -- history: what they show is masked as the fields are
+        ('crm.history(text, bigint)', '*'),
+        ('crm.account_trail(bigint, timestamptz)', '*'),
+        ('crm.as_of(text, bigint, timestamptz)', '*'),
+        ('crm.verify_history(timestamptz, timestamptz)', 'crm_admin, crm_risk'),
         -- odds: the lattice model works on whatever its caller may read
         ('crm.lattice_fit(text[], float8, float8)', '*'),
         ('crm.lattice_fit(text[], float8, float8, jsonb)', '*'),

@@ -20,4 +20,11 @@
 #define ERRCODE_CRM_BAD_TOKEN MAKE_SQLSTATE('R', 'M', '1', '0', '2')	 /* malformed, tampered, or of another database */
 #define ERRCODE_CRM_EXPIRED_TOKEN MAKE_SQLSTATE('R', 'M', '1', '0', '3') /* the token was good once */
 
+/* writes and history */
+#define ERRCODE_CRM_ERASURE_REFUSED MAKE_SQLSTATE('R', 'M', '2', '0', '1')	/* a protected row would be lost, or a fact changed */
+#define ERRCODE_CRM_HISTORY_MISMATCH MAKE_SQLSTATE('R', 'M', '2', '0', '2')	/* a row is not stored as its version was made */
+#define ERRCODE_CRM_OPERATION_REUSED MAKE_SQLSTATE('R', 'M', '2', '0', '3')	/* an operation id came again with another request */
+#define ERRCODE_CRM_CLIENT_TOO_OLD MAKE_SQLSTATE('R', 'M', '2', '0', '4')	/* the client must be upgraded before it may write */
+#define ERRCODE_CRM_RECORD_CLOSED MAKE_SQLSTATE('R', 'M', '2', '0', '5')	/* a follow-up can no longer be edited */
+
 #endif /* CRM_ERRORS_H */

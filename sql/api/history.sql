@@ -1,0 +1,402 @@
+-- History: triggers of the protected tables, reading it, verifying it, going back, and the months that hold it.
+
+-- The registry says which columns the engine keeps; everything else of a versioned table is versioned.
+CREATE OR REPLACE FUNCTION crm._protected_tables() RETURNS TABLE (object text, relid regclass, engine_columns text[], versioned_columns text[])
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT c.relname::text, c.oid::regclass,
+           coalesce(array_agg(a.attname::text ORDER BY a.attname) FILTER (WHERE f.write_class = 'engine' AND a.attname <> ALL (b.names)), '{}'),
+           coalesce(array_agg(a.attname::text ORDER BY a.attname) FILTER (WHERE f.write_class IS DISTINCT FROM 'engine' AND a.attgenerated = '' AND a.attname <> ALL (b.names)), '{}')
+      FROM pg_class AS c
+      JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      CROSS JOIN (VALUES (ARRAY['id', 'row_version', 'field_version', 'last_hash', 'last_at', 'updated_at', 'updated_by'])) AS b (names)
+      LEFT JOIN crm_data.field AS f ON f.object = c.relname AND f.name = a.attname AND NOT f.custom
+     WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind = 'r'
+       AND EXISTS (SELECT FROM pg_attribute AS v WHERE v.attrelid = c.oid AND v.attname = 'row_version' AND NOT v.attisdropped)
+       AND EXISTS (SELECT FROM pg_attribute AS v WHERE v.attrelid = c.oid AND v.attname = 'id' AND v.atttypid IN ('int8'::regtype, 'int4'::regtype))
+     GROUP BY c.oid, c.relname
+     ORDER BY c.relname;
+END
+$function$;
+COMMENT ON FUNCTION crm._protected_tables() IS
+'Tables whose records have versions and a history, with the columns that the engine keeps (no version, no history) and those that are versioned.';
+
+-- Facts: rows that never change. What is listed may: copies that the engine keeps, and what is filled in once.
+CREATE OR REPLACE FUNCTION crm._fact_tables() RETURNS TABLE (object text, relid regclass, engine_columns text[])
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN QUERY
+    SELECT c.relname::text, c.oid::regclass, v.columns
+      FROM (VALUES ('stage_history', '{owner_id,team_id,grade,left_at}'::text[]), ('receivable_entry', '{owner_id,team_id,grade}'),
+                   ('forecast', '{owner_id,team_id,grade}'), ('event', '{owner_id,team_id,grade}'), ('report_snapshot', '{}'),
+                   ('change', '{}'), ('access_log', '{}')) AS v (name, columns)
+      JOIN pg_class AS c ON c.relnamespace = 'crm_data'::regnamespace AND c.relname = v.name
+     ORDER BY c.relname;
+END
+$function$;
+COMMENT ON FUNCTION crm._fact_tables() IS
+'Tables whose rows are facts and never change, with the columns that may: copies that the engine keeps, and what is filled in once.';
+
+CREATE OR REPLACE FUNCTION crm._attach_history() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
+AS $function$
+DECLARE
+    t record;
+    part regclass;
+    args text;
+BEGIN
+    FOR t IN SELECT p.object, p.relid, p.engine_columns FROM crm._protected_tables() AS p LOOP
+        SELECT string_agg(quote_literal(x.arg), ', ' ORDER BY x.n) INTO args
+          FROM unnest(t.object || t.engine_columns) WITH ORDINALITY AS x (arg, n);
+        EXECUTE format('DROP TRIGGER IF EXISTS zzz_crm_version ON %s', t.relid);
+        EXECUTE format('DROP TRIGGER IF EXISTS crm_history ON %s', t.relid);
+        EXECUTE format('DROP TRIGGER IF EXISTS crm_history_insert ON %s', t.relid);
+        EXECUTE format('DROP TRIGGER IF EXISTS crm_history_truncate ON %s', t.relid);
+        EXECUTE format('CREATE TRIGGER zzz_crm_version BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION crm._version_row(%s)', t.relid, args);
+        EXECUTE format('CREATE TRIGGER crm_history AFTER UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION crm._record_change(%s)', t.relid, args);
+        EXECUTE format('CREATE TRIGGER crm_history_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION crm._record_change(%s)', t.relid, args);
+        EXECUTE format('CREATE TRIGGER crm_history_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION crm._record_change(%s)', t.relid, args);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER zzz_crm_version, ENABLE ALWAYS TRIGGER crm_history, ENABLE ALWAYS TRIGGER crm_history_insert, ENABLE ALWAYS TRIGGER crm_history_truncate', t.relid);
+        EXECUTE format('COMMENT ON TRIGGER zzz_crm_version ON %s IS %L', t.relid, 'Makes the next version of a record; fires last.');
+        EXECUTE format('COMMENT ON TRIGGER crm_history ON %s IS %L', t.relid, 'Writes the history of updates and deletes.');
+        EXECUTE format('COMMENT ON TRIGGER crm_history_insert ON %s IS %L', t.relid, 'Writes the history of inserts.');
+        EXECUTE format('COMMENT ON TRIGGER crm_history_truncate ON %s IS %L', t.relid, 'Refuses TRUNCATE.');
+    END LOOP;
+
+    FOR t IN SELECT p.object, p.relid, p.engine_columns FROM crm._fact_tables() AS p LOOP
+        SELECT string_agg(quote_literal(x.arg), ', ' ORDER BY x.n) INTO args
+          FROM unnest(t.object || t.engine_columns) WITH ORDINALITY AS x (arg, n);
+        EXECUTE format('DROP TRIGGER IF EXISTS zzz_crm_fact ON %s', t.relid);
+        EXECUTE format('CREATE TRIGGER zzz_crm_fact BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION crm._append_only(%s)', t.relid, args);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER zzz_crm_fact', t.relid);
+        EXECUTE format('COMMENT ON TRIGGER zzz_crm_fact ON %s IS %L', t.relid, 'Facts never change.');
+        -- a statement trigger does not pass on to partitions
+        FOR part IN SELECT t.relid UNION ALL SELECT i.inhrelid::regclass FROM pg_inherits AS i WHERE i.inhparent = t.relid LOOP
+            PERFORM crm._refuse_truncate(part, t.object);
+        END LOOP;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION crm._attach_history() IS
+'Gives every protected table and every table of facts its triggers, anew; run by each migrate.';
+
+CREATE OR REPLACE FUNCTION crm._refuse_truncate(tab regclass, object text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
+AS $function$
+BEGIN
+    EXECUTE format('DROP TRIGGER IF EXISTS crm_fact_truncate ON %s', tab);
+    EXECUTE format('CREATE TRIGGER crm_fact_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION crm._append_only(%L)', tab, object);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER crm_fact_truncate', tab);
+    EXECUTE format('COMMENT ON TRIGGER crm_fact_truncate ON %s IS %L', tab, 'Refuses TRUNCATE.');
+END
+$function$;
+COMMENT ON FUNCTION crm._refuse_truncate(regclass, text) IS
+'Gives a table of facts, or a partition of one, the trigger that refuses TRUNCATE.';
+
+SELECT crm._attach_history();
+
+-- ---------------------------------------------------------------- months
+
+CREATE OR REPLACE FUNCTION crm._make_months(parent regclass, upto date) RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
+AS $function$
+DECLARE
+    base text;
+    first_day date;
+    month date;
+    name text;
+    made int := 0;
+    moved bigint;
+BEGIN
+    SELECT c.relname INTO base FROM pg_class AS c WHERE c.oid = parent;
+    -- months are cut at midnight UTC, whatever the session's time zone: two sessions must not disagree about the bounds
+    EXECUTE format('SELECT date_trunc(''month'', least(min(at), now()) AT TIME ZONE ''UTC'')::date FROM crm_data.%I', base || '_default') INTO first_day;
+    month := coalesce(first_day, date_trunc('month', now() AT TIME ZONE 'UTC')::date);
+    WHILE month <= upto LOOP
+        name := base || '_' || to_char(month, 'YYYY_MM');
+        IF to_regclass(format('crm_data.%I', name)) IS NULL THEN
+            EXECUTE format('CREATE TABLE crm_data.%I (LIKE crm_data.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)', name, base);
+            EXECUTE format('COMMENT ON TABLE crm_data.%I IS %L', name, format('Rows of %s in %s, by UTC.', base, to_char(month, 'YYYY-MM')));
+            -- rows that came before their month was made
+            PERFORM crm._engine_write('erase');
+            EXECUTE format('WITH gone AS (DELETE FROM crm_data.%I WHERE at >= %L AND at < %L RETURNING *) INSERT INTO crm_data.%I SELECT * FROM gone',
+                           base || '_default', month::timestamp AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC', name);
+            GET DIAGNOSTICS moved = ROW_COUNT;
+            PERFORM crm._engine_write('none');
+            EXECUTE format('ALTER TABLE crm_data.%I ATTACH PARTITION crm_data.%I FOR VALUES FROM (%L) TO (%L)',
+                           base, name, month::timestamp AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
+            PERFORM crm._refuse_truncate(format('crm_data.%I', name)::regclass, base);
+            PERFORM crm._secure_table(format('crm_data.%I', name)::regclass);
+            made := made + 1;
+        END IF;
+        month := month + interval '1 month';
+    END LOOP;
+    RETURN made;
+END
+$function$;
+COMMENT ON FUNCTION crm._make_months(regclass, date) IS
+'Makes the monthly partitions of change or event from the oldest row of the default partition, or this month, to the month of a date, moves waiting rows into them and gives each its row security and triggers. Answers how many were made.';
+
+CREATE OR REPLACE FUNCTION crm._maintain_history(months_ahead int DEFAULT 3) RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN crm._make_months('crm_data.change', ((now() AT TIME ZONE 'UTC') + make_interval(months => months_ahead))::date)
+         + crm._make_months('crm_data.event', ((now() AT TIME ZONE 'UTC') + make_interval(months => months_ahead))::date);
+END
+$function$;
+COMMENT ON FUNCTION crm._maintain_history(int) IS
+'The history''s part of crm.maintenance: makes the months ahead of change and event. months_ahead: 0 and up. Answers how many partitions were made.';
+
+-- ---------------------------------------------------------------- reading
+
+CREATE OR REPLACE FUNCTION crm._protected_table(object text) RETURNS regclass
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    tab regclass;
+BEGIN
+    SELECT p.relid INTO tab FROM crm._protected_tables() AS p WHERE p.object = _protected_table.object;
+    IF tab IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no object "%s" with a history', object),
+            HINT = 'Use the name of its view, for example account, contact or opportunity.';
+    END IF;
+    RETURN tab;
+END
+$function$;
+COMMENT ON FUNCTION crm._protected_table(text) IS
+'Table of a business object that has a history.
+Errors: 42704 there is none of that name.';
+
+CREATE OR REPLACE FUNCTION crm._image(object text, id bigint) RETURNS jsonb
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    image jsonb;
+BEGIN
+    EXECUTE format('SELECT to_jsonb(t) FROM %s AS t WHERE t.id = $1', crm._protected_table(object)) INTO image USING id;
+    RETURN image;
+END
+$function$;
+COMMENT ON FUNCTION crm._image(text, bigint) IS
+'A record as it is now, all columns; NULL when there is none.';
+
+CREATE OR REPLACE FUNCTION crm._image_at(object text, id bigint, version int) RETURNS jsonb
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    tab regclass := crm._protected_table(object);
+    versioned text[];
+    image jsonb := crm._image(object, id);
+    lost boolean := image IS NULL;
+    c record;
+BEGIN
+    SELECT p.versioned_columns INTO versioned FROM crm._protected_tables() AS p WHERE p.object = _image_at.object;
+    IF NOT lost OR EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.op = 'delete') THEN
+        -- backwards from what is there, or from what the last delete kept
+        FOR c IN SELECT h.op, h.fields FROM crm_data.change AS h
+                  WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.version > _image_at.version ORDER BY h.version DESC LOOP
+            IF c.op = 'insert' THEN
+                image := NULL;
+            ELSE
+                image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 0), '{}') FROM jsonb_each(c.fields) AS e);
+            END IF;
+        END LOOP;
+        -- nothing to go back over and no record: it was deleted by then
+        IF image = '{}' THEN
+            image := NULL;
+        END IF;
+    ELSE
+        -- the row is gone without a delete: forwards from its insert
+        FOR c IN SELECT h.fields FROM crm_data.change AS h
+                  WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.version <= _image_at.version ORDER BY h.version LOOP
+            image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 1), '{}') FROM jsonb_each(c.fields) AS e);
+        END LOOP;
+    END IF;
+    IF image IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- in the forms of this session, and without what has no history
+    EXECUTE format('SELECT to_jsonb(jsonb_populate_record(NULL::%s, $1))', tab) INTO image USING image || jsonb_build_object('id', id);
+    RETURN (SELECT jsonb_object_agg(e.key, e.value) FROM jsonb_each(image) AS e WHERE e.key = 'id' OR e.key = ANY (versioned));
+END
+$function$;
+COMMENT ON FUNCTION crm._image_at(text, bigint, int) IS
+'The versioned columns of a record at a version, folded from what is there now and its history; NULL when it did not exist then. A record that is gone without a delete in its history is folded forwards.';
+
+CREATE OR REPLACE FUNCTION crm._version_at(object text, id bigint, at timestamptz) RETURNS int
+    LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT max(h.version) FROM crm_data.change AS h WHERE h.object = _version_at.object AND h.record_id = _version_at.id AND h.at <= _version_at.at;
+END;
+COMMENT ON FUNCTION crm._version_at(text, bigint, timestamptz) IS
+'Version that a record had at a time; NULL when it has no history by then.';
+
+CREATE OR REPLACE FUNCTION crm.history(object text, id bigint)
+    RETURNS TABLE (at timestamptz, actor text, endpoint text, op text, field text, old jsonb, new jsonb, change_id bigint)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    tab regclass := crm._protected_table(object);
+    image jsonb := crm._image(object, id);
+BEGIN
+    IF NOT crm._row_readable(object, image) THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    SELECT h.at, h.actor, h.endpoint, h.op, f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), h.id
+      FROM crm_data.change AS h
+      LEFT JOIN LATERAL jsonb_each(h.fields) AS f ON true
+      LEFT JOIN crm_data.field AS d ON d.object = h.object AND d.name = f.key AND NOT d.custom
+     WHERE h.object = history.object AND h.record_id = history.id
+     ORDER BY h.version, f.key COLLATE "C";
+END
+$function$;
+COMMENT ON FUNCTION crm.history(text, bigint) IS
+'Every change of a record, one row a field: when, who, through which endpoint, what it was and what it became, in order.
+object: name of its view; id: the record. Values are shown, masked or NULL as the field itself is for the caller; no rows when the record is not the caller''s to see or does not exist. For one instant see crm.as_of, for a customer and all its records crm.account_trail.
+Errors: 42704 no such object.';
+
+CREATE OR REPLACE FUNCTION crm.account_trail(account bigint, since timestamptz DEFAULT '-infinity')
+    RETURNS TABLE (at timestamptz, actor text, endpoint text, object text, id bigint, op text, field text, old jsonb, new jsonb, change_id bigint)
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    r record;
+    image jsonb;
+BEGIN
+    IF NOT crm._row_readable('account', crm._image('account', account)) THEN
+        RETURN;
+    END IF;
+    FOR r IN
+        WITH RECURSIVE merged (account_id) AS (
+            SELECT account_trail.account
+            UNION
+            SELECT a.id FROM crm_data.account AS a JOIN merged AS m ON a.merged_into = m.account_id
+        )
+        SELECT h.object, h.record_id
+          FROM crm_data.change AS h
+         WHERE h.at >= account_trail.since AND h.account_id IN (SELECT m.account_id FROM merged AS m)
+         GROUP BY h.object, h.record_id
+         ORDER BY h.object, h.record_id
+    LOOP
+        image := crm._image(r.object, r.record_id);
+        CONTINUE WHEN NOT crm._row_readable(r.object, image);
+        RETURN QUERY
+        SELECT h.at, h.actor, h.endpoint, h.object, h.record_id, h.op, f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), h.id
+          FROM crm_data.change AS h
+          LEFT JOIN LATERAL jsonb_each(h.fields) AS f ON true
+          LEFT JOIN crm_data.field AS d ON d.object = h.object AND d.name = f.key AND NOT d.custom
+         WHERE h.object = r.object AND h.record_id = r.record_id AND h.at >= account_trail.since
+         ORDER BY h.version, f.key COLLATE "C";
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION crm.account_trail(bigint, timestamptz) IS
+'Every change of a customer and of all records under it (contacts, opportunities, follow-ups, contracts and so on), customers merged into it included, by record and version.
+account: the customer; since: from when. Values are shown, masked or NULL as for the caller; records that are not the caller''s to see are left out.';
+
+CREATE OR REPLACE FUNCTION crm.as_of(object text, id bigint, at timestamptz) RETURNS jsonb
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    tab regclass := crm._protected_table(object);
+    now_image jsonb := crm._image(object, id);
+    version int := crm._version_at(object, id, at);
+    image jsonb;
+BEGIN
+    IF version IS NULL OR NOT crm._row_readable(object, now_image) THEN
+        RETURN NULL;
+    END IF;
+    image := crm._image_at(object, id, version);
+    RETURN (SELECT jsonb_object_agg(e.key, crm._shown(d.id, now_image, e.value)) || jsonb_build_object('row_version', version)
+              FROM jsonb_each(image) AS e LEFT JOIN crm_data.field AS d ON d.object = as_of.object AND d.name = e.key AND NOT d.custom);
+END
+$function$;
+COMMENT ON FUNCTION crm.as_of(text, bigint, timestamptz) IS
+'A record as it was at a time: its versioned columns and its row_version. Columns that the engine keeps (scores, leases) have no history and are left out.
+NULL when it did not exist then, or is not the caller''s to see; values are masked as the fields are now.
+Errors: 42704 no such object.';
+
+-- ---------------------------------------------------------------- verifying
+
+CREATE OR REPLACE FUNCTION crm.verify_history(from_at timestamptz DEFAULT '-infinity', to_at timestamptz DEFAULT 'infinity')
+    RETURNS TABLE (object text, record_id bigint, version int, change_id bigint, problem text)
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    t record;
+BEGIN
+    -- rows of the period: their own hash, and the link to the row before
+    RETURN QUERY
+    WITH c AS (
+        SELECT h.*, lag(h.version) OVER w AS before_version, lag(h.hash) OVER w AS before_hash
+          FROM crm_data.change AS h
+         WHERE h.at >= from_at AND h.at < to_at
+        WINDOW w AS (PARTITION BY h.object, h.record_id ORDER BY h.version, h.id)
+    ), linked AS (
+        SELECT c.*, coalesce(c.before_version, p.version, 0) AS prior_version, coalesce(c.before_hash, p.hash) AS prior_hash
+          FROM c
+          LEFT JOIN LATERAL (SELECT h.version, h.hash FROM crm_data.change AS h
+                              WHERE c.before_version IS NULL AND h.object = c.object AND h.record_id = c.record_id AND h.at < from_at
+                              ORDER BY h.version DESC LIMIT 1) AS p ON true
+    )
+    SELECT l.object, l.record_id, l.version, l.id,
+           CASE WHEN l.version = l.prior_version THEN 'inserted: a second row of this version'
+                WHEN l.version <> l.prior_version + 1 THEN format('missing: version %s is followed by %s', l.prior_version, l.version)
+                WHEN l.prev_hash IS DISTINCT FROM l.prior_hash THEN 'changed: it does not follow from the row before'
+                ELSE 'changed: it does not have its hash' END
+      FROM linked AS l
+     WHERE l.version <> l.prior_version + 1
+        OR l.prev_hash IS DISTINCT FROM l.prior_hash
+        OR (l.hash IS NOT NULL AND l.hash IS DISTINCT FROM
+            crm._change_hash(l.prev_hash, l.object, l.record_id, l.account_id, l.version, l.op, l.at, l.actor, l.session_name, l.endpoint,
+                             l.client_version, l.op_seq, l.note, l.fields, l.salt, l.value_hash))
+     ORDER BY l.object, l.record_id, l.version, l.id;
+
+    -- records whose last change lies in the period: they end the chain
+    FOR t IN SELECT p.object, p.relid FROM crm._protected_tables() AS p LOOP
+        RETURN QUERY EXECUTE format($query$
+            SELECT %L::text, r.id::bigint, r.row_version, h.id,
+                   CASE WHEN h.id IS NULL THEN 'missing: the record has no history'
+                        WHEN h.version < r.row_version THEN format('missing: version %%s of the record has no row', h.version + 1)
+                        WHEN h.version > r.row_version THEN 'changed: the history is ahead of the record'
+                        ELSE 'changed: the record does not end its chain' END
+              FROM %s AS r
+              LEFT JOIN LATERAL (SELECT c.id, c.version, c.hash FROM crm_data.change AS c
+                                  WHERE c.object = %1$L AND c.record_id = r.id ORDER BY c.version DESC LIMIT 1) AS h ON true
+             WHERE r.last_at >= $1 AND r.last_at < $2
+               AND (h.version IS DISTINCT FROM r.row_version OR h.hash IS DISTINCT FROM substring(r.last_hash FROM 17))
+             ORDER BY r.id$query$, t.object, t.relid) USING from_at, to_at;
+        RETURN QUERY EXECUTE format($query$
+            SELECT %L::text, h.record_id, h.version, h.id, 'lost: the record is gone without a delete'
+              FROM (SELECT DISTINCT ON (c.record_id) c.record_id, c.version, c.id, c.op, c.at FROM crm_data.change AS c
+                     WHERE c.object = %1$L ORDER BY c.record_id, c.version DESC) AS h
+             WHERE h.op <> 'delete' AND h.at >= $1 AND h.at < $2
+               AND NOT EXISTS (SELECT FROM %2$s AS r WHERE r.id = h.record_id)
+             ORDER BY h.record_id$query$, t.object, t.relid) USING from_at, to_at;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION crm.verify_history(timestamptz, timestamptz) IS
+'Recomputes the digest chain of all changes of a period and answers what does not fit: a changed, missing or inserted row of the history, a record changed or removed behind its back. No rows: nothing was found.
+from_at, to_at: half-open period of change.at.';

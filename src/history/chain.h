@@ -1,0 +1,48 @@
+/*
+ * chain.h
+ *		The digest chain of the history: SHA-256 and the canonical text of a change, version 1.
+ */
+#ifndef CRM_CHAIN_H
+#define CRM_CHAIN_H
+
+#include "postgres.h"
+
+#define CRM_HASH_LEN 32
+#define CRM_SALT_LEN 16
+
+typedef struct CrmSha256
+{
+	uint32		state[8];
+	uint64		bytes;
+	uint8		block[64];
+} CrmSha256;
+
+/* What a change says about itself, apart from its fields. Absent texts are NULL. */
+typedef struct CrmChange
+{
+	const char *object;
+	int64		record_id;
+	bool		has_account;
+	int64		account_id;
+	int32		version;
+	const char *op;
+	int64		at;				/* microseconds since 2000-01-01 UTC */
+	const char *actor;
+	const char *session_name;
+	const char *endpoint;
+	const char *client_version;
+	bool		has_op_seq;
+	int64		op_seq;
+	const char *note;
+} CrmChange;
+
+extern void crm_sha256_init(CrmSha256 *sha);
+extern void crm_sha256_update(CrmSha256 *sha, const void *data, size_t len);
+extern void crm_sha256_final(CrmSha256 *sha, uint8 *digest);
+
+extern void crm_chain_value_begin(CrmSha256 *sha, const uint8 *salt, const char *field);
+extern void crm_chain_value_add(CrmSha256 *sha, char kind, const void *value, size_t len);
+extern void crm_chain_begin(CrmSha256 *sha, const uint8 *prev, const CrmChange *change);
+extern void crm_chain_field(CrmSha256 *sha, const char *field, const uint8 *digest);
+
+#endif							/* CRM_CHAIN_H */

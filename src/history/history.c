@@ -1,0 +1,1420 @@
+/*
+ * history.c
+ *		The change log: versions of records, and one row of "change" for each.
+ *
+ * Every protected table has, attached by sql/api/history.sql:
+ * - a BEFORE row trigger that fires last (zzz_crm_version): sets row_version, field_version, last_at, last_hash and updated_*,
+ *   and refuses a physical delete;
+ * - an AFTER row trigger for UPDATE and DELETE and an AFTER statement trigger for INSERT (so that a bulk load is written in
+ *   batches): they compare the row as it was stored with the digest, and write its change;
+ * - a BEFORE TRUNCATE trigger that refuses.
+ * Facts (append-only tables) have a trigger that refuses everything but INSERT. All are ENABLE ALWAYS: session_replication_role
+ * does not get round them; in a logical apply worker they do nothing, since the publisher's history arrives by itself.
+ *
+ * Trigger arguments: the object's name; then the names of the columns that the engine keeps (scores, leases, copies): changing
+ * them is no version and no history.
+ *
+ * last_hash of a record is salt (16 bytes) || hash (32 bytes) of its last change. The salt travels there from the BEFORE to the AFTER
+ * trigger, which computes the hash again over the row that was stored: a trigger in between that changed the row is found out.
+ *
+ * Locking: none of its own; the row lock of the statement orders a record's versions.
+ *
+ * Security: change is written as the table's owner, whoever caused it. The SQL run here names operators with their schema, for
+ * the session's search_path may hold anything.
+ *
+ * Memory: each trigger call works in a context of its own; what is known of a table lives in a child of CacheMemoryContext.
+ */
+#include "crm.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "common/errors.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "history/history.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "replication/logicalworker.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(crm_history_before);
+PG_FUNCTION_INFO_V1(crm_history_after);
+PG_FUNCTION_INFO_V1(crm_history_append_only);
+PG_FUNCTION_INFO_V1(crm_history_engine_context);
+
+/* rows of an INSERT that are written together */
+#define BATCH_ROWS 1000
+
+/* how a value becomes JSON */
+enum
+{
+	KIND_TEXT,
+	KIND_BOOL,
+	KIND_INT2,
+	KIND_INT4,
+	KIND_INT8,
+	KIND_NUMERIC,
+	KIND_TIMESTAMPTZ,
+	KIND_JSONB,
+	KIND_PLAIN,					/* by to_jsonb, whatever the settings */
+	KIND_OTHER					/* by to_jsonb under fixed settings */
+};
+
+/* One change on its way to the table. */
+typedef struct PendingChange
+{
+	CrmChange	head;
+	Jsonb	   *fields;
+	bool		chained;
+	uint8		salt[CRM_SALT_LEN];
+	bool		has_prev;
+	uint8		prev[CRM_HASH_LEN];
+	uint8		hash[CRM_HASH_LEN];
+} PendingChange;
+
+static HTAB *tables = NULL;
+static CrmWriteContext write_context = {NULL, NULL, 0};
+static CrmEngineWrite engine_write = ENGINE_WRITE_NONE;
+static int	engine_write_level = 0;
+static SPIPlanPtr insert_plan = NULL;
+static SPIPlanPtr batch_plan = NULL;
+static SPIPlanPtr last_plan = NULL;
+
+static CrmHistoryTable *get_table(Relation rel, Trigger *trigger);
+static void fill_table(CrmHistoryTable *table, Relation rel, Trigger *trigger);
+static bool is_bookkeeping(const char *name);
+static bool is_engine_column(Trigger *trigger, const char *name);
+static void invalidate_table(Datum arg, Oid relid);
+static void end_of_transaction(XactEvent event, void *arg);
+static void end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg);
+static bool column_changed(const CrmHistoryColumn *column, TupleDesc desc, const Datum *old, const bool *old_null,
+						   const Datum *new, const bool *new_null);
+static bool make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum *old, const bool *old_null,
+						const Datum *new, const bool *new_null, PendingChange *change, bool want_fields);
+static void value_to_jsonb(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue *out);
+static Datum slow_to_jsonb(CrmHistoryColumn *column, Datum value);
+static Jsonb *next_field_version(CrmHistoryTable *table, TupleDesc desc, int32 version, const Datum *old,
+								 const bool *old_null, const Datum *new, const bool *new_null);
+static void fresh_salt(uint8 *salt);
+static void start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum *values, const bool *nulls);
+static bool get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const uint8 **salt, const uint8 **hash);
+static void check_hash(CrmHistoryTable *table, PendingChange *change, const Datum *values, const bool *nulls);
+static void write_change(Oid owner, const PendingChange *change);
+static void write_batch(Oid owner, const PendingChange *changes, int n);
+static void write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows);
+static void last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *has_hash, uint8 *hash, TimestampTz *at);
+static void refuse_erasure(const char *object, const char *verb);
+
+/*
+ * Called when the library is loaded.
+ */
+void
+crm_history_init(void)
+{
+	RegisterXactCallback(end_of_transaction, NULL);
+	RegisterSubXactCallback(end_of_subtransaction, NULL);
+	CacheRegisterRelcacheCallback(invalidate_table, (Datum) 0);
+}
+
+/*
+ * Say how the changes that follow came; answers what held before, for crm_history_context_restore. The texts must live
+ * until then.
+ */
+CrmWriteContext
+crm_history_context_set(const char *endpoint, const char *note, int64 op_seq)
+{
+	CrmWriteContext saved = write_context;
+
+	write_context.endpoint = endpoint;
+	write_context.note = note;
+	write_context.op_seq = op_seq;
+	return saved;
+}
+
+/*
+ * Undo crm_history_context_set.
+ */
+void
+crm_history_context_restore(CrmWriteContext saved)
+{
+	write_context = saved;
+}
+
+/*
+ * Let the engine's own code do what nobody else may. Ends with ENGINE_WRITE_NONE, an abort or the transaction; it is no
+ * setting, so no client can turn it on.
+ */
+void
+crm_history_engine_write(CrmEngineWrite mode)
+{
+	engine_write = mode;
+	engine_write_level = GetCurrentTransactionNestLevel();
+}
+
+/*
+ * crm._engine_write(mode text, endpoint text, note text): the same for engine functions in SQL. The owner of the tables
+ * alone may call it.
+ */
+Datum
+crm_history_engine_context(PG_FUNCTION_ARGS)
+{
+	char	   *mode = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	if (!superuser() && GetUserId() != get_role_oid(CRM_OWNER, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("only functions of the engine may write as the engine")));
+	if (strcmp(mode, "none") == 0)
+		crm_history_engine_write(ENGINE_WRITE_NONE);
+	else if (strcmp(mode, "erase") == 0)
+		crm_history_engine_write(ENGINE_WRITE_ERASE);
+	else if (strcmp(mode, "restore") == 0)
+		crm_history_engine_write(ENGINE_WRITE_RESTORE);
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown way to write: \"%s\"", mode),
+				 errhint("Use none, erase or restore.")));
+	/* texts live as long as the transaction, and so does what they say */
+	write_context.endpoint = PG_ARGISNULL(1) ? NULL : MemoryContextStrdup(TopTransactionContext, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	write_context.note = PG_ARGISNULL(2) ? NULL : MemoryContextStrdup(TopTransactionContext, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	write_context.op_seq = 0;
+	PG_RETURN_VOID();
+}
+
+/*
+ * Nothing said in a transaction outlives it.
+ */
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	{
+		engine_write = ENGINE_WRITE_NONE;
+		memset(&write_context, 0, sizeof(write_context));
+	}
+}
+
+/*
+ * An abort takes back what was allowed inside it. The context is its caller's to restore.
+ */
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && engine_write != ENGINE_WRITE_NONE &&
+		GetCurrentTransactionNestLevel() <= engine_write_level)
+		engine_write = ENGINE_WRITE_NONE;
+}
+
+/*
+ * Who writes: the role a person acts as, unchanged by definer functions. In short-lived memory.
+ */
+const char *
+crm_history_actor(void)
+{
+	return GetUserNameFromId(GetOuterUserId(), false);
+}
+
+/*
+ * Login role of the session. In short-lived memory.
+ */
+const char *
+crm_history_session(void)
+{
+	return GetUserNameFromId(GetSessionUserId(), false);
+}
+
+/*
+ * Version of the client, when application_name is of the form name/1.2.3; else NULL.
+ */
+const char *
+crm_history_client_version(void)
+{
+	const char *slash = application_name ? strrchr(application_name, '/') : NULL;
+
+	if (slash == NULL || slash[1] == '\0' || strspn(slash + 1, "0123456789.") != strlen(slash + 1))
+		return NULL;
+	return slash + 1;
+}
+
+/*
+ * BEFORE row trigger: makes the next version of a record.
+ */
+Datum
+crm_history_before(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	bool		inserting;
+	HeapTuple	result;
+	TupleDesc	desc;
+	CrmHistoryTable *table;
+	MemoryContext work;
+	MemoryContext caller;
+	Datum	   *old = NULL;
+	Datum	   *new;
+	bool	   *old_null = NULL;
+	bool	   *new_null;
+	PendingChange change;
+	int32		version;
+	TimestampTz now;
+	TimestampTz at;
+	int			n = 0;
+	int			set[6];
+	Datum		values[6];
+	bool		nulls[6] = {false};
+	uint8		stored[VARHDRSZ + CRM_SALT_LEN + CRM_HASH_LEN];
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+		elog(ERROR, "crm_history_before must be a BEFORE ROW trigger");
+	inserting = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
+	result = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
+	if (IsLogicalWorker())
+		return PointerGetDatum(result);
+
+	table = get_table(trigdata->tg_relation, trigdata->tg_trigger);
+	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+	{
+		if (engine_write != ENGINE_WRITE_ERASE)
+			refuse_erasure(table->object, "deleted");
+		return PointerGetDatum(result);
+	}
+
+	work = AllocSetContextCreate(CurrentMemoryContext, "crm version", ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(work);
+	desc = RelationGetDescr(trigdata->tg_relation);
+	new = palloc(desc->natts * sizeof(Datum));
+	new_null = palloc(desc->natts * sizeof(bool));
+	heap_deform_tuple(result, desc, new, new_null);
+	if (!inserting)
+	{
+		old = palloc(desc->natts * sizeof(Datum));
+		old_null = palloc(desc->natts * sizeof(bool));
+		heap_deform_tuple(trigdata->tg_trigtuple, desc, old, old_null);
+	}
+
+	memset(&change, 0, sizeof(change));
+	now = GetCurrentTimestamp();
+	at = now;
+	if (inserting)
+	{
+		version = 1;
+		if (engine_write == ENGINE_WRITE_RESTORE)
+		{
+			last_change_of(trigdata->tg_relation->rd_rel->relowner, table->object, DatumGetInt64(new[table->id - 1]), &version,
+						   &change.has_prev, change.prev, &at);
+			version++;
+			at = Max(at, now);
+		}
+	}
+	else
+	{
+		const uint8 *salt;
+		const uint8 *hash;
+		bool		changed = false;
+
+		version = DatumGetInt32(old[table->row_version - 1]);
+		for (int i = 0; i < table->ncolumns && !changed; i++)
+			changed = column_changed(&table->columns[i], desc, old, old_null, new, new_null);
+		if (!changed)
+		{
+			/* no version: the bookkeeping stays as it was, whatever the statement says */
+			AttrNumber	kept[4] = {table->row_version, table->field_version, table->last_hash, table->last_at};
+
+			for (int i = 0; i < lengthof(kept); i++)
+			{
+				AttrNumber	a = kept[i];
+
+				if (a == 0 || (old_null[a - 1] && new_null[a - 1]) ||
+					(!old_null[a - 1] && !new_null[a - 1] &&
+					 datum_image_eq(old[a - 1], new[a - 1], TupleDescAttr(desc, a - 1)->attbyval, TupleDescAttr(desc, a - 1)->attlen)))
+					continue;
+				set[n] = a;
+				values[n] = old[a - 1];
+				nulls[n] = old_null[a - 1];
+				n++;
+			}
+			MemoryContextSwitchTo(caller);
+			if (n > 0)
+				result = heap_modify_tuple_by_cols(result, desc, n, set, values, nulls);
+			MemoryContextDelete(work);
+			return PointerGetDatum(result);
+		}
+		if (version == PG_INT32_MAX)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("the record has used up its versions")));
+		version++;
+		if (table->last_at && !old_null[table->last_at - 1])
+			at = Max(now, DatumGetTimestampTz(old[table->last_at - 1]));
+		if (get_hash(table, old, old_null, &salt, &hash))
+		{
+			change.has_prev = true;
+			memcpy(change.prev, hash, CRM_HASH_LEN);
+		}
+	}
+
+	set[n] = table->row_version;
+	values[n++] = Int32GetDatum(version);
+	if (table->field_version && !inserting)
+	{
+		set[n] = table->field_version;
+		values[n++] = JsonbPGetDatum(next_field_version(table, desc, version, old, old_null, new, new_null));
+	}
+	if (table->last_at)
+	{
+		set[n] = table->last_at;
+		values[n++] = TimestampTzGetDatum(at);
+	}
+	if (table->updated_at && !inserting)
+	{
+		set[n] = table->updated_at;
+		values[n++] = TimestampTzGetDatum(now);
+	}
+	if (table->updated_by && !inserting)
+	{
+		set[n] = table->updated_by;
+		values[n++] = CStringGetTextDatum(crm_history_actor());
+	}
+	if (table->last_hash)
+	{
+		start_head(table, &change.head, inserting ? "insert" : "update", new, new_null);
+		change.head.version = version;
+		change.head.at = at;
+		fresh_salt(change.salt);
+		make_change(table, desc, change.head.op, old, old_null, new, new_null, &change, false);
+		SET_VARSIZE(stored, sizeof(stored));
+		memcpy(stored + VARHDRSZ, change.salt, CRM_SALT_LEN);
+		memcpy(stored + VARHDRSZ + CRM_SALT_LEN, change.hash, CRM_HASH_LEN);
+		set[n] = table->last_hash;
+		values[n++] = PointerGetDatum(stored);
+	}
+	MemoryContextSwitchTo(caller);
+	result = heap_modify_tuple_by_cols(result, desc, n, set, values, nulls);
+	MemoryContextDelete(work);
+	return PointerGetDatum(result);
+}
+
+/*
+ * AFTER trigger: writes the change. For each row of an UPDATE or DELETE; for a whole INSERT, with the transition table
+ * new_rows. For TRUNCATE, as a BEFORE statement trigger, refuses.
+ */
+Datum
+crm_history_after(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Relation	rel;
+	TupleDesc	desc;
+	CrmHistoryTable *table;
+	MemoryContext work;
+	MemoryContext caller;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "crm_history_after must be a trigger");
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	rel = trigdata->tg_relation;
+	table = get_table(rel, trigdata->tg_trigger);
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		refuse_erasure(table->object, "truncated");
+
+	work = AllocSetContextCreate(CurrentMemoryContext, "crm history", ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(work);
+	if (TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event))
+	{
+		if (trigdata->tg_newtable == NULL)
+			elog(ERROR, "crm_history_after needs the transition table of the INSERT");
+		write_inserted(table, rel, trigdata->tg_newtable);
+	}
+	else
+	{
+		bool		deleting = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event);
+		Datum	   *old;
+		bool	   *old_null;
+		Datum	   *new;
+		bool	   *new_null;
+		PendingChange change;
+		const uint8 *salt;
+		const uint8 *hash;
+
+		desc = RelationGetDescr(rel);
+		old = palloc(desc->natts * sizeof(Datum));
+		old_null = palloc(desc->natts * sizeof(bool));
+		new = palloc(desc->natts * sizeof(Datum));
+		new_null = palloc(desc->natts * sizeof(bool));
+		heap_deform_tuple(trigdata->tg_trigtuple, desc, old, old_null);
+		if (!deleting)
+			heap_deform_tuple(trigdata->tg_newtuple, desc, new, new_null);
+
+		/* an update that was no version */
+		if (!deleting && DatumGetInt32(old[table->row_version - 1]) == DatumGetInt32(new[table->row_version - 1]))
+		{
+			for (int i = 0; i < table->ncolumns; i++)
+				if (column_changed(&table->columns[i], desc, old, old_null, new, new_null))
+					ereport(ERROR,
+							(errcode(ERRCODE_CRM_HISTORY_MISMATCH),
+							 errmsg("a trigger changed column \"%s\" of %s after its version was made", table->columns[i].name, table->object),
+							 errhint("Give the trigger a name that sorts before zzz_crm_version.")));
+			MemoryContextSwitchTo(caller);
+			MemoryContextDelete(work);
+			return PointerGetDatum(NULL);
+		}
+
+		memset(&change, 0, sizeof(change));
+		start_head(table, &change.head, deleting ? "delete" : "update", deleting ? old : new, deleting ? old_null : new_null);
+		if (get_hash(table, old, old_null, &salt, &hash))
+		{
+			change.has_prev = true;
+			memcpy(change.prev, hash, CRM_HASH_LEN);
+		}
+		if (deleting)
+		{
+			change.head.version = DatumGetInt32(old[table->row_version - 1]) + 1;
+			change.head.at = GetCurrentTimestamp();
+			if (table->last_at && !old_null[table->last_at - 1])
+				change.head.at = Max(change.head.at, DatumGetTimestampTz(old[table->last_at - 1]));
+			fresh_salt(change.salt);
+			make_change(table, desc, "delete", old, old_null, NULL, NULL, &change, true);
+		}
+		else
+		{
+			if (get_hash(table, new, new_null, &salt, &hash))
+				memcpy(change.salt, salt, CRM_SALT_LEN);
+			make_change(table, desc, "update", old, old_null, new, new_null, &change, true);
+			check_hash(table, &change, new, new_null);
+		}
+		write_change(rel->rd_rel->relowner, &change);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(work);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Trigger of append-only tables, BEFORE UPDATE OR DELETE for each row and BEFORE TRUNCATE: facts never change. The arguments
+ * after the object's name are columns that may: the engine's references and what is filled in once.
+ */
+Datum
+crm_history_append_only(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	HeapTuple	result;
+	TupleDesc	desc;
+	const char *object;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) || trigdata->tg_trigger->tgnargs < 1)
+		elog(ERROR, "crm_history_append_only must be a BEFORE trigger with an argument");
+	object = trigdata->tg_trigger->tgargs[0];
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+	{
+		if (!IsLogicalWorker())
+			refuse_erasure(object, "truncated");
+		return PointerGetDatum(NULL);
+	}
+	result = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
+	if (IsLogicalWorker() || engine_write == ENGINE_WRITE_ERASE)
+		return PointerGetDatum(result);
+	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		refuse_erasure(object, "deleted");
+
+	desc = RelationGetDescr(trigdata->tg_relation);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		bool		old_null;
+		bool		new_null;
+		Datum		old_value;
+		Datum		new_value;
+
+		if (att->attisdropped || is_engine_column(trigdata->tg_trigger, NameStr(att->attname)))
+			continue;
+		old_value = heap_getattr(trigdata->tg_trigtuple, i + 1, desc, &old_null);
+		new_value = heap_getattr(trigdata->tg_newtuple, i + 1, desc, &new_null);
+		if (old_null != new_null || (!old_null && !datum_image_eq(old_value, new_value, att->attbyval, att->attlen)))
+			ereport(ERROR,
+					(errcode(ERRCODE_CRM_ERASURE_REFUSED),
+					 errmsg("rows of %s are facts and never change", object),
+					 errhint("Add a row that corrects it.")));
+	}
+	return PointerGetDatum(result);
+}
+
+/*
+ * Refuse to lose rows, with the way that does not.
+ */
+static void
+refuse_erasure(const char *object, const char *verb)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CRM_ERASURE_REFUSED),
+			 errmsg("rows of %s cannot be %s", object, verb),
+			 strcmp(object, "contact") == 0 ?
+			 errhint("Use %s.remove() to mark a record as deleted, %s.merge() for a duplicate, %s.forget() to erase a person's data.",
+					 CRM_SCHEMA, CRM_SCHEMA, CRM_SCHEMA) :
+			 errhint("Use %s.remove() to mark a record as deleted, %s.merge() for a duplicate.", CRM_SCHEMA, CRM_SCHEMA)));
+}
+
+/*
+ * What is known of a protected table, from the cache or the catalogs.
+ */
+static CrmHistoryTable *
+get_table(Relation rel, Trigger *trigger)
+{
+	Oid			relid = RelationGetRelid(rel);
+	CrmHistoryTable *table;
+	bool		found;
+
+	if (tables == NULL)
+	{
+		HASHCTL		ctl;
+
+		memset(&ctl, 0, sizeof(ctl));
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(CrmHistoryTable);
+		ctl.hcxt = CacheMemoryContext;
+		tables = hash_create("crm history tables", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	table = hash_search(tables, &relid, HASH_ENTER, &found);
+	if (!found)
+	{
+		table->valid = false;
+		table->context = NULL;
+	}
+	if (!table->valid)
+		fill_table(table, rel, trigger);
+	return table;
+}
+
+/*
+ * Read a table's columns. The entry becomes valid last: an error half-way leaves it to be filled again.
+ */
+static void
+fill_table(CrmHistoryTable *table, Relation rel, Trigger *trigger)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	MemoryContext old;
+
+	if (trigger->tgnargs < 1)
+		elog(ERROR, "trigger %s on %s needs the object's name as its argument", trigger->tgname, RelationGetRelationName(rel));
+	if (table->context)
+		MemoryContextDelete(table->context);
+	table->context = NULL;
+	table->context = AllocSetContextCreate(CacheMemoryContext, "crm history table", ALLOCSET_SMALL_SIZES);
+	old = MemoryContextSwitchTo(table->context);
+	table->object = pstrdup(trigger->tgargs[0]);
+	table->id = table->account_id = table->row_version = table->field_version = 0;
+	table->last_hash = table->last_at = table->updated_at = table->updated_by = 0;
+	table->columns = palloc0(desc->natts * sizeof(CrmHistoryColumn));
+	table->ncolumns = 0;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		const char *name = NameStr(att->attname);
+		CrmHistoryColumn column;
+		int			place;
+
+		if (att->attisdropped)
+			continue;
+		if (strcmp(name, "id") == 0 && att->atttypid == INT8OID)
+			table->id = i + 1;
+		else if (strcmp(name, "account_id") == 0 && att->atttypid == INT8OID)
+			table->account_id = i + 1;
+		else if (strcmp(name, "row_version") == 0 && att->atttypid == INT4OID)
+			table->row_version = i + 1;
+		else if (strcmp(name, "field_version") == 0 && att->atttypid == JSONBOID)
+			table->field_version = i + 1;
+		else if (strcmp(name, "last_hash") == 0 && att->atttypid == BYTEAOID)
+			table->last_hash = i + 1;
+		else if (strcmp(name, "last_at") == 0 && att->atttypid == TIMESTAMPTZOID)
+			table->last_at = i + 1;
+		else if (strcmp(name, "updated_at") == 0 && att->atttypid == TIMESTAMPTZOID)
+			table->updated_at = i + 1;
+		else if (strcmp(name, "updated_by") == 0 && att->atttypid == TEXTOID)
+			table->updated_by = i + 1;
+		if (att->attgenerated || is_bookkeeping(name) || is_engine_column(trigger, name))
+			continue;
+
+		memset(&column, 0, sizeof(column));
+		column.attnum = i + 1;
+		column.name = pstrdup(name);
+		column.type = att->atttypid;
+		switch (att->atttypid)
+		{
+			case TEXTOID:
+			case VARCHAROID:
+				column.kind = KIND_TEXT;
+				break;
+			case BOOLOID:
+				column.kind = KIND_BOOL;
+				break;
+			case INT2OID:
+				column.kind = KIND_INT2;
+				break;
+			case INT4OID:
+				column.kind = KIND_INT4;
+				break;
+			case INT8OID:
+				column.kind = KIND_INT8;
+				break;
+			case NUMERICOID:
+				column.kind = KIND_NUMERIC;
+				break;
+			case TIMESTAMPTZOID:
+				column.kind = KIND_TIMESTAMPTZ;
+				break;
+			case JSONBOID:
+				column.kind = KIND_JSONB;
+				break;
+			case TEXTARRAYOID:
+			case INT2ARRAYOID:
+			case INT4ARRAYOID:
+			case INT8ARRAYOID:
+			case DATEOID:
+			case TIMEOID:
+			case TIMESTAMPOID:
+			case UUIDOID:
+			case BPCHAROID:
+			case NAMEOID:
+				column.kind = KIND_PLAIN;
+				break;
+			default:
+				column.kind = KIND_OTHER;
+				break;
+		}
+		fmgr_info_cxt(F_TO_JSONB, &column.to_jsonb, table->context);
+		/* to_jsonb asks its call expression for the argument's type */
+		column.to_jsonb.fn_expr = (Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
+														list_make1(makeNullConst(att->atttypid, -1, att->attcollation)),
+														InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+
+		for (place = table->ncolumns; place > 0 && strcmp(table->columns[place - 1].name, name) > 0; place--)
+			table->columns[place] = table->columns[place - 1];
+		table->columns[place] = column;
+		table->ncolumns++;
+	}
+	if (table->id == 0 || table->row_version == 0)
+		elog(ERROR, "table %s has no id or row_version", RelationGetRelationName(rel));
+	if (strcmp(table->object, "account") == 0)
+		table->account_id = table->id;
+	MemoryContextSwitchTo(old);
+	table->valid = true;
+}
+
+/*
+ * Is this a column that the triggers themselves keep, or the record's identity?
+ */
+static bool
+is_bookkeeping(const char *name)
+{
+	static const char *const names[] = {"id", "row_version", "field_version", "last_hash", "last_at", "updated_at", "updated_by"};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Is this column among the trigger's arguments after the first?
+ */
+static bool
+is_engine_column(Trigger *trigger, const char *name)
+{
+	for (int i = 1; i < trigger->tgnargs; i++)
+		if (strcmp(trigger->tgargs[i], name) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Relation cache callback: forget a table, or all. Only sets a flag.
+ */
+static void
+invalidate_table(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS seq;
+	CrmHistoryTable *table;
+
+	if (tables == NULL)
+		return;
+	if (OidIsValid(relid))
+	{
+		table = hash_search(tables, &relid, HASH_FIND, NULL);
+		if (table)
+			table->valid = false;
+		return;
+	}
+	hash_seq_init(&seq, tables);
+	while ((table = hash_seq_search(&seq)) != NULL)
+		table->valid = false;
+}
+
+/*
+ * Does a column differ between two images of a row? By bytes: 1.0 and 1.00 differ, as people see them differ.
+ */
+static bool
+column_changed(const CrmHistoryColumn *column, TupleDesc desc, const Datum *old, const bool *old_null, const Datum *new,
+			   const bool *new_null)
+{
+	int			i = column->attnum - 1;
+	Form_pg_attribute att = TupleDescAttr(desc, i);
+
+	if (old_null[i] || new_null[i])
+		return old_null[i] != new_null[i];
+	return !datum_image_eq(old[i], new[i], att->attbyval, att->attlen);
+}
+
+/*
+ * Fill in a change's hash, and its fields if wanted, from two images of the row (one is NULL for an insert or a delete).
+ * head, salt and prev are set. Answers whether any field changed.
+ */
+static bool
+make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum *old, const bool *old_null, const Datum *new,
+			const bool *new_null, PendingChange *change, bool want_fields)
+{
+	CrmSha256	sha;
+	JsonbParseState *state = NULL;
+	bool		any = false;
+
+	if (table->last_hash)
+		crm_chain_begin(&sha, change->has_prev ? change->prev : NULL, &change->head);
+	if (want_fields)
+		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		CrmHistoryColumn *column = &table->columns[i];
+		int			a = column->attnum - 1;
+		JsonbValue	old_value;
+		JsonbValue	new_value;
+
+		if (old && new)
+		{
+			if (!column_changed(column, desc, old, old_null, new, new_null))
+				continue;
+		}
+		else if (old ? old_null[a] : new_null[a])
+			continue;
+		any = true;
+		value_to_jsonb(column, old ? old[a] : (Datum) 0, old ? old_null[a] : true, &old_value);
+		value_to_jsonb(column, new ? new[a] : (Datum) 0, new ? new_null[a] : true, &new_value);
+		if (table->last_hash)
+		{
+			uint8		digest[CRM_HASH_LEN];
+
+			crm_history_digest(change->salt, column->name, &old_value, &new_value, digest);
+			crm_chain_field(&sha, column->name, digest);
+		}
+		if (want_fields)
+		{
+			JsonbValue	key;
+
+			key.type = jbvString;
+			key.val.string.val = column->name;
+			key.val.string.len = strlen(column->name);
+			pushJsonbValue(&state, WJB_KEY, &key);
+			pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+			pushJsonbValue(&state, WJB_ELEM, &old_value);
+			pushJsonbValue(&state, WJB_ELEM, &new_value);
+			pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+		}
+	}
+	change->chained = table->last_hash != 0;
+	if (change->chained)
+		crm_sha256_final(&sha, change->hash);
+	if (want_fields)
+		change->fields = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	return any;
+}
+
+/*
+ * A column's value as JSON, the same under every setting of the session.
+ */
+static void
+value_to_jsonb(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue *out)
+{
+	Jsonb	   *jsonb;
+
+	if (isnull)
+	{
+		out->type = jbvNull;
+		return;
+	}
+	switch (column->kind)
+	{
+		case KIND_TEXT:
+			{
+				text	   *t = DatumGetTextPP(value);
+
+				out->type = jbvString;
+				out->val.string.val = VARDATA_ANY(t);
+				out->val.string.len = VARSIZE_ANY_EXHDR(t);
+				return;
+			}
+		case KIND_BOOL:
+			out->type = jbvBool;
+			out->val.boolean = DatumGetBool(value);
+			return;
+		case KIND_INT2:
+			out->type = jbvNumeric;
+			out->val.numeric = int64_to_numeric(DatumGetInt16(value));
+			return;
+		case KIND_INT4:
+			out->type = jbvNumeric;
+			out->val.numeric = int64_to_numeric(DatumGetInt32(value));
+			return;
+		case KIND_INT8:
+			out->type = jbvNumeric;
+			out->val.numeric = int64_to_numeric(DatumGetInt64(value));
+			return;
+		case KIND_NUMERIC:
+			{
+				Numeric		number = DatumGetNumeric(value);
+
+				if (numeric_is_nan(number) || numeric_is_inf(number))
+					break;
+				out->type = jbvNumeric;
+				out->val.numeric = number;
+				return;
+			}
+		case KIND_TIMESTAMPTZ:
+			{
+				char		buffer[MAXDATELEN + 1];
+				int			utc = 0;
+
+				JsonEncodeDateTime(buffer, value, TIMESTAMPTZOID, &utc);
+				out->type = jbvString;
+				out->val.string.val = pstrdup(buffer);
+				out->val.string.len = strlen(buffer);
+				return;
+			}
+		case KIND_JSONB:
+			value = PointerGetDatum(PG_DETOAST_DATUM(value));
+			break;
+		default:
+			break;
+	}
+
+	jsonb = DatumGetJsonbP(column->kind == KIND_JSONB ? value : slow_to_jsonb(column, value));
+	if (JB_ROOT_IS_SCALAR(jsonb))
+		(void) JsonbExtractScalar(&jsonb->root, out);
+	else
+	{
+		out->type = jbvBinary;
+		out->val.binary.data = &jsonb->root;
+		out->val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
+	}
+}
+
+/*
+ * to_jsonb of any type, under fixed settings: the text of an interval, a range or a float depends on the session's.
+ */
+static Datum
+slow_to_jsonb(CrmHistoryColumn *column, Datum value)
+{
+	static const char *const fixed[][2] = {
+		{"datestyle", "ISO, YMD"}, {"intervalstyle", "postgres"}, {"extra_float_digits", "1"}, {"bytea_output", "hex"},
+		{"timezone", "UTC"}
+	};
+	int			nestlevel;
+	Datum		result;
+
+	if (column->kind == KIND_PLAIN)
+		return FunctionCall1(&column->to_jsonb, value);
+	nestlevel = NewGUCNestLevel();
+	for (int i = 0; i < lengthof(fixed); i++)
+		(void) set_config_option(fixed[i][0], fixed[i][1], PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	result = FunctionCall1(&column->to_jsonb, value);
+	AtEOXact_GUC(true, nestlevel);
+	return result;
+}
+
+/*
+ * Digest of a field's old and new value.
+ */
+void
+crm_history_digest(const uint8 *salt, const char *field, const JsonbValue *old_value, const JsonbValue *new_value, uint8 *digest)
+{
+	CrmSha256	sha;
+	const JsonbValue *values[2] = {old_value, new_value};
+
+	crm_chain_value_begin(&sha, salt, field);
+	for (int i = 0; i < 2; i++)
+	{
+		const JsonbValue *value = values[i];
+
+		switch (value->type)
+		{
+			case jbvNull:
+				crm_chain_value_add(&sha, 'n', NULL, 0);
+				break;
+			case jbvBool:
+				crm_chain_value_add(&sha, value->val.boolean ? 't' : 'f', NULL, 0);
+				break;
+			case jbvString:
+				crm_chain_value_add(&sha, 's', value->val.string.val, value->val.string.len);
+				break;
+			case jbvNumeric:
+				{
+					char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+
+					crm_chain_value_add(&sha, 'd', text, strlen(text));
+					break;
+				}
+			case jbvBinary:
+				{
+					StringInfoData text;
+
+					initStringInfo(&text);
+					(void) JsonbToCString(&text, value->val.binary.data, value->val.binary.len);
+					crm_chain_value_add(&sha, 'j', text.data, text.len);
+					break;
+				}
+			default:
+				elog(ERROR, "unexpected kind of JSON value: %d", (int) value->type);
+		}
+	}
+	crm_sha256_final(&sha, digest);
+}
+
+/*
+ * field_version with the changed fields at the given version. A field that is not there has the version of the insert, 1.
+ */
+static Jsonb *
+next_field_version(CrmHistoryTable *table, TupleDesc desc, int32 version, const Datum *old, const bool *old_null,
+				   const Datum *new, const bool *new_null)
+{
+	JsonbParseState *state = NULL;
+	int			a = table->field_version - 1;
+	JsonbValue	v;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	if (!old_null[a])
+	{
+		Jsonb	   *before = DatumGetJsonbP(old[a]);
+		JsonbIterator *it = JsonbIteratorInit(&before->root);
+		JsonbIteratorToken token;
+
+		if (JB_ROOT_IS_OBJECT(before))
+			while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+				if (token == WJB_KEY || token == WJB_VALUE)
+					pushJsonbValue(&state, token, &v);
+	}
+	/* the later of two equal keys wins */
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		CrmHistoryColumn *column = &table->columns[i];
+
+		if (!column_changed(column, desc, old, old_null, new, new_null))
+			continue;
+		v.type = jbvString;
+		v.val.string.val = column->name;
+		v.val.string.len = strlen(column->name);
+		pushJsonbValue(&state, WJB_KEY, &v);
+		v.type = jbvNumeric;
+		v.val.numeric = int64_to_numeric(version);
+		pushJsonbValue(&state, WJB_VALUE, &v);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * A salt: random, so that a digest cannot be tried with likely values. Random bytes are fetched a page at a time.
+ */
+static void
+fresh_salt(uint8 *salt)
+{
+	static uint8 pool[4096];
+	static int	used = sizeof(pool);
+
+	if (used + CRM_SALT_LEN > sizeof(pool))
+	{
+		if (!pg_strong_random(pool, sizeof(pool)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not get random bytes")));
+		used = 0;
+	}
+	memcpy(salt, pool + used, CRM_SALT_LEN);
+	memset(pool + used, 0, CRM_SALT_LEN);
+	used += CRM_SALT_LEN;
+}
+
+/*
+ * What a change says about itself, from an image of the row.
+ */
+static void
+start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum *values, const bool *nulls)
+{
+	head->object = table->object;
+	head->op = op;
+	head->record_id = DatumGetInt64(values[table->id - 1]);
+	head->has_account = table->account_id && !nulls[table->account_id - 1];
+	head->account_id = head->has_account ? DatumGetInt64(values[table->account_id - 1]) : 0;
+	head->version = DatumGetInt32(values[table->row_version - 1]);
+	head->at = table->last_at && !nulls[table->last_at - 1] ? DatumGetTimestampTz(values[table->last_at - 1]) : GetCurrentTimestamp();
+	head->actor = crm_history_actor();
+	head->session_name = crm_history_session();
+	head->endpoint = write_context.endpoint ? write_context.endpoint : "sql";
+	head->client_version = crm_history_client_version();
+	head->has_op_seq = write_context.op_seq != 0;
+	head->op_seq = write_context.op_seq;
+	head->note = write_context.note;
+}
+
+/*
+ * The two parts of a row's last_hash, or false. They point into the row.
+ */
+static bool
+get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const uint8 **salt, const uint8 **hash)
+{
+	bytea	   *both;
+
+	if (table->last_hash == 0 || nulls[table->last_hash - 1])
+		return false;
+	both = DatumGetByteaPP(values[table->last_hash - 1]);
+	if (VARSIZE_ANY_EXHDR(both) != CRM_SALT_LEN + CRM_HASH_LEN)
+		return false;
+	*salt = (const uint8 *) VARDATA_ANY(both);
+	*hash = *salt + CRM_SALT_LEN;
+	return true;
+}
+
+/*
+ * Raise unless the row was stored as its version was made.
+ */
+static void
+check_hash(CrmHistoryTable *table, PendingChange *change, const Datum *values, const bool *nulls)
+{
+	const uint8 *salt;
+	const uint8 *hash;
+
+	if (table->last_hash == 0)
+		return;
+	if (!get_hash(table, values, nulls, &salt, &hash) || memcmp(hash, change->hash, CRM_HASH_LEN) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CRM_HISTORY_MISMATCH),
+				 errmsg("a row of %s is not stored as its version was made", table->object),
+				 errhint("A trigger that fires after zzz_crm_version changes the row: give it a name that sorts before.")));
+}
+
+/*
+ * Write the changes of an INSERT, some together.
+ */
+static void
+write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	int64		total = tuplestore_tuple_count(rows);
+	int			size = (int) Min(total, BATCH_ROWS);
+	PendingChange *changes = palloc(Max(size, 1) * sizeof(PendingChange));
+	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "crm history batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(batch);
+	int			n = 0;
+
+	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
+	tuplestore_rescan(rows);
+	while (tuplestore_gettupleslot(rows, true, false, slot))
+	{
+		PendingChange *change = &changes[n];
+		const uint8 *salt;
+		const uint8 *hash;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		/* the slot's row goes with the next one, the change's texts are copied into JSON at once */
+		memset(change, 0, sizeof(PendingChange));
+		start_head(table, &change->head, "insert", slot->tts_values, slot->tts_isnull);
+		if (get_hash(table, slot->tts_values, slot->tts_isnull, &salt, &hash))
+			memcpy(change->salt, salt, CRM_SALT_LEN);
+		if (engine_write == ENGINE_WRITE_RESTORE)
+		{
+			int32		version;
+			TimestampTz at;
+
+			last_change_of(rel->rd_rel->relowner, table->object, change->head.record_id, &version, &change->has_prev, change->prev, &at);
+		}
+		make_change(table, desc, "insert", NULL, NULL, slot->tts_values, slot->tts_isnull, change, true);
+		check_hash(table, change, slot->tts_values, slot->tts_isnull);
+		if (++n == size)
+		{
+			write_batch(rel->rd_rel->relowner, changes, n);
+			n = 0;
+			/* a row read back from disk lies in this context */
+			ExecClearTuple(slot);
+			MemoryContextReset(batch);
+		}
+	}
+	if (n > 0)
+		write_batch(rel->rd_rel->relowner, changes, n);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextSwitchTo(old);
+}
+
+#define CHANGE_COLUMNS "at, object, record_id, account_id, op, version, fields, actor, session_name, endpoint, client_version, op_seq, " \
+	"salt, prev_hash, hash, note"
+
+/*
+ * Run a kept plan as the owner of the tables.
+ */
+static void
+execute_as(Oid owner, SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
+{
+	Oid			save_user;
+	int			save_context;
+	int			rc;
+
+	GetUserIdAndSecContext(&save_user, &save_context);
+	SetUserIdAndSecContext(owner, save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	rc = SPI_execute_plan(plan, values, nulls, false, 0);
+	SetUserIdAndSecContext(save_user, save_context);
+	if (rc != expected)
+		elog(ERROR, "could not execute a statement of the history: %s", SPI_result_code_string(rc));
+}
+
+/*
+ * Write one change.
+ */
+static void
+write_change(Oid owner, const PendingChange *change)
+{
+	Oid			types[16] = {TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	INT8OID, BYTEAOID, BYTEAOID, BYTEAOID, TEXTOID};
+	Datum		values[16];
+	char		nulls[16];
+	uint8		salt[VARHDRSZ + CRM_SALT_LEN];
+	uint8		prev[VARHDRSZ + CRM_HASH_LEN];
+	uint8		hash[VARHDRSZ + CRM_HASH_LEN];
+	const CrmChange *head = &change->head;
+
+	memset(nulls, ' ', sizeof(nulls));
+	SET_VARSIZE(salt, sizeof(salt));
+	memcpy(salt + VARHDRSZ, change->salt, CRM_SALT_LEN);
+	SET_VARSIZE(prev, sizeof(prev));
+	memcpy(prev + VARHDRSZ, change->prev, CRM_HASH_LEN);
+	SET_VARSIZE(hash, sizeof(hash));
+	memcpy(hash + VARHDRSZ, change->hash, CRM_HASH_LEN);
+
+	SPI_connect();
+	if (insert_plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") VALUES "
+									   "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)", 16, types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare the insert into the history");
+		insert_plan = plan;
+	}
+	values[0] = TimestampTzGetDatum(head->at);
+	values[1] = CStringGetTextDatum(head->object);
+	values[2] = Int64GetDatum(head->record_id);
+	values[3] = Int64GetDatum(head->account_id);
+	if (!head->has_account)
+		nulls[3] = 'n';
+	values[4] = CStringGetTextDatum(head->op);
+	values[5] = Int32GetDatum(head->version);
+	values[6] = JsonbPGetDatum(change->fields);
+	values[7] = CStringGetTextDatum(head->actor);
+	values[8] = CStringGetTextDatum(head->session_name);
+	values[9] = CStringGetTextDatum(head->endpoint);
+	values[10] = head->client_version ? CStringGetTextDatum(head->client_version) : (Datum) 0;
+	if (!head->client_version)
+		nulls[10] = 'n';
+	values[11] = Int64GetDatum(head->op_seq);
+	if (!head->has_op_seq)
+		nulls[11] = 'n';
+	values[12] = PointerGetDatum(salt);
+	values[13] = PointerGetDatum(prev);
+	values[14] = PointerGetDatum(hash);
+	if (!change->chained)
+		nulls[12] = nulls[14] = 'n';
+	if (!change->has_prev)
+		nulls[13] = 'n';
+	values[15] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
+	if (!head->note)
+		nulls[15] = 'n';
+	execute_as(owner, insert_plan, values, nulls, SPI_OK_INSERT);
+	SPI_finish();
+}
+
+/*
+ * Write the changes of an INSERT: they share object, op and writer.
+ */
+static void
+write_batch(Oid owner, const PendingChange *changes, int n)
+{
+	Oid			types[16] = {TIMESTAMPTZARRAYOID, TEXTOID, INT8ARRAYOID, INT8ARRAYOID, TEXTOID, INT4ARRAYOID, JSONBARRAYOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, INT8OID, BYTEAARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, TEXTOID};
+	static const struct
+	{
+		int			parameter;
+		Oid			type;
+		int16		len;
+		char		align;
+	}			columns[8] = {
+		{0, TIMESTAMPTZOID, 8, TYPALIGN_DOUBLE}, {2, INT8OID, 8, TYPALIGN_DOUBLE}, {3, INT8OID, 8, TYPALIGN_DOUBLE}, {5, INT4OID, 4, TYPALIGN_INT},
+		{6, JSONBOID, -1, TYPALIGN_INT}, {12, BYTEAOID, -1, TYPALIGN_INT}, {13, BYTEAOID, -1, TYPALIGN_INT}, {14, BYTEAOID, -1, TYPALIGN_INT}
+	};
+	Datum		values[16];
+	char		nulls[16];
+	Datum	   *elems;
+	bool	   *elem_nulls;
+	const CrmChange *head = &changes[0].head;
+
+	if (n == 1)
+	{
+		write_change(owner, changes);
+		return;
+	}
+	elems = palloc(n * sizeof(Datum));
+	elem_nulls = palloc(n * sizeof(bool));
+	memset(nulls, ' ', sizeof(nulls));
+	for (int c = 0; c < lengthof(columns); c++)
+	{
+		int			dims[1] = {n};
+		int			bounds[1] = {1};
+
+		for (int i = 0; i < n; i++)
+		{
+			const PendingChange *change = &changes[i];
+			const uint8 *bytes = NULL;
+			int			len = 0;
+
+			elem_nulls[i] = false;
+			switch (columns[c].parameter)
+			{
+				case 0:
+					elems[i] = TimestampTzGetDatum(change->head.at);
+					break;
+				case 2:
+					elems[i] = Int64GetDatum(change->head.record_id);
+					break;
+				case 3:
+					elems[i] = Int64GetDatum(change->head.account_id);
+					elem_nulls[i] = !change->head.has_account;
+					break;
+				case 5:
+					elems[i] = Int32GetDatum(change->head.version);
+					break;
+				case 6:
+					elems[i] = JsonbPGetDatum(change->fields);
+					break;
+				case 12:
+					bytes = change->salt;
+					len = CRM_SALT_LEN;
+					elem_nulls[i] = !change->chained;
+					break;
+				case 13:
+					bytes = change->prev;
+					len = CRM_HASH_LEN;
+					elem_nulls[i] = !change->has_prev;
+					break;
+				case 14:
+					bytes = change->hash;
+					len = CRM_HASH_LEN;
+					elem_nulls[i] = !change->chained;
+					break;
+			}
+			if (bytes)
+			{
+				bytea	   *b = palloc(VARHDRSZ + len);
+
+				SET_VARSIZE(b, VARHDRSZ + len);
+				memcpy(VARDATA(b), bytes, len);
+				elems[i] = PointerGetDatum(b);
+			}
+		}
+		values[columns[c].parameter] = PointerGetDatum(construct_md_array(elems, elem_nulls, 1, dims, bounds, columns[c].type, columns[c].len,
+																		  columns[c].len > 0, columns[c].align));
+	}
+	values[1] = CStringGetTextDatum(head->object);
+	values[4] = CStringGetTextDatum(head->op);
+	values[7] = CStringGetTextDatum(head->actor);
+	values[8] = CStringGetTextDatum(head->session_name);
+	values[9] = CStringGetTextDatum(head->endpoint);
+	values[10] = head->client_version ? CStringGetTextDatum(head->client_version) : (Datum) 0;
+	if (!head->client_version)
+		nulls[10] = 'n';
+	values[11] = Int64GetDatum(head->op_seq);
+	if (!head->has_op_seq)
+		nulls[11] = 'n';
+	values[15] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
+	if (!head->note)
+		nulls[15] = 'n';
+
+	SPI_connect();
+	if (batch_plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") "
+									   "SELECT x.at, $2, x.record_id, x.account_id, $5, x.version, x.fields, $8, $9, $10, $11, $12, x.salt, x.prev, x.hash, $16 "
+									   "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($6), "
+									   "pg_catalog.unnest($7), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15)) "
+									   "AS x (at, record_id, account_id, version, fields, salt, prev, hash)", 16, types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare the insert into the history");
+		batch_plan = plan;
+	}
+	execute_as(owner, batch_plan, values, nulls, SPI_OK_INSERT);
+	SPI_finish();
+}
+
+/*
+ * Last change of a record that is inserted again: its version (0: none), hash and time.
+ */
+static void
+last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *has_hash, uint8 *hash, TimestampTz *at)
+{
+	Oid			types[2] = {TEXTOID, INT8OID};
+	Datum		values[2] = {CStringGetTextDatum(object), Int64GetDatum(id)};
+
+	*version = 0;
+	*has_hash = false;
+	*at = 0;
+	SPI_connect();
+	if (last_plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare("SELECT version, hash, at FROM " CRM_DATA_SCHEMA ".change WHERE object OPERATOR(pg_catalog.=) $1 "
+									   "AND record_id OPERATOR(pg_catalog.=) $2 ORDER BY version DESC LIMIT 1", 2, types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare the look-up in the history");
+		last_plan = plan;
+	}
+	execute_as(owner, last_plan, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+	{
+		HeapTuple	row = SPI_tuptable->vals[0];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		bool		isnull;
+		Datum		d;
+
+		*version = DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull));
+		d = SPI_getbinval(row, desc, 2, &isnull);
+		if (!isnull && VARSIZE_ANY_EXHDR(DatumGetByteaPP(d)) == CRM_HASH_LEN)
+		{
+			*has_hash = true;
+			memcpy(hash, VARDATA_ANY(DatumGetByteaPP(d)), CRM_HASH_LEN);
+		}
+		*at = DatumGetTimestampTz(SPI_getbinval(row, desc, 3, &isnull));
+	}
+	SPI_finish();
+}

@@ -1,0 +1,184 @@
+-- History: versions, changes, the digest chain, what it refuses, what it finds.
+\set VERBOSITY terse
+SET client_min_messages = warning;
+
+-- an insert, a change of three fields, a change of nothing, a change that only the engine keeps
+INSERT INTO crm_data.account (code, name, phone, tags, attrs, geo, annual_revenue)
+VALUES ('HIST-1', '苏州远景科技有限公司', '0512-66668888', '{vip}', '{"线索": "展会"}', '(120.6,31.3)', 1200000);
+SELECT id AS acc FROM crm_data.account WHERE code = 'HIST-1' \gset
+UPDATE crm_data.account SET name = '苏州远景信息科技有限公司', tags = '{vip,续约}', annual_revenue = 1500000.50 WHERE id = :acc;
+UPDATE crm_data.account SET name = name, row_version = 99, last_hash = NULL WHERE id = :acc;
+UPDATE crm_data.account SET risk_score = 70, last_contact_at = now() WHERE id = :acc;
+SELECT row_version, field_version, length(last_hash) AS hash_bytes, risk_score FROM crm_data.account WHERE id = :acc;
+SELECT version, op, fields - 'created_at' AS fields, endpoint FROM crm_data.change WHERE object = 'account' AND record_id = :acc ORDER BY version;
+SELECT op, field, old, new, actor = current_user AS by_me FROM crm.history('account', :acc) WHERE op = 'update';
+
+-- values are stored the same whatever the session's settings
+BEGIN;
+SET LOCAL timezone = 'America/New_York';
+SET LOCAL datestyle = 'SQL, DMY';
+SET LOCAL intervalstyle = 'iso_8601';
+SET LOCAL bytea_output = 'escape';
+SET LOCAL extra_float_digits = -15;
+INSERT INTO crm_data.interaction (account_id, kind, occurred_at, duration) VALUES (:acc, 'call', '01/02/2026 12:00:00 UTC', 'PT90M');
+UPDATE crm_data.account SET geo = '(0.1234567890123,1e-7)' WHERE id = :acc;
+COMMIT;
+SELECT h.fields -> 'occurred_at' AS occurred_at, h.fields -> 'duration' AS duration
+  FROM crm_data.change AS h WHERE h.object = 'interaction' AND h.account_id = :acc;
+SELECT h.fields -> 'geo' AS geo FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = :acc AND h.version = 3;
+
+-- many rows at once, more than one batch, spilled to disk; each has its change
+BEGIN;
+SET LOCAL work_mem = '64kB';
+INSERT INTO crm_data.product (code, name) SELECT 'HIST-' || g, '产品' || g FROM generate_series(1, 2500) AS g;
+UPDATE crm_data.product SET unit_price = 10 WHERE code LIKE 'HIST-%' AND right(code, 1) = '7';
+COMMIT;
+SELECT op, version, count(*) FROM crm_data.change WHERE object = 'product' AND record_id IN (SELECT id FROM crm_data.product WHERE code LIKE 'HIST-%')
+ GROUP BY 1, 2 ORDER BY 1;
+SELECT count(*) AS problems FROM crm.verify_history();
+
+-- the text that is digested is what src/history/chain.c says, and SHA-256 is SHA-256
+WITH f AS (
+    SELECT h.*, e.key, encode(sha256(h.salt || convert_to(e.key, 'UTF8') || '\x00'::bytea || CASE jsonb_typeof(e.value -> 0) WHEN 'number' THEN 'd'::bytea WHEN 'string' THEN 's'::bytea ELSE 'j'::bytea END
+             || convert_to(e.value ->> 0, 'UTF8') || '\x00'::bytea || CASE jsonb_typeof(e.value -> 1) WHEN 'number' THEN 'd'::bytea WHEN 'string' THEN 's'::bytea ELSE 'j'::bytea END
+             || convert_to(e.value ->> 1, 'UTF8')), 'hex') AS digest
+      FROM crm_data.change AS h, jsonb_each(h.fields) AS e WHERE h.object = 'account' AND h.record_id = :acc AND h.version = 2
+)
+SELECT sha256(min(prev_hash::text)::bytea || convert_to(
+           concat_ws(E'\n', 'crm1', min(object), min(record_id), min(account_id), min(version), min(op),
+                     (extract(epoch FROM min(at) - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint, min(actor), min(session_name), min(endpoint),
+                     coalesce(min(client_version), '\N'), '\N', '\N') || E'\n'
+           || string_agg(key || '=' || digest || E'\n', '' ORDER BY key COLLATE "C"), 'UTF8')) = min(hash::text)::bytea AS by_the_book
+  FROM f;
+
+-- going back
+SELECT e.key, e.value FROM jsonb_each(crm.as_of('account', :acc, (SELECT at FROM crm_data.change WHERE object = 'account' AND record_id = :acc AND version = 1))) AS e
+ WHERE e.key IN ('name', 'tags', 'annual_revenue', 'geo', 'row_version', 'risk_score') ORDER BY 1;
+SELECT crm.as_of('account', :acc, '2000-01-01');
+
+-- TRUNCATE and DELETE are refused, whoever asks and however
+DELETE FROM crm_data.account WHERE id = :acc;
+\echo :LAST_ERROR_SQLSTATE
+TRUNCATE crm_data.match_link, crm_data.line_item;
+\echo :LAST_ERROR_SQLSTATE
+BEGIN;
+SET LOCAL session_replication_role = replica;
+DELETE FROM crm_data.account WHERE id = :acc;
+ROLLBACK;
+UPDATE crm_data.change SET note = 'edited' WHERE record_id = :acc;
+DELETE FROM crm_data.change WHERE record_id = :acc;
+TRUNCATE crm_data.change;
+TRUNCATE crm_data.change_default;
+\echo :LAST_ERROR_SQLSTATE
+-- what the engine may, it may until it says so, or until an abort
+BEGIN;
+SELECT crm._engine_write('erase', 'import', 'undo of a batch');
+DELETE FROM crm_data.product WHERE code = 'HIST-1' RETURNING code;
+SAVEPOINT s;
+SELECT crm._engine_write('none');
+DELETE FROM crm_data.product WHERE code = 'HIST-2';
+ROLLBACK TO s;
+DELETE FROM crm_data.product WHERE code = 'HIST-2';
+ROLLBACK;
+BEGIN;
+SAVEPOINT s;
+SELECT crm._engine_write('erase');
+ROLLBACK TO s;
+DELETE FROM crm_data.product WHERE code = 'HIST-2';
+ROLLBACK;
+SET ROLE crm_sales;
+SELECT crm._engine_write('erase');
+RESET ROLE;
+SELECT crm._engine_write('everything');
+-- the last change of a deleted record keeps it whole
+SELECT id AS product FROM crm_data.product WHERE code = 'HIST-3' \gset
+BEGIN;
+SELECT crm._engine_write('erase', 'import', 'undo of a batch');
+DELETE FROM crm_data.product WHERE code = 'HIST-3';
+SELECT crm._engine_write('none');
+COMMIT;
+SELECT version, op, fields -> 'name' AS name, endpoint, note FROM crm_data.change WHERE object = 'product' AND record_id = :product ORDER BY version;
+SELECT crm._image_at('product', :product, 1) ->> 'name' AS was, crm._image_at('product', :product, 2) AS is_now;
+SELECT count(*) AS problems FROM crm.verify_history();
+
+-- a trigger that changes a row after its version was made is found out
+BEGIN;
+CREATE FUNCTION pg_temp.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := NEW.name || '!'; RETURN NEW; END $$;
+CREATE TRIGGER zzzz_late BEFORE INSERT OR UPDATE ON crm_data.product FOR EACH ROW EXECUTE FUNCTION pg_temp.meddle();
+SAVEPOINT s;
+UPDATE crm_data.product SET unit_price = 11 WHERE code = 'HIST-4';
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK TO s;
+UPDATE crm_data.product SET op_seq = op_seq WHERE code = 'HIST-4';
+ROLLBACK TO s;
+INSERT INTO crm_data.product (code, name) VALUES ('HIST-LATE', 'x');
+ROLLBACK;
+
+-- tampering: a superuser with the triggers off
+SELECT id AS change2 FROM crm_data.change WHERE object = 'account' AND record_id = :acc AND version = 2 \gset
+BEGIN;
+ALTER TABLE crm_data.change DISABLE TRIGGER USER;
+ALTER TABLE crm_data.account DISABLE TRIGGER USER;
+SAVEPOINT s;
+\echo a value of the history is edited
+UPDATE crm_data.change SET fields = jsonb_set(fields, '{annual_revenue,1}', '9') WHERE id = :change2;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
+\echo its writer is edited
+UPDATE crm_data.change SET actor = 'somebody' WHERE id = :change2;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
+\echo a row of the history is deleted
+DELETE FROM crm_data.change WHERE id = :change2;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
+\echo the last row of the history is deleted
+DELETE FROM crm_data.change WHERE object = 'account' AND record_id = :acc AND version = 3;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
+\echo the whole history of a record is deleted
+DELETE FROM crm_data.change WHERE object = 'account' AND record_id = :acc;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
+\echo a row is inserted
+INSERT INTO crm_data.change (at, object, record_id, account_id, op, version, fields, actor, salt, prev_hash, hash)
+SELECT at, object, record_id, account_id, 'update', 2, '{"name": ["a", "b"]}', actor, salt, prev_hash, hash FROM crm_data.change WHERE id = :change2;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
+\echo the record is edited behind its back, its digest too
+UPDATE crm_data.account SET row_version = 7 WHERE id = :acc;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
+\echo the record is deleted behind its back
+DELETE FROM crm_data.interaction WHERE false;
+ALTER TABLE crm_data.product DISABLE TRIGGER USER;
+DELETE FROM crm_data.product WHERE code = 'HIST-5';
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK;
+
+-- months are made ahead, rows that came before them move in, and each is protected
+SELECT crm._maintain_history(2) AS made;
+SELECT crm._maintain_history(2) AS made_again;
+SELECT count(*) AS left_in_default FROM crm_data.change_default;
+SELECT count(*) AS months, bool_and(c.relrowsecurity AND c.relforcerowsecurity) AS row_security,
+       bool_and(EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgname = 'crm_fact_truncate' AND t.tgenabled = 'A')) AS truncate_refused,
+       bool_and(EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgname = 'zzz_crm_fact' AND t.tgenabled = 'A')) AS never_change
+  FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+ WHERE i.inhparent IN ('crm_data.change'::regclass, 'crm_data.event'::regclass) AND c.relname !~ 'default$';
+SELECT count(*) AS problems FROM crm.verify_history();
+
+-- bad input
+SELECT * FROM crm.history('nothing', 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT count(*) FROM crm.history('account', -1);
+SELECT crm.as_of('config', 1, now());
+SET ROLE crm_sales;
+SELECT count(*) AS hidden FROM crm.history('account', :acc);
+RESET ROLE;
+
+-- leave no crowd behind for the tests that follow
+BEGIN;
+SELECT crm._engine_write('erase');
+DELETE FROM crm_data.product WHERE code LIKE 'HIST-%';
+COMMIT;
+SELECT count(*) AS problems FROM crm.verify_history();

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# The regress tests on a server built with assertions, from the distribution's source package: first all of them, then a part with every cache discarded
+# at every chance (debug_discard_caches), which finds pointers into caches that are used too long. The server is built
+# once and kept under .cache/assert; the system's package lists are not touched. Ends with one line: N passed, N failed[, N skipped].
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+top=$PWD
+
+# the tests that go through the library's own caches and memory; the others are mostly SQL, and a minute each this way
+DISCARD_TESTS=${DISCARD_TESTS:-text}
+
+say() { printf '==> %s\n' "$*"; }
+skip() { echo "no server with assertions: $1"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
+
+bash test/tools/server.sh packages || exit 1
+major=$(cat .pg/major)
+cache=$top/.cache/assert
+user() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- env HOME=/tmp LC_ALL=C.UTF-8 "$@"; else env LC_ALL=C.UTF-8 "$@"; fi; }
+
+# fetch: the newest source of this major that the mirror really has
+fetch()
+{
+    local apt=$cache/apt codename lists=() version
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$cache/source"
+    # the sources beside the packages that this machine installs
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | sort -u | awk '/debian/ && $3 == "main" {print "deb-src", $1, $2, $3}' > "$apt/sources.list"
+    [ -s "$apt/sources.list" ] || return 1
+    local options=(-qq -o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=root)
+    apt-get "${options[@]}" update || return 1
+    for version in $(apt-cache "${options[@]}" showsrc "postgresql-$major" | sed -n 's/^Version: //p' | sort -Vru); do
+        (cd "$cache/source" && apt-get "${options[@]}" source --download-only "postgresql-$major=$version" 2> /dev/null) && return 0
+    done
+    return 1
+}
+
+build()
+{
+    local tarball
+    [ ! -x "$cache/server/bin/postgres" ] || [ "$(cat "$cache/major")" != "$major" ] || return 0
+    rm -rf "$cache"
+    say "fetching the source of PostgreSQL $major"
+    fetch || skip "apt has no source of postgresql-$major that can be fetched"
+    tarball=$(ls "$cache"/source/*.orig.tar.* | tail -n 1)
+    mkdir -p "$cache/build"
+    tar -xf "$tarball" -C "$cache/build" --strip-components=1 || skip "the source could not be unpacked"
+    say "building it with assertions"
+    (cd "$cache/build" &&
+        ./configure -q --prefix="$cache/server" --enable-cassert --without-icu --without-readline --without-zlib CFLAGS='-O1 -g0' &&
+        make -s -j"$(nproc)" install && make -s -C src/test/isolation install) > "$cache/build.log" 2>&1 ||
+        { tail -n 20 "$cache/build.log"; skip "it could not be built"; }
+    rm -rf "$cache/build" "$cache/source"
+    echo "$major" > "$cache/major"
+}
+
+began=$SECONDS
+build
+say "a server with assertions is there after $((SECONDS - began)) s"
+
+# its own copy of the server and of the checkout, where the server's user can read them
+pg=$(readlink -f .pg)/assert
+rm -rf "$pg"
+mkdir -p "$pg/source"
+cp -r "$cache/server" "$pg/server"
+git ls-files --cached --others --exclude-standard | tar -cf - --ignore-failed-read -T - 2> /dev/null | tar -xf - -C "$pg/source"
+bin=$pg/server/bin
+[ "$(id -u)" != 0 ] || chown postgres: "$pg"
+port=$((40000 + $(printf '%s' "$top" | cksum | cut -d ' ' -f 1) % 10000))
+cd "$pg/source"
+make -s -j"$(nproc)" install PG_CONFIG="$bin/pg_config" with_llvm=no > "$pg/build.log" 2>&1 || { cat "$pg/build.log"; echo "0 passed, 1 failed"; exit 1; }
+sockets=$(mktemp -d /tmp/crm-assert-XXXXXX)
+[ "$(id -u)" != 0 ] || chown postgres: "$sockets"
+user "$bin/initdb" -D "$pg/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 -N > "$pg/initdb.log" 2>&1 || { cat "$pg/initdb.log"; echo "0 passed, 1 failed"; exit 1; }
+printf '%s\n' "listen_addresses = ''" "port = $port" "unix_socket_directories = '$sockets'" 'fsync = off' 'max_prepared_transactions = 10' 'jit = off' \
+    "timezone = 'Asia/Shanghai'" | user tee -a "$pg/data/postgresql.conf" > /dev/null
+user "$bin/pg_ctl" -D "$pg/data" -l "$pg/server.log" -w start > /dev/null || { tail "$pg/server.log"; echo "0 passed, 1 failed"; exit 1; }
+trap 'user "$bin/pg_ctl" -D "$pg/data" -m immediate stop > /dev/null; rm -rf "$sockets"' EXIT
+export PGHOST=$sockets PGPORT=$port PGUSER=postgres PATH=$bin:$PATH
+unset PGSERVICE PGPASSWORD PGOPTIONS PGDATABASE
+
+passed=0 failed=0
+# tests WHAT COMMAND ...: run make installcheck, count its lines
+tests()
+{
+    local log=$pg/$1.log began=$SECONDS p f
+    say "$2"
+    shift 2
+    rm -f test/regression.diffs
+    "$@" 2>&1 | tee "$log" | grep --line-buffered -E '^(test|  ) .* \.\.\. |^(not )?ok\b' | sed -u 's/^/    /'
+    p=$(grep -cE '^(test|  ) .* \.\.\. ok |^ok\b' "$log")
+    f=$(grep -cE '^(test|  ) .* \.\.\. FAILED|^not ok\b' "$log")
+    if [ "$p" = 0 ] && [ "$f" = 0 ]; then f=1; tail -n 20 "$log"; fi
+    [ "$f" = 0 ] || head -n 80 test/regression.diffs 2> /dev/null
+    passed=$((passed + p)) failed=$((failed + f))
+    printf '    %s passed, %s failed, %s s\n' "$p" "$f" $((SECONDS - began))
+}
+
+check() { make --no-print-directory installcheck PG_CONFIG="$bin/pg_config" ISOLATION= "$@"; }
+tests all "all regress tests, with assertions" check
+tests setup "setting up for the next" check REGRESS=migrate
+known=
+for t in $DISCARD_TESTS; do [ ! -f "test/sql/$t.sql" ] || known="$known $t"; done
+if [ -n "$known" ]; then
+    PGOPTIONS='-c debug_discard_caches=1' tests discard "with caches discarded:$known" timeout -k 10 "${DISCARD_SECONDS:-600}" \
+        make --no-print-directory installcheck PG_CONFIG="$bin/pg_config" ISOLATION= REGRESS="$known" REGRESS_OPTS="--inputdir=. --outputdir=test --use-existing --dbname=contrib_regression"
+fi
+if grep -q 'TRAP:' "$pg/server.log"; then
+    grep -m 5 'TRAP:' "$pg/server.log"
+    failed=$((failed + 1))
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -35,6 +35,7 @@ API_SQL = \
 	sql/api/history.sql \
 	sql/api/policies.sql \
 	sql/api/views.sql \
+	sql/api/demo_data.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql
@@ -51,6 +52,7 @@ REGRESS ?= \
 	migrate \
 	schema \
 	defaults \
+	demo_data \
 	access \
 	text \
 	odds \

@@ -35,7 +35,7 @@ API_SQL = \
 	sql/api/history.sql \
 	sql/api/policies.sql \
 	sql/api/views.sql \
-	sql/api/demo_data.sql \
+	sql/api/doctor.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql
@@ -52,11 +52,11 @@ REGRESS ?= \
 	migrate \
 	schema \
 	defaults \
-	demo_data \
 	access \
 	text \
 	odds \
-	history
+	history \
+	doctor
 # and this one looks at all that they made
 REGRESS += catalog
 
@@ -89,6 +89,9 @@ endif
 
 crm--$(EXTVERSION).sql: sql/embed.sh $(ENGINE_SQL) $(SCHEMA_SQL) $(API_SQL)
 	@sh sql/embed.sh '$(EXTVERSION)' '$(ENGINE_SQL)' '$(SCHEMA_SQL)' '$(API_SQL)' > $@.tmp && mv $@.tmp $@
+
+reference: start
+	@bash test/tools/reference.sh
 
 start stop psql:
 	@bash test/tools/server.sh $@

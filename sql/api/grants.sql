@@ -16,7 +16,8 @@ BEGIN
     -- One line a routine, by subject: * is everybody, else the roles.
     FOR rule IN SELECT v.routine, v.people FROM (VALUES
         ('crm.version()', '*'),
-        ('crm.demo_data(int, int, date)', 'crm_admin'),
+        ('crm.doctor()', 'crm_admin'),
+        ('crm.verify_views()', 'crm_admin'),
         -- access
         ('crm.guard(anyelement, int, bigint, bigint)', '*'),
         ('crm.row_visible(text, text, bigint, bigint, smallint)', '*'),

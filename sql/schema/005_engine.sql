@@ -599,6 +599,27 @@ COMMENT ON COLUMN crm_data.change.value_hash IS 'SHA-256 by field over salt and 
 COMMENT ON COLUMN crm_data.change.prev_hash IS 'Hash of the record''s previous change; NULL for the first.';
 COMMENT ON COLUMN crm_data.change.hash IS 'SHA-256 over prev_hash and the canonical text of this change.';
 COMMENT ON COLUMN crm_data.change.note IS 'Why, when the writer said so: merge, restore, forget.';
+COMMENT ON TABLE crm_data.change_default IS 'Rows of change outside every monthly partition.';
+COMMENT ON COLUMN crm_data.change_default.id IS 'Identifier, unique over all partitions.';
+COMMENT ON COLUMN crm_data.change_default.at IS 'When it was recorded; never runs backwards within a record. The partition key.';
+COMMENT ON COLUMN crm_data.change_default.raw_at IS 'What the clock said.';
+COMMENT ON COLUMN crm_data.change_default.object IS 'Business object changed.';
+COMMENT ON COLUMN crm_data.change_default.record_id IS 'Record changed.';
+COMMENT ON COLUMN crm_data.change_default.account_id IS 'Customer of the record, the customer itself included.';
+COMMENT ON COLUMN crm_data.change_default.op IS 'What happened to the row.';
+COMMENT ON COLUMN crm_data.change_default.version IS 'row_version after the change, gapless within a record.';
+COMMENT ON COLUMN crm_data.change_default.fields IS '{field: [old, new]} for the changed fields only; emptied when the record is forgotten.';
+COMMENT ON COLUMN crm_data.change_default.actor IS 'Member or role that changed it.';
+COMMENT ON COLUMN crm_data.change_default.session_name IS 'Login role of the session.';
+COMMENT ON COLUMN crm_data.change_default.endpoint IS 'Endpoint it came through.';
+COMMENT ON COLUMN crm_data.change_default.client_version IS 'Version of the client.';
+COMMENT ON COLUMN crm_data.change_default.op_seq IS 'Operation it belongs to, if any.';
+COMMENT ON COLUMN crm_data.change_default.xid IS 'Transaction.';
+COMMENT ON COLUMN crm_data.change_default.salt IS 'Salt of the value digests, deleted together with the values.';
+COMMENT ON COLUMN crm_data.change_default.value_hash IS 'SHA-256 by field over salt and value, which keeps the chain verifiable after the values are gone.';
+COMMENT ON COLUMN crm_data.change_default.prev_hash IS 'Hash of the record''s previous change; NULL for the first.';
+COMMENT ON COLUMN crm_data.change_default.hash IS 'SHA-256 over prev_hash and the canonical text of this change.';
+COMMENT ON COLUMN crm_data.change_default.note IS 'Why, when the writer said so: merge, restore, forget.';
 
 CREATE TABLE crm_data.access_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1123,3 +1144,15 @@ COMMENT ON COLUMN crm_data.import_row.problems IS 'Problems by field that did no
 COMMENT ON COLUMN crm_data.import_row.record_id IS 'Record it became or changed.';
 COMMENT ON COLUMN crm_data.import_row.before IS 'Values before an update, for the undo.';
 COMMENT ON COLUMN crm_data.import_row.after_version IS 'row_version after it was applied; the undo tells later edits by it.';
+
+CREATE TABLE crm_data.view_version (
+    name name PRIMARY KEY,
+    digest text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE crm_data.view_version IS 'What each view of schema crm was when it was last made, so that a replaced definition shows.';
+COMMENT ON COLUMN crm_data.view_version.name IS 'Name of the view.';
+COMMENT ON COLUMN crm_data.view_version.digest IS 'SHA-256 of its definition as pg_get_viewdef prints it, hexadecimal.';
+COMMENT ON COLUMN crm_data.view_version.created_at IS 'When the row was made.';
+COMMENT ON COLUMN crm_data.view_version.created_by IS 'Member or role that made the row.';

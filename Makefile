@@ -26,7 +26,8 @@ ENGINE_SQL = \
 	sql/engine/text.sql \
 	sql/engine/odds.sql \
 	sql/engine/history.sql \
-	sql/engine/writes.sql
+	sql/engine/writes.sql \
+	sql/engine/import.sql
 
 # Forward-only migrations, by number; then the re-runnable files, in this order.
 SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
@@ -36,6 +37,8 @@ API_SQL = \
 	sql/api/policies.sql \
 	sql/api/views.sql \
 	sql/api/doctor.sql \
+	sql/api/import.sql \
+	sql/api/import_line.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql
@@ -52,6 +55,7 @@ REGRESS ?= \
 	migrate \
 	schema \
 	defaults \
+	import \
 	access \
 	text \
 	odds \

@@ -18,6 +18,25 @@ BEGIN
         ('crm.version()', '*'),
         ('crm.doctor()', 'crm_admin'),
         ('crm.verify_views()', 'crm_admin'),
+        -- import: for those who answer for the data
+        ('crm.csv_fields(text, text)', '*'),
+        ('crm.parse_number(text)', '*'),
+        ('crm.parse_date(text, boolean)', '*'),
+        ('crm.parse_time(text, boolean, text)', '*'),
+        ('crm.label_key(text)', '*'),
+        ('crm.import_fields(text)', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.import_guess(text[], text)', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.import_begin(text, text, jsonb, jsonb, text)', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.import_load(bigint, text)', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.import_validate(bigint)', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.import_report(bigint, text[])', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.import_confirm(bigint, text)', 'crm_admin, crm_steward'),
+        ('crm.import_apply(bigint, int, boolean)', 'crm_admin, crm_steward, crm_sync'),
+        ('crm._import_apply_chunk(bigint, int, boolean)', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.import_undo(bigint, int)', 'crm_admin, crm_steward'),
+        ('crm._import_undo_chunk(bigint, int)', 'crm_admin, crm_steward'),
+        ('crm.import_list()', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.pipeline_put(text, text, jsonb)', 'crm_admin'),
         -- access
         ('crm.guard(anyelement, int, bigint, bigint)', '*'),
         ('crm.row_visible(text, text, bigint, bigint, smallint)', '*'),
@@ -51,6 +70,9 @@ BEGIN
     END LOOP;
 END
 $grants$;
+
+-- Target of COPY for imports
+GRANT INSERT ON crm.import_line TO crm_admin, crm_steward, crm_sync;
 
 -- Dumps read everything and change nothing.
 GRANT USAGE ON SCHEMA crm, crm_data TO crm_backup;

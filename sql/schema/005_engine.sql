@@ -1072,6 +1072,7 @@ CREATE TABLE crm_data.import_batch (
     source_id bigint REFERENCES crm_data.source_system (id),
     file_name text,
     file_sha256 bytea,
+    loader_pid integer,
     mapping jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(mapping) = 'object'),
     options jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(options) = 'object'),
     state text NOT NULL DEFAULT 'staged' CHECK (state IN ('staged', 'validated', 'applying', 'applied', 'undoing', 'undone', 'failed')),
@@ -1089,12 +1090,14 @@ CREATE TABLE crm_data.import_batch (
     updated_by text NOT NULL DEFAULT SESSION_USER
 );
 CREATE INDEX import_batch_source_id_idx ON crm_data.import_batch (source_id) WHERE source_id IS NOT NULL;
+CREATE INDEX import_batch_loader_pid_idx ON crm_data.import_batch (loader_pid) WHERE state = 'staged' AND loader_pid IS NOT NULL;
 COMMENT ON TABLE crm_data.import_batch IS 'Import of a file or table: staged, validated, rehearsed, applied in chunks, undoable.';
 COMMENT ON COLUMN crm_data.import_batch.id IS 'Identifier.';
 COMMENT ON COLUMN crm_data.import_batch.object IS 'Business object the rows become.';
 COMMENT ON COLUMN crm_data.import_batch.source_id IS 'Source system the rows come from.';
 COMMENT ON COLUMN crm_data.import_batch.file_name IS 'Name of the file.';
 COMMENT ON COLUMN crm_data.import_batch.file_sha256 IS 'SHA-256 of the file.';
+COMMENT ON COLUMN crm_data.import_batch.loader_pid IS 'Server process whose COPY into crm.import_line goes into this import.';
 COMMENT ON COLUMN crm_data.import_batch.mapping IS 'Column of the file to field of the object.';
 COMMENT ON COLUMN crm_data.import_batch.options IS 'Options: date format, order by value, steward-owned fields allowed, confirmation of a changed distribution.';
 COMMENT ON COLUMN crm_data.import_batch.state IS 'Where it stands.';
@@ -1110,6 +1113,17 @@ COMMENT ON COLUMN crm_data.import_batch.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.import_batch.created_by IS 'Member or role that made the row.';
 COMMENT ON COLUMN crm_data.import_batch.updated_at IS 'When the row was last changed.';
 COMMENT ON COLUMN crm_data.import_batch.updated_by IS 'Member or role that last changed the row.';
+
+CREATE UNLOGGED TABLE crm_data.import_line (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    batch_id bigint NOT NULL REFERENCES crm_data.import_batch (id),
+    line text NOT NULL
+);
+CREATE INDEX import_line_batch_id_id_idx ON crm_data.import_line (batch_id, id);
+COMMENT ON TABLE crm_data.import_line IS 'Lines of a file that is being imported, as they came, until the import is applied. Unlogged and without bookkeeping columns: after a crash the file is loaded again.';
+COMMENT ON COLUMN crm_data.import_line.id IS 'Identifier, in the order of the file.';
+COMMENT ON COLUMN crm_data.import_line.batch_id IS 'Import.';
+COMMENT ON COLUMN crm_data.import_line.line IS 'Line without its end.';
 
 CREATE TABLE crm_data.import_row (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

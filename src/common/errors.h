@@ -27,4 +27,9 @@
 #define ERRCODE_CRM_CLIENT_TOO_OLD MAKE_SQLSTATE('R', 'M', '2', '0', '4')	/* the client must be upgraded before it may write */
 #define ERRCODE_CRM_RECORD_CLOSED MAKE_SQLSTATE('R', 'M', '2', '0', '5')	/* a follow-up can no longer be edited */
 
+/* process: raised in SQL */
+#define ERRCODE_CRM_IMPORT_STATE MAKE_SQLSTATE('R', 'M', '5', '1', '0') /* the import is not at that step */
+#define ERRCODE_CRM_IMPORT_SHIFT MAKE_SQLSTATE('R', 'M', '5', '1', '1') /* a shifted distribution is not confirmed */
+#define ERRCODE_CRM_IMPORT_FILE MAKE_SQLSTATE('R', 'M', '5', '1', '2')	/* the file cannot be used as it is */
+
 #endif /* CRM_ERRORS_H */

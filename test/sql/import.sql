@@ -1,0 +1,183 @@
+-- Import: reading of text, rehearsal, apply in chunks, repetition, undo, bad input.
+\set VERBOSITY terse
+SET client_min_messages = notice;
+SET timezone = 'Asia/Shanghai';
+SET datestyle = 'ISO';
+
+-- reading of fields, numbers and dates
+SELECT crm.csv_fields('a, "b ""x""" ,,5" pipe,"q,r"'), crm.csv_fields('a;"1;2"', ';'), crm.csv_fields('');
+SELECT crm.csv_fields('a,"b');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.csv_fields('a,"b"c');
+SELECT crm.csv_fields('a', '');
+SELECT v, crm.parse_number(v) FROM unnest(ARRAY['1,234.50', '￥1,200', '(3,000)', '1.234,5', '12万', '1.5亿', '1,23,4', 'abc', '-5', '1,234', '0,5', '1.2E+05', '１２３', '$ 1,000.00 USD', '--1', '1.2.3', '']) AS v;
+SELECT v, crm.parse_date(v), crm.parse_date(v, true) AS day_first
+  FROM unnest(ARRAY['3/1/2017', '2017-03-01', '20170301', '2017年3月1日', '1.3.2017', 'Mar 5, 2017', '5-Mar-2017', '2017/2/30', '13/2/2017', '3/1/17', '2016-02-29', '2017-02-29', '']) AS v;
+SELECT v, crm.parse_time(v) FROM unnest(ARRAY['3/1/2017', '2017-03-01 10:20', '2017-03-01T10:20:30.5Z', '2017-03-01 10:20:30+0200', '2017-03-01 10:20 pm', '2017-03-01 25:00']) AS v;
+SELECT crm.parse_time('2017-03-01', false, 'Mars/Olympus');
+SELECT crm.label_key('GTX Pro') = crm.label_key('gtx-pro') AS same, crm.label_key('ＧＴＸ　Pro'), crm.label_key('--');
+-- what a header tells
+SELECT for_object, mapping, unknown, missing FROM crm.import_guess(crm.csv_fields('客户名称,行业,手机号,备注2')) LIMIT 1;
+SELECT for_object, matched FROM crm.import_guess(crm.csv_fields('opportunity_id,sales_agent,product,account,deal_stage,engage_date,close_date,close_value')) LIMIT 1;
+SELECT count(*) AS nothing FROM crm.import_guess(crm.csv_fields('foo,bar'));
+
+-- people and products: what they refer to is made
+SELECT crm.import_begin('member', 'import test') AS b \gset
+SELECT crm.import_load(:b, E'sales_agent,manager,regional_office\nImp Agent One,Imp Boss,Imp North\nImp Agent Two,Imp Boss,Imp North\nImp Agent Three,Imp Agent One,Imp South\n');
+SELECT item, row_count FROM crm.import_validate(:b);
+CALL crm.import_apply(:b);
+SELECT m.full_name, t.name AS team, b.full_name AS manager FROM crm_data.member AS m LEFT JOIN crm_data.team AS t ON t.id = m.team_id LEFT JOIN crm_data.member AS b ON b.id = m.manager_id
+ WHERE m.full_name LIKE 'Imp %' ORDER BY 1;
+SELECT crm.import_begin('product', 'import test') AS b \gset
+SELECT crm.import_load(:b, E'product,series,sales_price\nIMP Pro,IMP,"1,000"\nIMP Basic,IMP,100\n');
+SELECT item, row_count FROM crm.import_validate(:b);
+CALL crm.import_apply(:b);
+SELECT code, name, line, unit_price FROM crm_data.product WHERE line = 'IMP' ORDER BY code;
+
+-- customers, by COPY: byte-order mark, CRLF, quoted line end, every kind of bad row, values corrected by the mapping, unknown columns kept
+SELECT crm.import_begin('account', 'import test', '{"values": {"sector": {"technolgy": "technology"}}, "scale": {"revenue": 1000000}}', '{"unknown": "attrs"}', 'accounts.csv') AS b \gset
+COPY crm.import_line (line) FROM STDIN WITH (FORMAT csv, DELIMITER E'\x01', QUOTE E'\x02');
+﻿account_id,account,sector,revenue,grade,founded,subsidiary_of,colour
+I1,"Imp Acme, Inc.",technolgy,1100.04,3,1996,,red
+I2,"Imp Beta
+Works",retail,"1.2",2,1999,"Imp Acme, Inc.",
+I3,Imp Gamma,retail,lots,2,1999,,
+I4,Imp Delta,retail,5
+I5,"Imp Epsilon,retail,5,1,2000,,
+I6,Imp Zeta,retail,5,12,2000,,
+I7,Imp Eta,retail,5,1,2000,Imp Nowhere,
+
+I2,Imp Beta again,retail,1,2,1999,,
+I1,"Imp Acme, Inc.",technolgy,1100.04,3,1996,,red
+I8,,retail,5,1,2000,,
+,Imp Theta,retail,5,1,2000,,
+I9,Imp Iota,retail,-5,1,2000,,
+I10,Imp Kappa,N/A,-,,99999,,
+\.
+SELECT item, row_count, CASE WHEN item NOT IN ('rows', 'bad') THEN detail END AS detail FROM crm.import_validate(:b);
+SELECT line_no, verdict, reason, source FROM crm.import_report(:b, '{bad,duplicate}');
+SELECT count(*) AS not_yet FROM crm_data.account WHERE name LIKE 'Imp %';
+-- resumable: one row a transaction, highest value first; a second chunk size goes on where the first stopped
+CALL crm.import_apply(:b, 1);
+SELECT a.name, a.industry, a.annual_revenue, a.grade, a.founded_year, p.name AS parent, a.attrs, s.name AS source FROM crm_data.account AS a LEFT JOIN crm_data.account AS p ON p.id = a.parent_id
+  LEFT JOIN crm_data.source_system AS s ON s.id = a.source_id WHERE a.name LIKE 'Imp %' ORDER BY a.name;
+CALL crm.import_apply(:b);
+SELECT count(*) AS lines_left FROM crm_data.import_line WHERE batch_id = :b;
+
+-- the same customers again: nothing; then changed, with a grade that nobody mapped on purpose
+SELECT crm.import_begin('account', 'import test') AS b2 \gset
+SELECT crm.import_load(:b2, E'account_id\taccount\tsector\tgrade\nI1\tImp Acme, Inc.\tsoftware\t1\nI2\tImp Beta\nI11\tImp New\tretail\t1\n');
+SELECT item, row_count FROM crm.import_validate(:b2);
+SELECT line_no, verdict, reason, changes FROM crm.import_report(:b2, '{insert,update,merge,duplicate,bad}');
+CALL crm.import_apply(:b2);
+SELECT name, industry, grade FROM crm_data.account WHERE name LIKE 'Imp %' ORDER BY name;
+-- a customer that another source has too is linked, and only what is empty is filled
+SELECT crm.import_begin('account', 'import test 2') AS b3 \gset
+SELECT crm.import_load(:b3, E'customer,sector,website\nIMP NEW,finance,new.example\n');
+SELECT item, row_count FROM crm.import_validate(:b3);
+CALL crm.import_apply(:b3);
+SELECT a.name, a.industry, a.website, count(e.id) AS refs FROM crm_data.account AS a JOIN crm_data.external_ref AS e ON e.object = 'account' AND e.record_id = a.id WHERE a.name = 'Imp New' GROUP BY 1, 2, 3;
+
+-- deals with their history
+SELECT crm.pipeline_put('imp', 'Import', '[{"code": "look", "name": "Looking", "probability": 0.2}, {"code": "talk", "name": "Talking", "probability": 0.5}, {"code": "won", "name": "Won", "outcome": "won"}, {"code": "lost", "name": "Lost", "outcome": "lost"}]') > 0 AS made;
+SELECT crm.import_begin('opportunity', 'import test', '{"defaults": {"currency": "USD"}}', '{"pipeline": "imp", "engaged_stage": "talk", "as_of": "2017-12-31"}') AS b4 \gset
+SELECT crm.import_load(:b4, E'opportunity_id,sales_agent,product,account,deal_stage,engage_date,close_date,close_value\nO1,Imp Agent One,IMPPro,Imp New,Won,10/20/2016,3/1/2017,1054\nO2,Imp Agent Two,IMP Basic,"Imp Acme, Inc.",Lost,10/25/2016,3/11/2017,0\nO3,Imp Agent Two,IMP Basic,Imp New,Talking,11/25/2016,,\nO4,Imp Agent Two,IMP Basic,Imp New,Looking,,,\nO5,Imp Agent Two,IMP Basic,,Looking,,,\nO6,Imp Stranger,IMP Basic,Imp New,Looking,,,\nO7,Imp Agent Two,IMP Basic,Imp New,Dreaming,,,\nO8,Imp Agent Two,IMP Basic,Imp New,Won,5/1/2017,3/1/2017,10\nO9,Imp Agent Two,IMP Basic,Imp New,Won,25/1/2017,3/1/2017,10');
+SELECT item, row_count FROM crm.import_validate(:b4);
+SELECT line_no, verdict, reason FROM crm.import_report(:b4);
+CALL crm.import_apply(:b4);
+SELECT o.name, s.code AS stage, o.outcome, o.amount, o.currency, o.product_line, o.category, o.stage_entered_at, o.closed_at, m.full_name AS owner, t.name AS team
+  FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id JOIN crm_data.pipeline AS p ON p.id = o.pipeline_id
+  LEFT JOIN crm_data.member AS m ON m.id = o.owner_id LEFT JOIN crm_data.team AS t ON t.id = o.team_id WHERE p.code = 'imp' ORDER BY o.name;
+SELECT o.name, f.code AS from_stage, s.code AS to_stage, h.entered_at, h.left_at, h.recorded_at = h.entered_at AS known_then, h.ts_assumed, h.amount
+  FROM crm_data.stage_history AS h JOIN crm_data.opportunity AS o ON o.id = h.opportunity_id JOIN crm_data.stage AS s ON s.id = h.to_stage_id LEFT JOIN crm_data.stage AS f ON f.id = h.from_stage_id
+  JOIN crm_data.pipeline AS p ON p.id = o.pipeline_id WHERE p.code = 'imp' ORDER BY o.name, h.entered_at;
+SELECT o.name, pr.name AS product, l.amount FROM crm_data.line_item AS l JOIN crm_data.opportunity AS o ON o.id = l.opportunity_id JOIN crm_data.product AS pr ON pr.id = l.product_id WHERE pr.line = 'IMP' ORDER BY 1;
+
+-- a file that does not look like the customers that are there must be confirmed
+SELECT crm.import_begin('account', 'import test 3', '{"columns": {"id": "external_id", "name": "name", "grade": "grade"}}') AS b5 \gset
+SELECT crm.import_load(:b5, 'id,name,grade' || E'\n' || string_agg(format('%s,Shift %s,%s', i, i, 1 + i % 3), E'\n' ORDER BY i)) FROM generate_series(1, 300) AS i;
+SELECT item, row_count FROM crm.import_validate(:b5);
+CALL crm.import_apply(:b5);
+SELECT crm.import_begin('account', 'import test 3', '{"columns": {"id": "external_id", "name": "name", "grade": "grade"}}') AS b6 \gset
+SELECT crm.import_load(:b6, 'id,name,grade' || E'\n' || string_agg(format('%s,Shift %s,%s', i, i, 3), E'\n' ORDER BY i)) FROM generate_series(1, 100) AS i;
+SELECT item, row_count FROM crm.import_validate(:b6);
+CALL crm.import_apply(:b6);
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.import_confirm(:b6, ' ');
+SELECT crm.import_confirm(:b6, 'all were graded anew');
+CALL crm.import_apply(:b6);
+SELECT grade, count(*) FROM crm_data.account WHERE name LIKE 'Shift %' GROUP BY 1 ORDER BY 1;
+
+-- undo: a changed record gets its old value, an edited one is kept
+UPDATE crm_data.account SET website = 'edited.example' WHERE name = 'Shift 7';
+CALL crm.import_undo(:b6, 60);
+SELECT grade, count(*) FROM crm_data.account WHERE name LIKE 'Shift %' GROUP BY 1 ORDER BY 1;
+UPDATE crm_data.account SET grade = 0 WHERE name = 'Shift 8';
+CALL crm.import_undo(:b5);
+SELECT name, website FROM crm_data.account WHERE name LIKE 'Shift %' AND deleted_at IS NULL ORDER BY 1;
+SELECT line_no, verdict, reason FROM crm.import_report(:b5, '{insert}') WHERE reason <> '';
+CALL crm.import_undo(:b4);
+SELECT count(*) AS deals_left FROM crm_data.opportunity AS o JOIN crm_data.pipeline AS p ON p.id = o.pipeline_id WHERE p.code = 'imp' AND o.deleted_at IS NULL;
+-- and in again
+SELECT crm.import_begin('opportunity', 'import test', NULL, '{"pipeline": "imp"}') AS b7 \gset
+SELECT crm.import_load(:b7, E'opportunity_id,sales_agent,product,account,deal_stage,close_date,close_value\nO1,Imp Agent One,IMPPro,Imp New,Won,2017-03-01,1054');
+SELECT item, row_count FROM crm.import_validate(:b7);
+BEGIN;      -- inside a transaction block all is that transaction
+CALL crm.import_apply(:b7);
+ROLLBACK;
+SELECT state, rows_applied FROM crm_data.import_batch WHERE id = :b7;
+
+-- bad input: one clear error, nothing half-done
+SELECT crm.import_begin('planet', 'x');
+SELECT crm.import_begin('account', NULL);
+SELECT crm.import_begin('account', 'import test', '[]');
+SELECT crm.import_begin('account', 'import test', '{"fields": {}}');
+SELECT crm.import_begin('account', 'import test', NULL, '{"colour": 1}');
+SELECT crm.import_begin('account', 'import test', NULL, '{"date_order": "YMD"}');
+SELECT crm.import_begin('account', 'import test') AS b8 \gset
+SELECT crm.import_validate(:b8);
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.import_load(:b8, E'foo,bar\n1,2');
+SELECT crm.import_validate(:b8);
+SELECT crm.import_begin('account', 'import test') AS b9 \gset
+SELECT crm.import_load(:b9, E'name,Name\n1,2');
+SELECT crm.import_validate(:b9);
+SELECT crm.import_begin('account', 'import test', '{"columns": {"firm": "name"}}') AS b9 \gset
+SELECT crm.import_load(:b9, E'name,phone\n1,2');
+SELECT crm.import_validate(:b9);
+SELECT crm.import_begin('account', 'import test', '{"columns": {"name": "title"}}') AS b9 \gset
+SELECT crm.import_load(:b9, E'name,phone\n1,2');
+SELECT crm.import_validate(:b9);
+SELECT crm.import_begin('account', 'import test', NULL, '{"unknown": "refuse"}') AS b9 \gset
+SELECT crm.import_load(:b9, E'name,foo\n1,2');
+SELECT crm.import_validate(:b9);
+SELECT crm.import_begin('opportunity', 'import test') AS b9 \gset
+SELECT crm.import_load(:b9, E'id,amount\n1,2');
+SELECT crm.import_validate(:b9);
+SELECT crm.import_begin('opportunity', 'import test', NULL, '{"pipeline": "none"}') AS b9 \gset
+SELECT crm.import_load(:b9, E'account,stage\n1,2');
+SELECT crm.import_validate(:b9);
+SELECT crm.import_begin('account', 'import test') AS b9 \gset
+SELECT crm.import_load(:b9, E'"name,phone\n1,2');
+SELECT crm.import_validate(:b9);
+CALL crm.import_apply(:b9);
+\echo :LAST_ERROR_SQLSTATE
+CALL crm.import_apply(0);
+CALL crm.import_apply(NULL);
+CALL crm.import_undo(:b9);
+CALL crm.import_apply(:b7, 0);
+SELECT crm.import_report(0);
+SELECT crm.import_confirm(:b9, 'why');
+SELECT crm.pipeline_put('bad', 'Bad', '[{"code": "x", "probability": 7}]');
+SELECT count(*) FROM crm_data.account WHERE name IN ('1', '2');
+UPDATE crm_data.import_batch SET loader_pid = NULL;
+COPY crm.import_line (line) FROM STDIN WITH (FORMAT csv, DELIMITER E'\x01', QUOTE E'\x02');
+name
+\.
+-- people without the right
+SET ROLE crm_sales;
+SELECT crm.import_begin('account', 'x');
+INSERT INTO crm.import_line VALUES ('x');
+RESET ROLE;
+-- leave as found
+UPDATE crm_data.account SET deleted_at = now() WHERE (name LIKE 'Imp %' OR name LIKE 'Shift %') AND deleted_at IS NULL;

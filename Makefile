@@ -57,6 +57,8 @@ REGRESS ?= \
 	defaults \
 	import \
 	access \
+	access_write \
+	access_identity \
 	text \
 	odds \
 	history \

@@ -242,6 +242,126 @@ CREATE TRIGGER access_policy_delete AFTER DELETE ON crm_data.config REFERENCING 
     FOR EACH STATEMENT EXECUTE FUNCTION crm._config_policy_compile();
 COMMENT ON TRIGGER access_policy_delete ON crm_data.config IS 'Compiles the access profiles when a policy is taken away.';
 
+CREATE OR REPLACE FUNCTION crm._setting(key text, otherwise text) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((SELECT c.body->>'value' FROM crm_data.config AS c
+                      WHERE c.kind = 'setting' AND c.key = _setting.key AND c.scope = '*' AND c.status = 'active'), otherwise)
+$$;
+COMMENT ON FUNCTION crm._setting(text, text) IS
+'The active value of a setting as text. Internal.
+key: its key in the configuration. otherwise: the answer when there is none.';
+
+CREATE OR REPLACE FUNCTION crm._rows_allowed(object text, so_far bigint) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    granted bigint;
+BEGIN
+    IF so_far = 0 THEN
+        RETURN crm._setting('blast_radius.rows', '20')::bigint;
+    END IF;
+    UPDATE crm_data.approval AS a
+       SET uses_left = a.uses_left - 1, state = CASE WHEN a.uses_left = 1 THEN 'used' ELSE a.state END
+     WHERE a.id = (SELECT b.id FROM crm_data.approval AS b
+                    WHERE b.kind = 'bulk' AND b.object = _rows_allowed.object AND b.state = 'approved' AND b.uses_left > 0
+                      AND b.expires_at > clock_timestamp() AND b.requested_by = crm.me()
+                      AND coalesce((b.payload->>'rows')::bigint, 0) > so_far
+                    ORDER BY b.expires_at, b.id LIMIT 1 FOR UPDATE)
+    RETURNING (a.payload->>'rows')::bigint INTO granted;
+    RETURN coalesce(granted, so_far);
+END
+$$;
+COMMENT ON FUNCTION crm._rows_allowed(text, bigint) IS
+'How many protected rows of an object one statement of the current person may touch. Uses up an approval of kind bulk when the rows so far are all that was allowed. Internal.
+object: of the view. so_far: 0 asks for the ordinary limit (setting blast_radius.rows), else the limit that is reached.';
+GRANT EXECUTE ON FUNCTION crm._rows_allowed(text, bigint) TO crm_gate;
+
+-- A row that hangs on a customer has its owner, team and grade: the row policies compare them.
+CREATE OR REPLACE FUNCTION crm._inherit_owner() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    parent record;
+BEGIN
+    IF NEW.account_id IS NOT NULL THEN
+        SELECT a.owner_id, a.team_id, a.grade INTO parent FROM crm_data.account AS a WHERE a.id = NEW.account_id;
+        IF FOUND THEN
+            IF TG_ARGV[0] = 'own' THEN
+                NEW.owner_id := coalesce(NEW.owner_id, parent.owner_id);
+            ELSE
+                NEW.owner_id := parent.owner_id;
+            END IF;
+            NEW.team_id := CASE WHEN NEW.owner_id = parent.owner_id THEN parent.team_id
+                                ELSE coalesce((SELECT m.team_id FROM crm_data.member AS m WHERE m.id = NEW.owner_id), parent.team_id) END;
+            NEW.grade := parent.grade;
+        END IF;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._inherit_owner() IS
+'Trigger of the tables that hang on an account: copies its owner, team and grade into a new row, or one that moves to another account. Argument own: the row may have an owner of its own. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._hand_down_owner() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    child record;
+BEGIN
+    FOR child IN
+        SELECT c.relname AS name, f.write_class <> 'engine' AS own
+          FROM pg_class AS c
+               JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'account_id' AND NOT a.attisdropped
+               JOIN pg_attribute AS o ON o.attrelid = c.oid AND o.attname = 'owner_id' AND NOT o.attisdropped
+               JOIN pg_attribute AS g ON g.attrelid = c.oid AND g.attname = 'grade' AND NOT g.attisdropped
+               JOIN crm_data.field AS f ON f.object = c.relname AND f.name = 'owner_id'
+         WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+         ORDER BY c.relname COLLATE "C"
+    LOOP
+        -- what had the old owner goes along; what was somebody else's stays his
+        EXECUTE format('UPDATE crm_data.%I AS t SET owner_id = $2, team_id = $3, grade = $4
+                         WHERE t.account_id = $1 AND %s AND (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM ($2, $3, $4)', child.name,
+                       CASE WHEN child.own THEN 't.owner_id IS NOT DISTINCT FROM $5' ELSE '$5 IS NOT DISTINCT FROM $5' END)
+          USING NEW.id, NEW.owner_id, NEW.team_id, NEW.grade, OLD.owner_id;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._hand_down_owner() IS 'Trigger of account: when owner, team or grade change, the rows that hang on it follow. Internal.';
+
+DO $do$
+DECLARE
+    child record;
+BEGIN
+    FOR child IN
+        SELECT c.oid::regclass AS name, CASE WHEN f.write_class = 'engine' THEN 'copy' ELSE 'own' END AS how
+          FROM pg_class AS c
+               JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'account_id' AND NOT a.attisdropped
+               JOIN pg_attribute AS o ON o.attrelid = c.oid AND o.attname = 'grade' AND NOT o.attisdropped
+               JOIN crm_data.field AS f ON f.object = c.relname AND f.name = 'owner_id'
+         WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+         ORDER BY c.relname COLLATE "C"
+    LOOP
+        EXECUTE format('DROP TRIGGER IF EXISTS access_inherit_owner ON %s', child.name);
+        EXECUTE format('CREATE TRIGGER access_inherit_owner BEFORE INSERT ON %s FOR EACH ROW WHEN (NEW.account_id IS NOT NULL AND (NEW.owner_id IS NULL OR NEW.team_id IS NULL)) EXECUTE FUNCTION crm._inherit_owner(%L)', child.name, child.how);
+        EXECUTE format('COMMENT ON TRIGGER access_inherit_owner ON %s IS %L', child.name, 'Copies owner, team and grade of the account into a row that has none.');
+        EXECUTE format('DROP TRIGGER IF EXISTS access_move_owner ON %s', child.name);
+        EXECUTE format('CREATE TRIGGER access_move_owner BEFORE UPDATE ON %s FOR EACH ROW WHEN (NEW.account_id IS DISTINCT FROM OLD.account_id) EXECUTE FUNCTION crm._inherit_owner(%L)', child.name, child.how);
+        EXECUTE format('COMMENT ON TRIGGER access_move_owner ON %s IS %L', child.name, 'Copies owner, team and grade of the account that the row moves to.');
+    END LOOP;
+END
+$do$;
+DROP TRIGGER IF EXISTS access_hand_down_owner ON crm_data.account;
+CREATE TRIGGER access_hand_down_owner AFTER UPDATE ON crm_data.account
+    FOR EACH ROW WHEN ((NEW.owner_id, NEW.team_id, NEW.grade) IS DISTINCT FROM (OLD.owner_id, OLD.team_id, OLD.grade))
+    EXECUTE FUNCTION crm._hand_down_owner();
+COMMENT ON TRIGGER access_hand_down_owner ON crm_data.account IS 'When owner, team or grade change, the rows that hang on the account follow.';
+
 -- Row triggers for logical apply, statement triggers for TRUNCATE; both always, also on a subscriber.
 DO $do$
 DECLARE

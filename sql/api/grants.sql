@@ -2,15 +2,17 @@
 -- runs as: caller
 
 -- Views: everybody may ask for everything. The policies and guards behind a view decide what is shown and changed.
+-- crm_pool is for the login role of a connection pool: it has the rights to call, and, until crm.login() names a member, nothing to see. So a
+-- routine that is not for everybody checks the person itself (crm.may, crm.has_role): a grant here cannot tell who is behind a pool.
 DO $grants$
 DECLARE
-    everybody CONSTANT text := 'crm_admin, crm_steward, crm_sales, crm_manager, crm_director, crm_service, crm_finance, crm_legal, crm_marketing, crm_risk, crm_sync, crm_bi';
+    everybody CONSTANT text := 'crm_admin, crm_steward, crm_sales, crm_manager, crm_director, crm_service, crm_finance, crm_legal, crm_marketing, crm_risk, crm_sync, crm_bi, crm_pool';
     object text;
     rule record;
 BEGIN
     EXECUTE 'GRANT USAGE ON SCHEMA crm TO ' || everybody;
     FOR object IN SELECT DISTINCT f.object FROM crm_data.field AS f WHERE NOT f.custom ORDER BY 1 LOOP
-        EXECUTE format('GRANT SELECT ON crm.%I TO %s', object, everybody);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON crm.%I TO %s', object, everybody);
     END LOOP;
 
     -- One line a routine, by subject: * is everybody, else the roles.
@@ -44,6 +46,8 @@ BEGIN
         ('crm.my_teams(text)', '*'),
         ('crm.has_role(text)', '*'),
         ('crm.may(text)', '*'),
+        ('crm.login(text)', 'crm_pool'),
+        ('crm.mint_token(bigint, interval)', 'crm_admin'),
         -- history: what they show is masked as the fields are
         ('crm.history(text, bigint)', '*'),
         ('crm.account_trail(bigint, timestamptz)', '*'),

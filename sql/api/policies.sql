@@ -93,6 +93,10 @@ AS $$
             UNION ALL
             SELECT o.first_id, 1, format('COMMENT ON VIEW %s IS %L', o.view, obj_description(o.base, 'pg_class')) FROM object AS o
             UNION ALL
+            SELECT o.first_id, 2, format('CREATE OR REPLACE TRIGGER write INSTEAD OF INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION crm._write_view(%L)', o.view, o.object) FROM object AS o
+            UNION ALL
+            SELECT o.first_id, 3, format('COMMENT ON TRIGGER write ON %s IS %L', o.view, 'Writes what the person changed and may change.') FROM object AS o
+            UNION ALL
             SELECT c.first_id, c.id, format('COMMENT ON COLUMN %s.%I IS %L', c.view, c.name, c.comment) FROM col AS c) AS x
      ORDER BY x.first_id, x.id
 $$;

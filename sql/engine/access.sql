@@ -89,3 +89,10 @@ CREATE FUNCTION crm._policy_changed() RETURNS trigger
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'crm_policy_changed';
 COMMENT ON FUNCTION crm._policy_changed() IS 'Trigger of the tables that access profiles are made of: tells every backend to read them again. Internal.';
+
+CREATE FUNCTION crm._write_view() RETURNS trigger
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'crm_write_view';
+COMMENT ON FUNCTION crm._write_view() IS
+'INSTEAD OF trigger of the views: writes what the person changed and may change, checks that the row is as it was seen, answers the row masked again. Its argument is the name of the object. Internal.
+Errors: 42501 no right to the row or the column; 40001 somebody else changed the row meanwhile; 23503 a reference to a row that is missing or hidden; RM104 too many rows without an approval.';

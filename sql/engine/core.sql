@@ -43,7 +43,7 @@ BEGIN
         CREATE ROLE crm_backup NOLOGIN BYPASSRLS;
     END IF;
     FOREACH r IN ARRAY ARRAY['crm_admin', 'crm_steward', 'crm_sales', 'crm_manager', 'crm_director', 'crm_service',
-                             'crm_finance', 'crm_legal', 'crm_marketing', 'crm_risk', 'crm_sync', 'crm_bi'] LOOP
+                             'crm_finance', 'crm_legal', 'crm_marketing', 'crm_risk', 'crm_sync', 'crm_bi', 'crm_pool'] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS a WHERE a.rolname OPERATOR(pg_catalog.=) r) THEN
             EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', r);
         END IF;

@@ -13,4 +13,5 @@ crm_access_init(void)
 	crm_identity_init();
 	crm_profile_init();
 	crm_guard_init();
+	crm_write_init();
 }

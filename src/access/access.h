@@ -150,4 +150,7 @@ extern Node *crm_fold_guard(List *args, Oid resulttype, Oid resultcollid);
 extern void crm_note_dependency(PlannedStmt *stmt, List **relations, List **items, bool folded);
 extern void crm_guard_init(void);
 
+/* write.c */
+extern void crm_write_init(void);
+
 #endif							/* CRM_ACCESS_H */

@@ -19,6 +19,7 @@
 #define ERRCODE_CRM_BAD_POLICY MAKE_SQLSTATE('R', 'M', '1', '0', '1')	 /* a policy that cannot be compiled */
 #define ERRCODE_CRM_BAD_TOKEN MAKE_SQLSTATE('R', 'M', '1', '0', '2')	 /* malformed, tampered, or of another database */
 #define ERRCODE_CRM_EXPIRED_TOKEN MAKE_SQLSTATE('R', 'M', '1', '0', '3') /* the token was good once */
+#define ERRCODE_CRM_TOO_MANY_ROWS MAKE_SQLSTATE('R', 'M', '1', '0', '4') /* more protected rows than one statement may touch */
 
 /* writes and history */
 #define ERRCODE_CRM_ERASURE_REFUSED MAKE_SQLSTATE('R', 'M', '2', '0', '1')	/* a protected row would be lost, or a fact changed */

@@ -1,0 +1,87 @@
+-- Who somebody is: tokens for a pool, roles for everybody else, and no way to forge either.
+\set VERBOSITY terse
+\set ON_ERROR_ROLLBACK on
+BEGIN;
+SET LOCAL client_min_messages = warning;
+CREATE ROLE access_pool LOGIN IN ROLE crm_pool;
+CREATE ROLE access_rep NOLOGIN IN ROLE crm_sales;
+CREATE ROLE access_agent NOLOGIN IN ROLE crm_service;
+INSERT INTO crm_data.member (role_name, full_name) VALUES ('access_rep', 'access_rep'), ('access_agent', 'access_agent');
+INSERT INTO crm_data.account (code, name, phone, legal_id4, owner_id)
+SELECT 'ACCESS-' || n, 'Access ' || n, '1380013800' || n, '1234', m.id FROM generate_series(1, 2) AS n JOIN crm_data.member AS m ON m.role_name = 'access_rep' AND n = 1 OR m.role_name = 'access_agent' AND n = 2;
+SELECT crm.mint_token(id) AS rep FROM crm_data.member WHERE role_name = 'access_rep' \gset
+SELECT crm.mint_token(id, '1 hour') AS agent, id AS agent_id FROM crm_data.member WHERE role_name = 'access_agent' \gset
+SELECT crm.mint_token(999999999) AS nobody \gset
+
+SET ROLE access_pool;
+PREPARE mine AS SELECT code, phone, legal_id4 FROM crm.account WHERE code LIKE 'ACCESS-%' ORDER BY code;
+-- no identity, no rights
+EXECUTE mine;
+SELECT crm.me(), crm.my_teams(), crm.has_role('crm_sales');
+SAVEPOINT one;
+SELECT crm.login(:'rep') = crm.me() AS me;
+EXECUTE mine;
+SELECT crm.has_role('crm_sales'), crm.may('reveal'), crm.may('configure');
+-- the identity ends with the (sub)transaction, plans follow at the latest with the second try
+ROLLBACK TO one;
+SELECT crm.me();
+EXECUTE mine;
+SELECT crm.login(:'agent') = :agent_id AS me;
+EXECUTE mine;
+EXECUTE mine;
+-- inside a function of somebody else the person stays
+RESET ROLE;
+CREATE FUNCTION pg_temp.definer() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT string_agg(code || coalesce(legal_id4, '' -''), '','' ORDER BY code) FROM crm.account WHERE code LIKE ''ACCESS-%''';
+SELECT pg_temp.definer();
+SELECT crm._as('') <> '' AS had_identity;
+SELECT pg_temp.definer();
+
+-- bad tokens
+SET ROLE access_pool;
+SELECT crm.login('nonsense');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.login(overlay(:'rep' placing '9' from 4 for 1));
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.login(:'rep' || '0');
+SELECT crm.login(left(:'rep', -64) || repeat('0', 64));
+SELECT crm.login(:'nobody');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+CREATE FUNCTION pg_temp.signed(payload text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    key bytea := (SELECT value FROM crm_data.secret WHERE name = 'token');
+    pad bytea := decode(repeat('00', 64), 'hex');
+    inner_pad bytea;
+    outer_pad bytea;
+BEGIN
+    -- HMAC-SHA256, RFC 2104: an application that holds the key signs like this
+    pad := overlay(pad placing key from 1 for length(key));
+    SELECT string_agg(set_byte('\x00', 0, get_byte(pad, i) # 54), '' ORDER BY i), string_agg(set_byte('\x00', 0, get_byte(pad, i) # 92), '' ORDER BY i)
+      INTO inner_pad, outer_pad FROM generate_series(0, 63) AS i;
+    RETURN payload || '.' || encode(sha256(outer_pad || sha256(inner_pad || convert_to(payload, 'UTF8'))), 'hex');
+END $$;
+SELECT pg_temp.signed(format('v1.%s.%s.%s', :agent_id, extract(epoch FROM now())::bigint + 60, d.oid)) AS good,
+       pg_temp.signed(format('v1.%s.%s.%s', :agent_id, extract(epoch FROM now())::bigint - 1, d.oid)) AS expired,
+       pg_temp.signed(format('v1.%s.%s.%s', :agent_id, extract(epoch FROM now())::bigint + 60, 1)) AS elsewhere
+  FROM pg_database AS d WHERE d.datname = current_database() \gset
+SET ROLE access_pool;
+SELECT crm.login(:'good') = :agent_id AS own_signature;
+SELECT crm.login(:'expired');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.login(:'elsewhere');
+\echo :LAST_ERROR_SQLSTATE
+-- forged: the setting, and what only the engine and administrators may do
+SET crm.identity = 'member 1';
+SELECT set_config('crm.identity', 'member 1', true);
+ALTER ROLE access_pool SET crm.identity = 'member 1';
+CREATE FUNCTION pg_temp.forge() RETURNS int LANGUAGE sql SET crm.identity = 'member 1' AS 'SELECT 1';
+SELECT crm._as('member 1');
+SELECT crm.mint_token(1);
+SET crm.nonsense = 1;
+RESET ROLE;
+SELECT crm._as('everybody');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.mint_token(1, '2 days');
+SELECT crm.mint_token(1, '-1 second');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;

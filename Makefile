@@ -39,6 +39,7 @@ API_SQL = \
 	sql/api/doctor.sql \
 	sql/api/import.sql \
 	sql/api/import_line.sql \
+	sql/api/demo_data.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql
@@ -56,6 +57,7 @@ REGRESS ?= \
 	schema \
 	defaults \
 	import \
+	demo_data \
 	access \
 	access_write \
 	access_identity \
@@ -80,7 +82,7 @@ PG_CONFIG ?= $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_config)))
 PGXS := $(if $(PG_CONFIG),$(shell test -x "$$(command -v $(PG_CONFIG))" && $(PG_CONFIG) --pgxs))
 
 .DEFAULT_GOAL := all
-PERSONAL = demo test test-all bench start stop psql regress isolation format
+PERSONAL = demo test test-all bench start stop psql regress isolation reference format
 .PHONY: $(PERSONAL)
 
 ifneq ($(PGXS),)
@@ -96,6 +98,7 @@ endif
 crm--$(EXTVERSION).sql: sql/embed.sh $(ENGINE_SQL) $(SCHEMA_SQL) $(API_SQL)
 	@sh sql/embed.sh '$(EXTVERSION)' '$(ENGINE_SQL)' '$(SCHEMA_SQL)' '$(API_SQL)' > $@.tmp && mv $@.tmp $@
 
+# REFERENCE.md from the comments of the database's own objects
 reference: start
 	@bash test/tools/reference.sh
 

@@ -39,6 +39,7 @@ BEGIN
         ('crm._import_undo_chunk(bigint, int)', 'crm_admin, crm_steward'),
         ('crm.import_list()', 'crm_admin, crm_steward, crm_sync'),
         ('crm.pipeline_put(text, text, jsonb)', 'crm_admin'),
+        ('crm.demo_data(int, int, date)', 'crm_admin'),
         -- access
         ('crm.guard(anyelement, int, bigint, bigint)', '*'),
         ('crm.row_visible(text, text, bigint, bigint, smallint)', '*'),

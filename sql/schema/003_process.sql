@@ -493,24 +493,6 @@ COMMENT ON COLUMN crm_data.event.team_id IS 'Team for row rules, copied from the
 COMMENT ON COLUMN crm_data.event.grade IS 'Customer grade as a rank for row rules, copied from the customer by the engine.';
 COMMENT ON COLUMN crm_data.event.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.event.created_by IS 'Member or role that made the row.';
-COMMENT ON TABLE crm_data.event_default IS 'Rows of event outside every monthly partition.';
-COMMENT ON COLUMN crm_data.event_default.id IS 'Identifier, unique over all partitions.';
-COMMENT ON COLUMN crm_data.event_default.at IS 'When the database learned of it; the partition key.';
-COMMENT ON COLUMN crm_data.event_default.occurred_at IS 'When it happened, by the source.';
-COMMENT ON COLUMN crm_data.event_default.account_id IS 'Customer.';
-COMMENT ON COLUMN crm_data.event_default.contact_id IS 'Contact.';
-COMMENT ON COLUMN crm_data.event_default.lead_id IS 'Lead.';
-COMMENT ON COLUMN crm_data.event_default.source_id IS 'Source system that reported it.';
-COMMENT ON COLUMN crm_data.event_default.kind IS 'What happened, such as page_view, download, login, api_call, ticket_opened.';
-COMMENT ON COLUMN crm_data.event_default.channel IS 'Channel, such as web or app; drift watches its share.';
-COMMENT ON COLUMN crm_data.event_default.value IS 'Number that belongs to the kind, such as seconds of dwell or a balance.';
-COMMENT ON COLUMN crm_data.event_default.detail IS 'Facts of the kind.';
-COMMENT ON COLUMN crm_data.event_default.session_key IS 'Visitor''s session by the source.';
-COMMENT ON COLUMN crm_data.event_default.owner_id IS 'Member who owns the record for row rules, copied from the customer by the engine.';
-COMMENT ON COLUMN crm_data.event_default.team_id IS 'Team for row rules, copied from the customer by the engine.';
-COMMENT ON COLUMN crm_data.event_default.grade IS 'Customer grade as a rank for row rules, copied from the customer by the engine.';
-COMMENT ON COLUMN crm_data.event_default.created_at IS 'When the row was made.';
-COMMENT ON COLUMN crm_data.event_default.created_by IS 'Member or role that made the row.';
 
 CREATE TABLE crm_data.task (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -599,27 +599,6 @@ COMMENT ON COLUMN crm_data.change.value_hash IS 'SHA-256 by field over salt and 
 COMMENT ON COLUMN crm_data.change.prev_hash IS 'Hash of the record''s previous change; NULL for the first.';
 COMMENT ON COLUMN crm_data.change.hash IS 'SHA-256 over prev_hash and the canonical text of this change.';
 COMMENT ON COLUMN crm_data.change.note IS 'Why, when the writer said so: merge, restore, forget.';
-COMMENT ON TABLE crm_data.change_default IS 'Rows of change outside every monthly partition.';
-COMMENT ON COLUMN crm_data.change_default.id IS 'Identifier, unique over all partitions.';
-COMMENT ON COLUMN crm_data.change_default.at IS 'When it was recorded; never runs backwards within a record. The partition key.';
-COMMENT ON COLUMN crm_data.change_default.raw_at IS 'What the clock said.';
-COMMENT ON COLUMN crm_data.change_default.object IS 'Business object changed.';
-COMMENT ON COLUMN crm_data.change_default.record_id IS 'Record changed.';
-COMMENT ON COLUMN crm_data.change_default.account_id IS 'Customer of the record, the customer itself included.';
-COMMENT ON COLUMN crm_data.change_default.op IS 'What happened to the row.';
-COMMENT ON COLUMN crm_data.change_default.version IS 'row_version after the change, gapless within a record.';
-COMMENT ON COLUMN crm_data.change_default.fields IS '{field: [old, new]} for the changed fields only; emptied when the record is forgotten.';
-COMMENT ON COLUMN crm_data.change_default.actor IS 'Member or role that changed it.';
-COMMENT ON COLUMN crm_data.change_default.session_name IS 'Login role of the session.';
-COMMENT ON COLUMN crm_data.change_default.endpoint IS 'Endpoint it came through.';
-COMMENT ON COLUMN crm_data.change_default.client_version IS 'Version of the client.';
-COMMENT ON COLUMN crm_data.change_default.op_seq IS 'Operation it belongs to, if any.';
-COMMENT ON COLUMN crm_data.change_default.xid IS 'Transaction.';
-COMMENT ON COLUMN crm_data.change_default.salt IS 'Salt of the value digests, deleted together with the values.';
-COMMENT ON COLUMN crm_data.change_default.value_hash IS 'SHA-256 by field over salt and value, which keeps the chain verifiable after the values are gone.';
-COMMENT ON COLUMN crm_data.change_default.prev_hash IS 'Hash of the record''s previous change; NULL for the first.';
-COMMENT ON COLUMN crm_data.change_default.hash IS 'SHA-256 over prev_hash and the canonical text of this change.';
-COMMENT ON COLUMN crm_data.change_default.note IS 'Why, when the writer said so: merge, restore, forget.';
 
 CREATE TABLE crm_data.access_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -149,7 +149,7 @@ mask_text(Datum value, char mask)
 	int			len = (int) VARSIZE_ANY_EXHDR(t);
 	int			first = len > 0 ? Min(pg_mblen(s), len) : 0;
 	int			digits = 0;
-	const char *at = mask == MASK_TEXT ? NULL : memchr(s, '@', len);
+	const char *at = mask == MASK_TEXT || len <= 0 ? NULL : memchr(s, '@', len);
 	StringInfoData buf;
 
 	for (int i = 0; i < len; i++)

@@ -633,7 +633,8 @@ fill_table(CrmHistoryTable *table, Relation rel, Trigger *trigger)
 
 		if (att->attisdropped)
 			continue;
-		if (strcmp(name, "id") == 0 && att->atttypid == INT8OID)
+		/* the field registry's id is an int4; by value both read the same */
+		if (strcmp(name, "id") == 0 && (att->atttypid == INT8OID || att->atttypid == INT4OID))
 			table->id = i + 1;
 		else if (strcmp(name, "account_id") == 0 && att->atttypid == INT8OID)
 			table->account_id = i + 1;

@@ -1,8 +1,8 @@
 -- Normalisers: the same result in every locale, for Chinese and Latin text, and for bad input.
 SET client_min_messages = warning;
 \pset null '-'
--- folding
-SELECT v, crm.fold(v) FROM (VALUES
+-- folding; psql's releases do not agree on the width of what has none
+SELECT replace(replace(v, E'\u200b', '<200b>'), E'\ufeff', '<feff>') AS v, crm.fold(v) FROM (VALUES
     (1, 'ＡＢＣ　１２３'), (2, '北京（海淀）【科技】'), (3, '愛看機械設備'), (4, 'Straße'), (5, E'zero\u200bwidth\ufeff'), (6, '有限公 司'),
     (7, E'cafe\u0301'), (8, '  many   blanks  '), (9, 'ﬁne ㈱ ①'), (10, ''), (11, E'tab\there'), (12, '“quoted” — dash'), (13, '臺灣電腦')) AS t(o, v) ORDER BY o;
 -- telephone numbers

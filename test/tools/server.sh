@@ -12,7 +12,8 @@
 # .pg/root mirrors the directories of the server's package: programs are copied (a program finds its library and share directories
 # relative to itself), everything else is a symbolic link, and `make install` adds the extension.
 #
-# Settings: PG_MAJOR (default: newest installed, else the distribution's), CRM_PORT (default: a free one).
+# Settings: PG_MAJOR (default: newest installed, else the distribution's), CRM_PORT (default: a free one),
+# CRM_MIN_FREE_MB (default 1500: with less space the server is not created).
 set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -60,7 +61,7 @@ packages()
         m=$(major)
     fi
     [ -n "$m" ] || die "no PostgreSQL package found" "Check /etc/apt/sources.list."
-    [ "$m" -ge 15 ] || die "PostgreSQL $m is not supported" "crm needs PostgreSQL 15, 17 or 18: set PG_MAJOR."
+    case $m in 15 | 16 | 17 | 18) ;; *) die "PostgreSQL $m is not supported" "crm needs PostgreSQL 15, 17 or 18: set PG_MAJOR." ;; esac
     local want=(gcc make "postgresql-$m" "postgresql-client-$m" "postgresql-server-dev-$m" "postgresql-$m-cron" libipc-run-perl util-linux)
     if [ "${1:-}" = long ]; then
         want+=(pgbouncer clang clang-format "postgresql-$m-plpgsql-check" python3-psycopg libpostgresql-jdbc-java default-jdk-headless odbc-postgresql
@@ -139,7 +140,8 @@ in_use() { (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; }
 choose_port()
 {
     if [ -n "${CRM_PORT:-}" ]; then
-        case $CRM_PORT in *[!0-9]* | '') die "CRM_PORT must be a number, not \"$CRM_PORT\"" ;; esac
+        case $CRM_PORT in *[!0-9]* | '' | ??????*) die "CRM_PORT must be a number, not \"$CRM_PORT\"" "Give a port from 1024 to 65535, or leave CRM_PORT unset." ;; esac
+        if [ "$CRM_PORT" -lt 1024 ] || [ "$CRM_PORT" -gt 65535 ]; then die "there is no port $CRM_PORT for the server" "Give a port from 1024 to 65535, or leave CRM_PORT unset."; fi
         if in_use "$CRM_PORT"; then die "port $CRM_PORT is in use" "Choose another: CRM_PORT=5433 make demo, or leave CRM_PORT unset."; fi
         echo "$CRM_PORT"
         return
@@ -158,10 +160,16 @@ start()
     local pg bin port free
     pg=$(readlink -f .pg)
     free=$(df -Pk "$pg" | awk 'NR == 2 {print $4}')
-    [ "$free" -gt 1500000 ] || die "only $((free / 1024)) MB are free for the private server in $pg" "It needs about 1.5 GB: free some space, or move the checkout."
+    if [ ! -f "$pg/data/PG_VERSION" ] && [ $((free / 1024)) -lt "${CRM_MIN_FREE_MB:-1500}" ]; then
+        die "only $((free / 1024)) MB are free for the private server in $pg" "It needs about 1.5 GB: free some space, or move the checkout."
+    fi
     install_extension
     bin=$(bindir)
-    if running; then return; fi
+    if running; then
+        port=$(sed -n 4p "$pg/data/postmaster.pid")
+        [ -z "${CRM_PORT:-}" ] || [ "$CRM_PORT" = "$port" ] || die "the private server runs on port $port already" "Run make stop first, or leave CRM_PORT unset."
+        return
+    fi
     if [ ! -f "$pg/data/PG_VERSION" ]; then
         say "creating the private server in .pg"
         rm -rf "$pg/data"
@@ -225,5 +233,5 @@ case ${1:-} in
     stop) [ ! -f .pg/major ] || stop ;;
     psql) shift; start; . .pg/env; exec psql "$@" ;;
     run) shift; . .pg/env; as_server env PATH="$PATH" PGHOST="$PGHOST" PGPORT="$PGPORT" PGUSER="$PGUSER" PGDATABASE="$PGDATABASE" PG_CONFIG="$PG_CONFIG" "$@" ;;
-    *) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,19s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

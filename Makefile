@@ -40,6 +40,7 @@ API_SQL = \
 	sql/api/import.sql \
 	sql/api/import_line.sql \
 	sql/api/demo_data.sql \
+	sql/api/odds.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql

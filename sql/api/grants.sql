@@ -68,7 +68,14 @@ BEGIN
         ('crm.lattice_explain(crm.lattice, text[])', '*'),
         ('crm.lattice(bytea)', '*'),
         ('crm.lattice_send(crm.lattice)', '*'),
-        ('crm.odds_backtest(regclass, name, name[], name, name, name, name, name)', '*')
+        ('crm.odds_backtest(regclass, name, name[], name, name, name, name, name)', '*'),
+        ('crm.win_probability(bigint, timestamptz)', '*'),
+        ('crm.win_explain(bigint, timestamptz)', '*'),
+        ('crm.win_whatif(bigint, jsonb)', '*'),
+        ('crm.odds_override(jsonb, numeric, int, text, date, boolean)', 'crm_admin, crm_director'),
+        ('crm.odds_override_revoke(bigint)', 'crm_admin, crm_director'),
+        ('crm.odds_refit(timestamptz)', 'crm_admin'),
+        ('crm.odds_apply(int)', 'crm_admin')
         -- end of routines
     ) AS v (routine, people) LOOP
         EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', rule.routine, CASE rule.people WHEN '*' THEN everybody ELSE rule.people END);

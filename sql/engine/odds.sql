@@ -138,3 +138,23 @@ source: table or view. id_column: unique. dims: 1 to 24 columns, taken as text, 
 p: probability from rows with labelled < entered of the row; low, high: its 90 % interval.
 Errors: 42703 no such column; 22004 NULL where none may be; 22023 a value out of range, labelled before entered; 21000 an id twice; 54000 more than 24 dimensions.
 Method: prequential evaluation (A. P. Dawid, 1984); open rows censored by reverse-time product limit (Lagakos, Barraj, De Gruttola, 1988).';
+
+CREATE FUNCTION crm._odds_fit_trans(internal, text, text, text[], float8, float8, float8, float8, jsonb) RETURNS internal
+    LANGUAGE c IMMUTABLE PARALLEL SAFE -- not STRICT: an open case has no end
+    AS 'MODULE_PATHNAME', 'crm_odds_fit_trans';
+COMMENT ON FUNCTION crm._odds_fit_trans(internal, text, text, text[], float8, float8, float8, float8, jsonb) IS 'Step of the aggregate crm._odds_fit.';
+
+CREATE FUNCTION crm._odds_fit_final(internal) RETURNS crm.lattice
+    LANGUAGE c IMMUTABLE PARALLEL SAFE -- not STRICT: no rows give NULL
+    AS 'MODULE_PATHNAME', 'crm_odds_fit_final';
+COMMENT ON FUNCTION crm._odds_fit_final(internal) IS 'End of the aggregate crm._odds_fit.';
+
+CREATE AGGREGATE crm._odds_fit(id text, case_id text, dims text[], entered float8, labelled float8, outcome float8, as_of float8, options jsonb) (
+    SFUNC = crm._odds_fit_trans,
+    STYPE = internal,
+    FINALFUNC = crm._odds_fit_final,
+    PARALLEL = RESTRICTED
+);
+COMMENT ON AGGREGATE crm._odds_fit(text, text, text[], float8, float8, float8, float8, jsonb) IS
+'The pool of lattice models of a history of cases, at as_of: censoring, experts and their weights as in crm.odds_backtest.
+id: unique; case_id: rows of one case share their weight; dims: as for crm.lattice_fit; entered, labelled, as_of: seconds, labelled and outcome NULL while open; options: prior as for crm.lattice_fit, the same in every row. Internal.';

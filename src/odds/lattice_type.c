@@ -54,20 +54,6 @@ typedef struct CachedModel
 	TupleDesc	desc;			/* of the result row, where the function has one */
 } CachedModel;
 
-typedef struct FitOptions
-{
-	int			order;
-	int			sweeps;
-	int			npriors;
-	struct FitPrior
-	{
-		int			dim;
-		LatticeText value;
-		double		p;
-		double		strength;
-	}		   *prior;
-} FitOptions;
-
 typedef struct FitState
 {
 	Lattice    *values;			/* its dictionaries alone are used: values in order of arrival */
@@ -78,7 +64,7 @@ typedef struct FitState
 	double	   *weight;
 	bool		has_options;
 	Jsonb	   *options_seen;
-	FitOptions	options;
+	LatticeFitOptions options;
 } FitState;
 
 typedef struct SortArg
@@ -560,8 +546,8 @@ check_keys(JsonbContainer *object, const char *const *known)
 /*
  * Read the options of lattice_fit: {"order": 2, "sweeps": 20, "prior": [{"dim": 1, "value": "Demo", "p": 0.8, "strength": 20}]}
  */
-static void
-read_options(Jsonb *json, int ndims, FitOptions *options)
+void
+crm_lattice_read_options(Jsonb *json, int ndims, LatticeFitOptions *options)
 {
 	static const char *const known[] = {"order", "sweeps", "prior", NULL};
 	static const char *const known_prior[] = {"dim", "value", "p", "strength", NULL};
@@ -578,13 +564,13 @@ read_options(Jsonb *json, int ndims, FitOptions *options)
 	if (priors.type != jbvBinary || !JsonContainerIsArray(priors.val.binary.data))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"prior\" must be an array of objects")));
 	options->npriors = JsonContainerSize(priors.val.binary.data);
-	options->prior = palloc0(sizeof(struct FitPrior) * Max(options->npriors, 1));
+	options->prior = palloc0(sizeof(LatticeFitPrior) * Max(options->npriors, 1));
 	for (int i = 0; i < options->npriors; i++)
 	{
 		JsonbValue *one = getIthJsonbValueFromContainer(priors.val.binary.data, i);
 		JsonbContainer *object;
 		JsonbValue	value;
-		struct FitPrior *prior = &options->prior[i];
+		LatticeFitPrior *prior = &options->prior[i];
 
 		if (one->type != jbvBinary || !JsonContainerIsObject(one->val.binary.data))
 			ereport(ERROR,
@@ -654,7 +640,7 @@ crm_lattice_fit_trans(PG_FUNCTION_ARGS)
 		if (PG_NARGS() > 4 && !PG_ARGISNULL(4))
 		{
 			state->options_seen = DatumGetJsonbPCopy(PG_GETARG_DATUM(4));
-			read_options(state->options_seen, ndims, &state->options);
+			crm_lattice_read_options(state->options_seen, ndims, &state->options);
 		}
 	}
 	else if (PG_NARGS() > 4)
@@ -831,7 +817,7 @@ crm_lattice_fit_final(PG_FUNCTION_ARGS)
 	}
 	for (int q = 0; q < state->options.npriors; q++)
 	{
-		const struct FitPrior *given = &state->options.prior[q];
+		const LatticeFitPrior *given = &state->options.prior[q];
 
 		prior[q].dim = given->dim;
 		prior[q].code = crm_lattice_add_value(m, given->dim, given->value.text, given->value.len, false);

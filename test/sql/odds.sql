@@ -219,3 +219,92 @@ GRANT SELECT (id, stage) ON past TO crm_bi;
 SET ROLE crm_bi;
 SELECT count(*) FROM crm.odds_backtest('past', 'id', '{stage}', 'won', 'entered', 'labelled', 'block');
 RESET ROLE;
+
+-- Win probability of deals. Everything below is of 2015, so that deals of other tests are not known to it, and is rolled back.
+BEGIN;
+INSERT INTO crm_data.pipeline (code, name) VALUES ('oddstest', 'Odds test');
+INSERT INTO crm_data.stage (pipeline_id, seq, code, name, outcome, default_probability, category)
+SELECT p.id, v.seq, v.code, v.code, v.outcome, v.p, v.category
+  FROM crm_data.pipeline AS p, (VALUES (1, 'talk', 'open', 0.8, 'pipeline'), (2, 'offer', 'open', 0.8, 'commit'), (3, 'won', 'won', 1, 'closed'), (4, 'lost', 'lost', 0, 'omitted')) AS v (seq, code, outcome, p, category)
+ WHERE p.code = 'oddstest';
+INSERT INTO crm_data.account (code, name, industry, type) SELECT 'odds' || i, 'Odds ' || i, (ARRAY['steel', 'school'])[1 + i % 2], 'company' FROM generate_series(0, 9) AS i;
+-- steel wins 3 of 4, school 1 of 4; won deals close after 20 days, lost ones after 60
+CREATE TEMP TABLE fate AS
+SELECT i, 'odds' || i % 10 AS account, timestamptz '2015-01-05 08:00+00' + i * interval '1 day' AS opened, CASE WHEN i % 2 = 0 THEN (i * 7 % 20) < 15 ELSE (i * 7 % 20) < 5 END AS won FROM generate_series(0, 399) AS i;
+INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, outcome, amount, product_line, created_at, stage_entered_at)
+SELECT a.id, 'oddstest' || f.i, 'Deal ' || f.i, s.pipeline_id, s.id, 'open', 1000 * (1 + f.i % 7), 'line' || f.i % 3, f.opened, f.opened
+  FROM fate AS f JOIN crm_data.account AS a ON a.code = f.account, crm_data.stage AS s JOIN crm_data.pipeline AS p ON p.id = s.pipeline_id AND p.code = 'oddstest' WHERE s.code = 'talk';
+INSERT INTO crm_data.stage_history (opportunity_id, account_id, to_stage_id, entered_at, recorded_at, amount)
+SELECT o.id, o.account_id, s.id, x.at, x.at, o.amount
+  FROM fate AS f JOIN crm_data.opportunity AS o ON o.code = 'oddstest' || f.i JOIN crm_data.stage AS s USING (pipeline_id),
+       LATERAL (SELECT CASE s.code WHEN 'talk' THEN f.opened WHEN 'offer' THEN f.opened + interval '10 days' WHEN 'won' THEN f.opened + interval '20 days' ELSE f.opened + interval '60 days' END AS at) AS x
+ WHERE (s.code IN ('talk', 'offer') OR s.code = CASE WHEN f.won THEN 'won' ELSE 'lost' END) AND x.at < '2016-01-01'
+ ORDER BY o.id, x.at;
+UPDATE crm_data.opportunity AS o SET stage_id = h.to_stage_id, stage_entered_at = h.entered_at
+  FROM (SELECT DISTINCT ON (opportunity_id) opportunity_id, to_stage_id, entered_at FROM crm_data.stage_history ORDER BY opportunity_id, entered_at DESC) AS h WHERE h.opportunity_id = o.id AND o.code LIKE 'oddstest%';
+UPDATE crm_data.opportunity AS o SET outcome = s.outcome, closed_at = o.stage_entered_at FROM crm_data.stage AS s WHERE s.id = o.stage_id AND s.outcome <> 'open' AND o.code LIKE 'oddstest%';
+DELETE FROM crm_data.model_event WHERE name = 'win';
+CREATE FUNCTION pg_temp.deal(i int) RETURNS bigint LANGUAGE sql AS $$ SELECT id FROM crm_data.opportunity WHERE code = 'oddstest' || i $$;
+
+-- before there is a model, and with too little history: the configured percentage, and it says so
+SELECT round(p::numeric, 2) AS p, n, status, model_version, factors FROM crm.win_probability(pg_temp.deal(0), '2015-01-20 00:00+00');
+SELECT crm.odds_refit('2015-02-01 00:00+00') > 0 AS fitted;
+SELECT status, rows_used, options ->> 'status' AS history, metrics FROM crm_data.model WHERE name = 'win' ORDER BY version DESC LIMIT 1;
+SELECT round(p::numeric, 2) AS p, n, status FROM crm.win_probability(pg_temp.deal(20), '2015-02-01 00:00+00');
+-- enough history: the rates are learned although every stage says 80 percent, and fast wins do not speak for the open deals
+SELECT crm.odds_refit('2016-01-01 00:00+00') > 0 AS fitted;
+SELECT status, rows_used, options ->> 'status' AS history, metrics FROM crm_data.model WHERE name = 'win' ORDER BY version DESC LIMIT 1;
+SELECT a.industry, count(*) AS open, round(avg(w.p)::numeric, 1) AS p, bool_and(w.low < w.p AND w.p < w.high) AS inside, min(w.status) AS status, min(w.n) AS n
+  FROM crm._win_predict('2016-01-01 00:00+00') AS w JOIN crm_data.opportunity AS o ON o.id = w.opportunity_id JOIN crm_data.account AS a ON a.id = o.account_id
+ WHERE w.opportunity_id IN (SELECT id FROM crm_data.opportunity WHERE code LIKE 'oddstest%') AND o.created_at > '2015-12-25' GROUP BY 1 ORDER BY 1;
+-- a fit to the past is kept as the past's, and the same past gives the same model
+SELECT crm.odds_refit('2015-10-01 00:00+00') > 0 AS fitted, crm.odds_refit('2015-10-01 00:00+00') > 0 AS again;
+SELECT count(DISTINCT params) AS models, array_agg(DISTINCT status) AS status FROM crm_data.model WHERE name = 'win' AND as_of = '2015-10-01 00:00+00';
+-- an explanation adds up to the logit before clipping, its points go with it
+SELECT abs(sum(e.logit) - min(w.logit)) < 1e-12 AS adds_up, count(*) AS parts
+  FROM crm._win_predict('2016-01-01 00:00+00', ARRAY[pg_temp.deal(358)]) AS w, crm.win_explain(w.opportunity_id, '2016-01-01 00:00+00') AS e;
+SELECT jsonb_array_length(factors) AS factors, factors #>> '{0,dimension}' AS strongest, status FROM crm.win_probability(pg_temp.deal(358), '2016-01-01 00:00+00');
+SELECT p, status, factors FROM crm.win_probability(pg_temp.deal(0), '2016-01-01 00:00+00');
+SELECT p, status FROM crm.win_probability(pg_temp.deal(0), '2014-01-01 00:00+00');
+-- what if
+SELECT p < was AS lower, status FROM crm.win_whatif(pg_temp.deal(358), '{"industry": "school"}');
+SELECT p = was AS same FROM crm.win_whatif(pg_temp.deal(358), '{}');
+-- an override counts at once, is a dimension of the explanation, is taken back
+SELECT crm.odds_override('{"industry": "school"}', 0.9, 40, 'new tender law', '2100-01-01') AS override \gset
+SELECT round(p::numeric, 1) AS p FROM crm.win_probability(pg_temp.deal(359));
+SELECT count(*) FILTER (WHERE dimension = 'override') AS override, abs(sum(e.logit) - min(w.logit)) < 1e-12 AS adds_up
+  FROM crm._win_predict(now(), ARRAY[pg_temp.deal(359)]) AS w, crm.win_explain(w.opportunity_id) AS e;
+-- a deal that closes waits in the queue and is learned from once; what a lost deal teaches lowers its like, the override with it
+SELECT (options #>> ARRAY['overrides', :'override', 'mu'])::float8 AS mu, (SELECT p FROM crm.win_probability(pg_temp.deal(357))) AS p FROM crm_data.model WHERE name = 'win' AND status = 'champion' \gset before_
+UPDATE crm_data.opportunity SET stage_id = (SELECT s.id FROM crm_data.stage AS s WHERE s.pipeline_id = opportunity.pipeline_id AND s.code = 'lost'), outcome = 'lost', closed_at = now()
+ WHERE id IN (pg_temp.deal(359), pg_temp.deal(361), pg_temp.deal(363), pg_temp.deal(365));
+SELECT count(*) AS rows, count(DISTINCT record_id) AS deals, round(sum(weight * weight)::numeric, 6) AS weight, min(outcome) AS outcome FROM crm_data.model_event WHERE name = 'win' AND applied_at IS NULL;
+SELECT crm.odds_apply() > 0 AS taken, crm.odds_apply() AS taken_again;
+SELECT p < :before_p AS lower FROM crm.win_probability(pg_temp.deal(357));
+SELECT crm.odds_override_revoke(:override) AS revoked, crm.odds_override_revoke(:override) AS again;
+SELECT round(p::numeric, 1) AS p FROM crm.win_probability(pg_temp.deal(357));
+SELECT crm.odds_override('{"industry": "school"}', 0.6, 20, 'agreed', '2100-01-01', true) > 0 AS locked;
+SELECT round(p::numeric, 6) AS p FROM crm.win_probability(pg_temp.deal(357));
+-- bad input
+SAVEPOINT s;
+SELECT crm.odds_refit('infinity');
+ROLLBACK TO s;
+SELECT crm.odds_override('{"colour": "red"}', 0.5, 20, 'x', '2100-01-01');
+ROLLBACK TO s;
+SELECT crm.odds_override('{"industry": "steel"}', 0.5, 500, 'x', '2100-01-01');
+ROLLBACK TO s;
+SELECT crm.odds_override('{"industry": "steel"}', 0.5);
+ROLLBACK TO s;
+SELECT crm.win_whatif(pg_temp.deal(358), '{"colour": "red"}');
+ROLLBACK TO s;
+SELECT crm.win_probability(-1);
+ROLLBACK TO s;
+UPDATE crm_data.config SET body = jsonb_set(body, '{dims}', '["stage", "horoscope"]') WHERE kind = 'odds' AND key = 'win';
+SELECT crm.odds_refit('2016-01-01 00:00+00');
+ROLLBACK TO s;
+-- a person who may not read the deal learns nothing of it
+SELECT pg_temp.deal(358) AS deal \gset
+SET LOCAL ROLE crm_sales;
+SELECT crm.win_probability(:deal);
+ROLLBACK TO s;
+ROLLBACK;

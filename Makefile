@@ -57,6 +57,7 @@ REGRESS ?= \
 	migrate \
 	schema \
 	defaults \
+	rules \
 	import \
 	demo_data \
 	access \

@@ -72,7 +72,7 @@ DECLARE
     reps_per_region constant int := least(100, greatest(2, accounts / 700));
     reps constant int := 7 * reps_per_region;
     entities constant int := accounts - accounts * 6 / 100;
-    deals constant int := least(3 * accounts, 15000 + accounts / 4);
+    deals constant int := least(3 * accounts, 15000 + accounts / 8);
     leads constant int := least(50000, accounts / 5);
     lone_every constant int := CASE WHEN accounts <= 20000 THEN 1 ELSE 5 END;
     pipeline bigint;

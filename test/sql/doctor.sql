@@ -1,6 +1,7 @@
 -- crm.doctor finds what is broken, names it, and is content when it is mended
 CREATE FUNCTION pg_temp.found() RETURNS SETOF text LANGUAGE sql AS $$
-    SELECT format('%s: %s', name, found) FROM crm.doctor()
+    -- migrations come and go: their numbers do not belong into an expected output
+    SELECT format('%s: %s', name, CASE name WHEN 'schema version' THEN regexp_replace(found, '\d+', 'N', 'g') ELSE found END) FROM crm.doctor()
      WHERE status <> 'ok' AND name NOT IN ('partitions ahead', 'server release', 'clock', 'data checksums') ORDER BY 1 $$;
 SELECT count(*) > 15 AS checks, bool_and(advice IS NULL = (status = 'ok')) AS advice_when_needed FROM crm.doctor();
 SELECT * FROM pg_temp.found();

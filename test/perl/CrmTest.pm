@@ -128,7 +128,7 @@ sub run_ok
 	my ($what, @command) = @_;
 	my ($out, $err) = ('', '');
 	my $ok = IPC::Run::run(\@command, '<', \'', '>', \$out, '2>', \$err);
-	ok($ok, $what) or diag("@command\n$err");
+	ok($ok, $what) or diag("@command\n$out\n$err");
 	return $ok;
 }
 

@@ -31,6 +31,14 @@ mirror()
         awk -v c="$codename" '$2 == c && $3 == "main" {print $1; exit}' | grep . || echo http://deb.debian.org/debian
 }
 
+# the security updates of a release, where this machine has those of its own
+security()
+{
+    [ "$1" = trixie ] || return 0
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 2> /dev/null |
+        awk -v s="$1" '$2 ~ /-security$/ && $3 == "main" {print "deb", $1, s "-security", "main"; exit}'
+}
+
 # A folder that has not been finished is of no use, so it gets its name last.
 make_folder()
 {
@@ -55,6 +63,7 @@ make_folder()
     # the server of the distribution's package stays off
     printf '#!/bin/sh\nexit 101\n' > "$root.new/usr/sbin/policy-rc.d"
     chmod +x "$root.new/usr/sbin/policy-rc.d"
+    security "$suite" > "$root.new/etc/apt/sources.list.d/security.list"
     mv "$root.new" "$root"
 }
 
@@ -84,8 +93,40 @@ test_on()
         mount -t tmpfs -o mode=1777 tmpfs tmp
         [ -e dev/fd ] || ln -s /proc/self/fd dev/fd
         exec chroot . /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PG_MAJOR="$1" sh -c "
-            cd /srv/crm && git config --global --add safe.directory /srv/crm; make test; rc=\$?; make stop; exit \$rc"' \
+            cd /srv/crm && git config --global --add safe.directory /srv/crm
+            make test; rc=\$?
+            if [ -d /srv/old ]; then CRM_OLD_BINDIR=/srv/old/bin make test TESTS=test/t/long_pg_upgrade.pl || rc=1; fi
+            make stop; exit \$rc"' \
         "$(readlink -f "$root")" "$major" < /dev/null
+}
+
+# old_server FOLDER: this machine's own server with crm, and the libraries that it needs, for pg_upgrade from it. Wrappers give the
+# libraries to the old programs alone: the new server has its own releases of them.
+old_server()
+{
+    local old=$1/srv/old major from program lib
+    rm -rf "$old"
+    bash test/tools/server.sh install > /dev/null || return 1
+    major=$(cat .pg/major)
+    [ "$major" = 15 ] || return 1
+    from=$(readlink -f .pg)/root/usr
+    mkdir -p "$old/root/usr/lib/postgresql/15" "$old/root/usr/share/postgresql" "$old/lib" "$old/bin"
+    cp -rL "$from/lib/postgresql/15/bin" "$old/root/usr/lib/postgresql/15/"
+    mkdir "$old/root/usr/lib/postgresql/15/lib"
+    for lib in "$from"/lib/postgresql/15/lib/*.so; do
+        case $lib in *llvmjit*) ;; *) cp -L "$lib" "$old/root/usr/lib/postgresql/15/lib/" ;; esac
+    done
+    cp -rL "$from/share/postgresql/15" "$old/root/usr/share/postgresql/"
+    # all but the C library's own parts, which serve older programs too
+    for lib in $(ldd "$from"/lib/postgresql/15/bin/* 2> /dev/null | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so'); do
+        cp -L "$lib" "$old/lib/"
+    done
+    for program in "$old"/root/usr/lib/postgresql/15/bin/*; do
+        program=$(basename "$program")
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=/srv/old/lib exec /srv/old/root/usr/lib/postgresql/15/bin/%s "$@"\n' "$program" > "$old/bin/$program"
+    done
+    chmod -R a+rX,a-w "$old"
+    chmod a+x "$old"/bin/*
 }
 
 passed=0 failed=0 skipped=0
@@ -101,10 +142,11 @@ for major in "$@"; do
         rc=1
     else
         network ".cache/matrix/$(suite_of "$major")"
+        old_server ".cache/matrix/$(suite_of "$major")" || say "pg_upgrade is not tested: this machine has no PostgreSQL 15"
         test_on "$major" 2>&1 | tee "$log"
         rc=${PIPESTATUS[0]}
     fi
-    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
+    line=$(awk '/^[0-9]+ passed, [0-9]+ failed/ {p += $1; f += $3; s += $5; n++} END {if (n) printf "%d passed, %d failed, %d skipped", p, f, s}' "$log")
     [ -n "$line" ] || line="0 passed, 1 failed"
     read -r p _ f _ s _ <<< "${line//,/}"
     [ "$rc" = 0 ] || [ "$f" -gt 0 ] || f=1

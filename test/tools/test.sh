@@ -94,7 +94,7 @@ tap()
     pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
     bash test/tools/server.sh run env -C "$dir" \
         TESTDIR="$dir" TESTDATADIR="$dir/tmp_check" TESTLOGDIR="$dir/log" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-        PERL5LIB="$pgxs/src/test/perl:$dir/perl" PG_TEST_TIMEOUT_DEFAULT=180 CRM_LONG_TESTS="${CRM_LONG_TESTS:-}" \
+        PERL5LIB="$pgxs/src/test/perl:$dir/perl" PG_TEST_TIMEOUT_DEFAULT=180 CRM_LONG_TESTS="${CRM_LONG_TESTS:-}" CRM_OLD_BINDIR="${CRM_OLD_BINDIR:-}" \
         perl "$1"
 }
 
@@ -109,7 +109,7 @@ tap_file()
 script() { run "$(basename "$(dirname "$1")")-$(basename "$1")" "$1"; }
 
 say "the private server"
-bash test/tools/server.sh start "$([ "$mode" = short ] || echo long)" || exit 1
+bash test/tools/server.sh start "$([ "$mode" != all ] || echo long)" || exit 1
 . .pg/env
 [ "$mode" = short ] || export CRM_LONG_TESTS=1
 rm -rf .pg/test

@@ -115,6 +115,11 @@ regress:
 isolation:
 	@bash test/tools/server.sh start && . .pg/env && $(MAKE) --no-print-directory installcheck PG_CONFIG="$$PG_CONFIG" REGRESS= $(if $(TESTS),ISOLATION="$(firstword $(ISOLATION)) $(filter-out $(firstword $(ISOLATION)),$(TESTS))")
 
+# A private server, a company, and what the engine makes of it: make demo, make demo DATA=dir
+# (DATA is also a variable of PGXS: the build that the demo runs must not see it)
+demo:
+	@env -u MAKEFLAGS -u DATA bash test/tools/demo.sh $(DATA)
+
 # All tests, or one file of test/t, test/long or a fuzzer: make test TESTS=test/t/010_dump.pl
 test:
 	@bash test/tools/test.sh $(if $(TESTS),only $(TESTS))

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The demo: a company in the private server's database "crm", and what the engine makes of it, as tables for people.
+#
+#   demo.sh            a generated company (2,000 customers; ACCOUNTS=n for another number, SEED=n for another company)
+#   demo.sh DIRECTORY  the CSV files of a directory, through the import path
+#
+# The database "crm" is made anew each time; other databases of the private server are left alone.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+data=${1:-}
+die() { printf 'error: %s\n' "$1" >&2; [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
+began=$SECONDS
+step() { printf '\n==> %s\n' "$*"; }
+
+# what can be wrong is said before anything is installed or made
+if [ -n "$data" ]; then
+    [ -d "$data" ] || die "there is no directory $data" "Give a directory with CSV files: make demo DATA=path."
+    ls "$data"/*.csv > /dev/null 2>&1 || die "there is no CSV file in $data" "Files must end in .csv; their headings tell what they hold."
+fi
+case ${ACCOUNTS:=2000}${SEED:=1} in *[!0-9]*) die "ACCOUNTS and SEED must be whole numbers" "For example: ACCOUNTS=5000 SEED=7 make demo." ;; esac
+
+bash test/tools/server.sh start
+. .pg/env
+export PGOPTIONS='-c client_min_messages=warning'
+sql() { psql -qX -v ON_ERROR_STOP=1 "$@"; }
+
+step "a fresh database: CREATE EXTENSION crm; CALL crm.migrate();"
+sql -d postgres -c 'DROP DATABASE IF EXISTS crm WITH (FORCE)' -c 'CREATE DATABASE crm'
+sql -c 'CREATE EXTENSION crm'
+PGOPTIONS='' psql -qX -v ON_ERROR_STOP=1 -c 'CALL crm.migrate()' 2>&1 | tail -n 1 | sed 's/^NOTICE:  /    /'
+
+if [ -n "$data" ]; then
+    step "loading $data: each file is rehearsed first, then applied"
+    bash test/tools/load_csv.sh --source "$(basename "$data")" "$data"
+else
+    step "a company of its own: SELECT * FROM crm.demo_data($ACCOUNTS, $SEED);"
+    sql -c "\\pset footer off" -c "SELECT object, to_char(row_count, 'FM999,999,999') AS rows FROM crm.demo_data($ACCOUNTS, $SEED) WHERE row_count > 0"
+fi
+sql -f test/tools/demo_setup.sql > /dev/null
+
+sql -v brief="$(readlink -f .pg)/monday-brief.html" -f test/tools/demo.sql
+
+printf '\n%s s. The server keeps running (make stop ends it). Look around with:\n\n    make psql\n\n' $((SECONDS - began))

@@ -4,7 +4,6 @@
 \pset border 2
 \pset footer off
 \pset null '·'
-\set section '\\echo \\echo :title'
 
 -- the present of the data: their last day, so that a company of the past is looked at in its own time
 SELECT (max(h.entered_at) + interval '1 hour') AS present, (date_trunc('month', max(h.entered_at)) + interval '1 month')::date AS next_month,
@@ -27,3 +26,30 @@ SELECT o.account_id AS id, o.id AS deal
 \connect - postgres
 SELECT substr(k, 3) AS "field", :'sales'::jsonb ->> k AS "sales rep (owner)", :'service'::jsonb ->> k AS "service agent", :'finance'::jsonb ->> k AS "finance clerk"
   FROM jsonb_object_keys(:'sales'::jsonb) AS k ORDER BY k;
+
+\echo
+\echo '=== Win probability: what the stage says, what the deals say ==='
+\echo 'SELECT crm.odds_refit(:present), then crm.win_probability(deal): learned by segment, beside the percentage somebody once typed in.'
+SELECT crm.odds_refit(:'present') AS model \gset
+SELECT CASE WHEN count(DISTINCT o.deal_type) > 1 THEN 'deal_type' ELSE 'product_line' END AS dimension FROM crm.opportunity AS o WHERE o.outcome = 'open' \gset
+SELECT p.name || ': ' || s.name AS stage, to_char(100 * s.default_probability, 'FM990') || ' %' AS "configured", count(*) AS deals,
+       to_char(100 * avg(o.probability_auto), 'FM990.0') || ' %' AS learned,
+       (SELECT string_agg(format('%s %s %%', x.segment, round(100 * x.p)), ',  ' ORDER BY x.p DESC, x.segment)
+          FROM (SELECT v.:"dimension" AS segment, avg(v.probability_auto) AS p FROM crm.opportunity AS v
+                 WHERE v.stage_id = s.id AND v.outcome = 'open' GROUP BY 1 HAVING count(*) >= 5) AS x) AS "by segment"
+  FROM crm.opportunity AS o JOIN crm.stage AS s ON s.id = o.stage_id JOIN crm.pipeline AS p ON p.id = s.pipeline_id
+ WHERE o.outcome = 'open'
+ GROUP BY p.id, p.name, s.id, s.seq, s.name, s.default_probability ORDER BY p.id, s.seq;
+
+\echo
+\echo 'One deal, and why: SELECT * FROM crm.win_probability(:deal); SELECT * FROM crm.win_explain(:deal);'
+SELECT o.id AS deal FROM crm.opportunity AS o WHERE o.outcome = 'open' AND o.probability_auto BETWEEN 0.3 AND 0.8 ORDER BY o.amount DESC NULLS LAST, o.id LIMIT 1 \gset
+SELECT o.id AS deal, left(o.name, 40) AS name, o.amount, round(100 * w.p) || ' %' AS probability,
+       format('%s to %s %%', round(100 * w.low), round(100 * w.high)) AS "90 % interval", w.n AS "closed deals behind it"
+  FROM crm.opportunity AS o, crm.win_probability(o.id, :'present') AS w WHERE o.id = :deal;
+SELECT e.dimension, e.value, to_char(e.points, 'S990.0') AS "points of probability", e.n::bigint AS "times seen"
+  FROM crm.win_explain(:deal, :'present') AS e WHERE e.dimension <> 'base' ORDER BY abs(e.points) DESC, e.dimension LIMIT 5;
+
+\echo
+\echo '=== Everything in place? SELECT * FROM crm.doctor(); ==='
+SELECT d.name AS "check", d.status, d.found, d.advice FROM crm.doctor() AS d;

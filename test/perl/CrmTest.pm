@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_server install_crm fill fails_with contents schema_of whole_dump same_text run_ok run_fails);
+our @EXPORT = qw(normal_dump new_server install_crm fill fails_with contents schema_of whole_dump same_text run_ok run_fails);
 
 # new_server(name, init options): an initialised and started server in UTF8. conf => [lines] adds settings.
 sub new_server
@@ -79,11 +79,13 @@ SQL
 }
 
 # what a dump says beside the objects themselves is different every time
-sub _normal
+sub normal_dump
 {
 	my ($text) = @_;
 	$text =~ s/^\\(un)?restrict .*\n//mg;
 	$text =~ s/^-- (Dumped|Started|Completed) .*\n//mg;
+	# (a, b) IS DISTINCT FROM (c, d) is written as OR in one nesting, and read again in another
+	$text =~ s/^(CREATE TRIGGER .*)$/my $line = $1; $line =~ tr{()}{}d; $line/mge;
 	return $text;
 }
 
@@ -94,7 +96,7 @@ sub whole_dump
 	my ($out, $err) = ('', '');
 	my $ok = IPC::Run::run([ 'pg_dump', @options, '-d', $node->connstr($db) ], '>', \$out, '2>', \$err);
 	die "pg_dump failed: $err" unless $ok;
-	return _normal($out);
+	return normal_dump($out);
 }
 
 # schema_of(node, database): all objects, as pg_dump writes them

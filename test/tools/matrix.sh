@@ -3,7 +3,7 @@
 # debootstrap under .cache/matrix and keeps them with the packages that the tests installed there, so that only the first run is
 # slow. Needs root, for the folders' mounts. Ends with one line: N passed, N failed[, N skipped].
 #
-# usage: matrix.sh [17|18 ...]
+# usage: matrix.sh [15|17|18 ...]     15 is a bare Debian 12: what a new machine has to install shows there; the default is 17 18
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 top=$PWD
@@ -13,14 +13,14 @@ die() { printf 'error: %s\n' "$1" >&2; printf 'hint: %s\n' "$2" >&2; echo "0 pas
 
 [ $# -gt 0 ] || set -- 17 18
 for major in "$@"; do
-    case $major in 17 | 18) ;; *) die "there is no folder for PostgreSQL $major" "Give 17 or 18; make test is for the server of this machine." ;; esac
+    case $major in 15 | 17 | 18) ;; *) die "there is no folder for PostgreSQL $major" "Give 15, 17 or 18." ;; esac
 done
 if [ "$(id -u)" != 0 ]; then
     command -v sudo > /dev/null || die "the folders need root" "Run as root, or install sudo."
     exec sudo "$0" "$@"
 fi
 
-suite_of() { case $1 in 17) echo trixie ;; 18) echo forky ;; esac; }
+suite_of() { case $1 in 15) echo bookworm ;; 17) echo trixie ;; 18) echo forky ;; esac; }
 
 # the mirror that this machine's own packages come from
 mirror()
@@ -34,7 +34,7 @@ mirror()
 # the security updates of a release, where this machine has those of its own
 security()
 {
-    [ "$1" = trixie ] || return 0
+    [ "$1" != forky ] || return 0
     apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 2> /dev/null |
         awk -v s="$1" '$2 ~ /-security$/ && $3 == "main" {print "deb", $1, s "-security", "main"; exit}'
 }
@@ -142,7 +142,7 @@ for major in "$@"; do
         rc=1
     else
         network ".cache/matrix/$(suite_of "$major")"
-        old_server ".cache/matrix/$(suite_of "$major")" || say "pg_upgrade is not tested: this machine has no PostgreSQL 15"
+        [ "$major" = 15 ] || old_server ".cache/matrix/$(suite_of "$major")" || say "pg_upgrade is not tested: this machine has no PostgreSQL 15"
         test_on "$major" 2>&1 | tee "$log"
         rc=${PIPESTATUS[0]}
     fi

@@ -36,6 +36,8 @@ API_SQL = \
 	sql/api/history.sql \
 	sql/api/policies.sql \
 	sql/api/views.sql \
+	sql/api/manage.sql \
+	sql/api/cards.sql \
 	sql/api/doctor.sql \
 	sql/api/import.sql \
 	sql/api/import_line.sql \
@@ -63,6 +65,7 @@ REGRESS ?= \
 	access \
 	access_write \
 	access_identity \
+	access_manage \
 	text \
 	odds \
 	history \

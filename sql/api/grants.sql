@@ -13,6 +13,11 @@ BEGIN
     EXECUTE 'GRANT USAGE ON SCHEMA crm TO ' || everybody;
     FOR object IN SELECT DISTINCT f.object FROM crm_data.field AS f WHERE NOT f.custom ORDER BY 1 LOOP
         EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON crm.%I TO %s', object, everybody);
+        EXECUTE format('GRANT SELECT ON crm.%I TO crm_owner', object);
+    END LOOP;
+
+    FOREACH object IN ARRAY ARRAY['sales_card', 'service_card', 'finance_card', 'permission_matrix'] LOOP
+        EXECUTE format('GRANT SELECT ON crm.%I TO %s', object, everybody);
     END LOOP;
 
     -- One line a routine, by subject: * is everybody, else the roles.
@@ -49,6 +54,21 @@ BEGIN
         ('crm.may(text)', '*'),
         ('crm.login(text)', 'crm_pool'),
         ('crm.mint_token(bigint, interval)', 'crm_admin'),
+        ('crm._recent_summaries(bigint)', '*'),
+        ('crm._permission_matrix()', '*'),
+        ('crm.request_approval(text, text, jsonb, text, bigint)', '*'),
+        ('crm.decide(bigint, boolean, text)', '*'),
+        ('crm.requests()', '*'),
+        ('crm.request_delete(text, bigint, text, bigint)', '*'),
+        ('crm.challenge(text, text, bigint)', '*'),
+        ('crm.confirm(bigint, text, text)', '*'),
+        ('crm.reveal(text, bigint, text, text)', '*'),
+        ('crm.export(bigint)', '*'),
+        ('crm.effective_roles(bigint)', '*'),
+        ('crm.preview_as(text, text, bigint)', '*'),
+        ('crm.access_audit()', '*'),
+        ('crm.role_cleanup(text, text)', '*'),
+        ('crm.offboard(bigint, bigint)', '*'),
         -- history: what they show is masked as the fields are
         ('crm.history(text, bigint)', '*'),
         ('crm.account_trail(bigint, timestamptz)', '*'),

@@ -82,7 +82,7 @@ CREATE FUNCTION crm._as(identity text) RETURNS text
     AS 'MODULE_PATHNAME', 'crm_as_member';
 COMMENT ON FUNCTION crm._as(text) IS
 'Acts for somebody until the transaction ends, without a token: for jobs that write for a recipient. Answers the identity before, which the caller puts back in the same way. Internal.
-identity: member <id>, role <name> to look at what a role sees, or the empty text for the session''s own role.
+identity: member <id>; role <name> or role <name> as <member id> to look at what a role sees; or the empty text for the session''s own role.
 Errors: 22023 anything else.';
 
 CREATE FUNCTION crm._policy_changed() RETURNS trigger
@@ -96,3 +96,20 @@ CREATE FUNCTION crm._write_view() RETURNS trigger
 COMMENT ON FUNCTION crm._write_view() IS
 'INSTEAD OF trigger of the views: writes what the person changed and may change, checks that the row is as it was seen, answers the row masked again. Its argument is the name of the object. Internal.
 Errors: 42501 no right to the row or the column; 40001 somebody else changed the row meanwhile; 23503 a reference to a row that is missing or hidden; RM104 too many rows without an approval.';
+
+-- Owned by the superuser who creates the extension: the owner of the tables cannot change roles.
+CREATE FUNCTION crm._disable_login(login name) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = login AND (r.rolsuper OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = pg_catalog.format('role "%s" is privileged', login),
+            HINT = 'A superuser disables it with ALTER ROLE .. NOLOGIN.';
+    END IF;
+    EXECUTE pg_catalog.format('ALTER ROLE %I NOLOGIN', login);
+END
+$$;
+COMMENT ON FUNCTION crm._disable_login(name) IS
+'Takes a role the right to log in: for crm.offboard() and crm.role_cleanup(), after they checked who asks. Internal.
+login: a role that is not privileged. Errors: 42501 a privileged role; 42704 no such role.';

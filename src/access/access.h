@@ -144,6 +144,7 @@ extern CrmFieldRule crm_field_rule(const CrmProfile *profile, CrmFieldVerb verb,
 extern int	crm_first_row_rule(const CrmProfile *profile, const char *object);
 extern bool crm_row_allowed(const CrmProfile *profile, int first, int verb, bool owner_null, int64 owner, bool team_null,
 							int64 team, int grade);
+extern bool crm_reads_any(const CrmProfile *profile, const char *object);
 extern bool crm_may(const CrmProfile *profile, const char *function);
 extern bool crm_fold_enabled;
 extern Node *crm_fold_guard(List *args, Oid resulttype, Oid resultcollid);

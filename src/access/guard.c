@@ -268,6 +268,15 @@ crm_row_allowed(const CrmProfile *profile, int first, int verb, bool owner_null,
 }
 
 /*
+ * May the person read any row of an object?
+ */
+bool
+crm_reads_any(const CrmProfile *profile, const char *object)
+{
+	return profile->unrestricted || crm_row_allowed(profile, crm_first_row_rule(profile, object), ROW_READ | ROW_ANYONES, true, 0, true, 0, -1);
+}
+
+/*
  * May the person run something? These rights stand among the row rules, without rows.
  */
 bool

@@ -69,7 +69,7 @@ crm_identity_init(void)
 }
 
 /*
- * Parse "", "member <id>" or "role <name>".
+ * Parse "", "member <id>", "role <name>" or "role <name> as <id>".
  */
 static bool
 check_identity(char **newval, void **extra, GucSource source)
@@ -91,8 +91,15 @@ check_identity(char **newval, void **extra, GucSource source)
 	}
 	else if (strncmp(value, "role ", 5) == 0)
 	{
+		const char *as = strstr(value + 5, " as ");
+		size_t		len = as ? (size_t) (as - (value + 5)) : strlen(value + 5);
+
 		parsed.kind = IDENTITY_PREVIEW;
-		strlcpy(parsed.role, value + 5, NAMEDATALEN);
+		if (len >= NAMEDATALEN)
+			return false;
+		memcpy(parsed.role, value + 5, len);
+		if (as != NULL)
+			parsed.member = strtoll(as + 4, NULL, 10);
 	}
 	else if (value[0] != '\0')
 		return false;

@@ -170,11 +170,10 @@ find_profile(void)
 
 	memset(&key, 0, sizeof(key));
 	key.kind = crm_identity.kind;
-	if (key.kind == IDENTITY_MEMBER)
-		key.member = crm_identity.member;
-	else if (key.kind == IDENTITY_PREVIEW)
+	key.member = crm_identity.member;
+	if (key.kind == IDENTITY_PREVIEW)
 		strlcpy(key.preview, crm_identity.role, NAMEDATALEN);
-	else
+	else if (key.kind == IDENTITY_ROLE)
 		key.role = GetOuterUserId();
 
 	entry = hash_search(profiles, &key, HASH_ENTER, &found);
@@ -237,7 +236,15 @@ build_profile(const ProfileKey *key)
 			role = get_role_oid(NameStr(name), true);
 	}
 	else if (key->kind == IDENTITY_PREVIEW)
+	{
 		role = get_role_oid(key->preview, true);
+		if (key->member != 0)
+			rank = read_member(profile, "id", F_INT8EQ, Int64GetDatum(key->member), &name);
+
+		/* the role is looked at, not the newcomer or leaver who happens to own the row */
+		profile->sandbox_until = DT_NOBEGIN;
+		profile->expires = DT_NOEND;
+	}
 	else
 	{
 		role = key->role;

@@ -57,7 +57,7 @@ typedef struct ViewColumn
 /* a statement, by the columns it writes */
 typedef struct WritePlan
 {
-	char		operation;		/* i or u */
+	char		operation;		/* i: insert, b: insert blindly, u: update */
 	Bitmapset  *columns;
 	SPIPlanPtr	plan;
 } WritePlan;
@@ -224,6 +224,14 @@ insert_row(ViewInfo *info, TriggerData *data)
 
 	for (int i = -1; (i = bms_next_member(columns, i)) >= 0;)
 		args[n++] = values[i];
+
+	/* whoever may add rows and read none gets back what he gave: reading the new row would need the right to see it */
+	if (!crm_reads_any(profile, info->object))
+	{
+		if (SPI_execute_plan(statement_plan(info, 'b', columns), args, NULL, false, 1) != SPI_OK_INSERT)
+			elog(ERROR, "could not insert through a view");
+		return SPI_processed == 0 ? NULL : data->tg_trigtuple;
+	}
 	if (SPI_execute_plan(statement_plan(info, 'i', columns), args, NULL, false, 1) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "could not insert through a view");
 	if (SPI_processed == 0)
@@ -515,7 +523,8 @@ statement_plan(ViewInfo *info, char operation, Bitmapset *columns)
 		else
 			appendStringInfoString(&sql, " DEFAULT VALUES");
 	}
-	appendStringInfo(&sql, " RETURNING %s", info->returning);
+	if (operation != 'b')
+		appendStringInfo(&sql, " RETURNING %s", info->returning);
 
 	old = MemoryContextSwitchTo(info->context);
 	made = palloc(sizeof(WritePlan));

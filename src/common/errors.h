@@ -20,6 +20,9 @@
 #define ERRCODE_CRM_BAD_TOKEN MAKE_SQLSTATE('R', 'M', '1', '0', '2')	 /* malformed, tampered, or of another database */
 #define ERRCODE_CRM_EXPIRED_TOKEN MAKE_SQLSTATE('R', 'M', '1', '0', '3') /* the token was good once */
 #define ERRCODE_CRM_TOO_MANY_ROWS MAKE_SQLSTATE('R', 'M', '1', '0', '4') /* more protected rows than one statement may touch */
+#define ERRCODE_CRM_NOT_APPROVED MAKE_SQLSTATE('R', 'M', '1', '0', '5')  /* a request is missing, decided, expired or one's own */
+#define ERRCODE_CRM_NOT_CONFIRMED MAKE_SQLSTATE('R', 'M', '1', '0', '6') /* no confirmed challenge for the operation */
+#define ERRCODE_CRM_REVEAL_LIMIT MAKE_SQLSTATE('R', 'M', '1', '0', '7')  /* the day's reveals are used up */
 
 /* writes and history */
 #define ERRCODE_CRM_ERASURE_REFUSED MAKE_SQLSTATE('R', 'M', '2', '0', '1')	/* a protected row would be lost, or a fact changed */

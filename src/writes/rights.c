@@ -36,7 +36,7 @@ crm_row_may(const char *object, int verb, const CrmRowOwner *row)
 	if (row->deleted)
 		return false;
 	if (row->anyones && verb == ROW_READ)
-		verb = ROW_ANYONES;
+		verb = ROW_READ | ROW_ANYONES;
 	return crm_row_allowed(profile, crm_first_row_rule(profile, object), verb, !row->has_owner, row->owner, !row->has_team, row->team,
 						   row->grade);
 }

@@ -34,6 +34,7 @@ SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
 API_SQL = \
 	sql/api/access.sql \
 	sql/api/history.sql \
+	sql/api/writes.sql \
 	sql/api/policies.sql \
 	sql/api/views.sql \
 	sql/api/manage.sql \
@@ -69,6 +70,7 @@ REGRESS ?= \
 	text \
 	odds \
 	history \
+	writes \
 	doctor
 # and this one looks at all that they made
 REGRESS += catalog

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "history/history.h"
 #include "utils/guc.h"
+#include "writes/write.h"
 
 PG_MODULE_MAGIC;
 
@@ -24,5 +25,6 @@ _PG_init(void)
 {
 	crm_access_init();
 	crm_history_init();
+	crm_writes_init();
 	MarkGUCPrefixReserved("crm");
 }

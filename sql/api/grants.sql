@@ -74,6 +74,14 @@ BEGIN
         ('crm.account_trail(bigint, timestamptz)', '*'),
         ('crm.as_of(text, bigint, timestamptz)', '*'),
         ('crm.verify_history(timestamptz, timestamptz)', 'crm_admin, crm_risk'),
+        -- writes: each asks the row and field rules itself
+        ('crm.write(text, bigint, uuid, text, int, jsonb, timestamptz, text)', '*'),
+        ('crm.begin_edit(bigint, text, interval)', '*'),
+        ('crm.end_edit(bigint, text)', '*'),
+        ('crm.remove(text, bigint, int)', '*'),
+        ('crm.apply_operations(bigint, int)', '*'),
+        ('crm.retry_failed(int)', 'crm_admin, crm_steward, crm_sync'),
+        ('crm.locks()', 'crm_admin, crm_steward, crm_manager, crm_director'),
         -- odds: the lattice model works on whatever its caller may read
         ('crm.lattice_fit(text[], float8, float8)', '*'),
         ('crm.lattice_fit(text[], float8, float8, jsonb)', '*'),

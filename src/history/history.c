@@ -27,6 +27,7 @@
 #include "crm.h"
 
 #include "access/heapam.h"
+#include "access/access.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -92,12 +93,13 @@ typedef struct PendingChange
 } PendingChange;
 
 static HTAB *tables = NULL;
-static CrmWriteContext write_context = {NULL, NULL, 0};
+static CrmWriteContext write_context;
 static CrmEngineWrite engine_write = ENGINE_WRITE_NONE;
 static int	engine_write_level = 0;
 static SPIPlanPtr insert_plan = NULL;
 static SPIPlanPtr batch_plan = NULL;
 static SPIPlanPtr last_plan = NULL;
+static SPIPlanPtr role_plan = NULL;
 
 static CrmHistoryTable *get_table(Relation rel, Trigger *trigger);
 static void fill_table(CrmHistoryTable *table, Relation rel, Trigger *trigger);
@@ -110,7 +112,6 @@ static bool column_changed(const CrmHistoryColumn *column, TupleDesc desc, const
 						   const Datum *new, const bool *new_null);
 static bool make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum *old, const bool *old_null,
 						const Datum *new, const bool *new_null, PendingChange *change, bool want_fields);
-static void value_to_jsonb(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue *out);
 static Datum slow_to_jsonb(CrmHistoryColumn *column, Datum value);
 static Jsonb *next_field_version(CrmHistoryTable *table, TupleDesc desc, int32 version, const Datum *old,
 								 const bool *old_null, const Datum *new, const bool *new_null);
@@ -122,6 +123,8 @@ static void write_change(Oid owner, const PendingChange *change);
 static void write_batch(Oid owner, const PendingChange *changes, int n);
 static void write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows);
 static void last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *has_hash, uint8 *hash, TimestampTz *at);
+static void execute_as(Oid owner, SPIPlanPtr plan, Datum *values, const char *nulls, int expected);
+static const char *member_role(int64 member);
 static void refuse_erasure(const char *object, const char *verb);
 
 /*
@@ -140,13 +143,11 @@ crm_history_init(void)
  * until then.
  */
 CrmWriteContext
-crm_history_context_set(const char *endpoint, const char *note, int64 op_seq)
+crm_history_context_set(CrmWriteContext context)
 {
 	CrmWriteContext saved = write_context;
 
-	write_context.endpoint = endpoint;
-	write_context.note = note;
-	write_context.op_seq = op_seq;
+	write_context = context;
 	return saved;
 }
 
@@ -226,12 +227,52 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 }
 
 /*
- * Who writes: the role a person acts as, unchanged by definer functions. In short-lived memory.
+ * Who writes: the role of the member who logged in with a token, else the role the session acts as, unchanged by definer
+ * functions. An operation that waited is written in its sender's name. In short-lived memory.
  */
 const char *
 crm_history_actor(void)
 {
+	if (write_context.actor)
+		return write_context.actor;
+	if (crm_identity.kind == IDENTITY_MEMBER)
+		return member_role(crm_identity.member);
 	return GetUserNameFromId(GetOuterUserId(), false);
+}
+
+/*
+ * Role of a member, remembered until another logs in.
+ */
+static const char *
+member_role(int64 member)
+{
+	static uint64 known_serial = 0;
+	static char known_role[NAMEDATALEN];
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(member)};
+	bool		isnull = true;
+
+	if (known_serial == crm_identity_serial && known_role[0] != '\0')
+		return known_role;
+	SPI_connect();
+	if (role_plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare("SELECT role_name FROM " CRM_DATA_SCHEMA ".member WHERE id OPERATOR(pg_catalog.=) $1", 1, types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare the look-up of a member");
+		role_plan = plan;
+	}
+	execute_as(get_role_oid(CRM_OWNER, false), role_plan, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		(void) SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (isnull)
+		snprintf(known_role, sizeof(known_role), "member " INT64_FORMAT, member);
+	else
+		strlcpy(known_role, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), sizeof(known_role));
+	SPI_finish();
+	known_serial = crm_identity_serial;
+	return known_role;
 }
 
 /*
@@ -653,59 +694,7 @@ fill_table(CrmHistoryTable *table, Relation rel, Trigger *trigger)
 		if (att->attgenerated || is_bookkeeping(name) || is_engine_column(trigger, name))
 			continue;
 
-		memset(&column, 0, sizeof(column));
-		column.attnum = i + 1;
-		column.name = pstrdup(name);
-		column.type = att->atttypid;
-		switch (att->atttypid)
-		{
-			case TEXTOID:
-			case VARCHAROID:
-				column.kind = KIND_TEXT;
-				break;
-			case BOOLOID:
-				column.kind = KIND_BOOL;
-				break;
-			case INT2OID:
-				column.kind = KIND_INT2;
-				break;
-			case INT4OID:
-				column.kind = KIND_INT4;
-				break;
-			case INT8OID:
-				column.kind = KIND_INT8;
-				break;
-			case NUMERICOID:
-				column.kind = KIND_NUMERIC;
-				break;
-			case TIMESTAMPTZOID:
-				column.kind = KIND_TIMESTAMPTZ;
-				break;
-			case JSONBOID:
-				column.kind = KIND_JSONB;
-				break;
-			case TEXTARRAYOID:
-			case INT2ARRAYOID:
-			case INT4ARRAYOID:
-			case INT8ARRAYOID:
-			case DATEOID:
-			case TIMEOID:
-			case TIMESTAMPOID:
-			case UUIDOID:
-			case BPCHAROID:
-			case NAMEOID:
-				column.kind = KIND_PLAIN;
-				break;
-			default:
-				column.kind = KIND_OTHER;
-				break;
-		}
-		fmgr_info_cxt(F_TO_JSONB, &column.to_jsonb, table->context);
-		/* to_jsonb asks its call expression for the argument's type */
-		column.to_jsonb.fn_expr = (Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
-														list_make1(makeNullConst(att->atttypid, -1, att->attcollation)),
-														InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
-
+		crm_history_column_init(&column, att, table->context);
 		for (place = table->ncolumns; place > 0 && strcmp(table->columns[place - 1].name, name) > 0; place--)
 			table->columns[place] = table->columns[place - 1];
 		table->columns[place] = column;
@@ -717,6 +706,69 @@ fill_table(CrmHistoryTable *table, Relation rel, Trigger *trigger)
 		table->account_id = table->id;
 	MemoryContextSwitchTo(old);
 	table->valid = true;
+}
+
+/*
+ * Prepare to turn a column's values into JSON. What it needs is allocated in the given context.
+ */
+void
+crm_history_column_init(CrmHistoryColumn *column, Form_pg_attribute att, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	memset(column, 0, sizeof(*column));
+	column->attnum = att->attnum;
+	column->name = pstrdup(NameStr(att->attname));
+	column->type = att->atttypid;
+	switch (att->atttypid)
+	{
+		case TEXTOID:
+		case VARCHAROID:
+			column->kind = KIND_TEXT;
+			break;
+		case BOOLOID:
+			column->kind = KIND_BOOL;
+			break;
+		case INT2OID:
+			column->kind = KIND_INT2;
+			break;
+		case INT4OID:
+			column->kind = KIND_INT4;
+			break;
+		case INT8OID:
+			column->kind = KIND_INT8;
+			break;
+		case NUMERICOID:
+			column->kind = KIND_NUMERIC;
+			break;
+		case TIMESTAMPTZOID:
+			column->kind = KIND_TIMESTAMPTZ;
+			break;
+		case JSONBOID:
+			column->kind = KIND_JSONB;
+			break;
+		case TEXTARRAYOID:
+		case INT2ARRAYOID:
+		case INT4ARRAYOID:
+		case INT8ARRAYOID:
+		case DATEOID:
+		case TIMEOID:
+		case TIMESTAMPOID:
+		case UUIDOID:
+		case BPCHAROID:
+		case NAMEOID:
+			column->kind = KIND_PLAIN;
+			break;
+		default:
+			column->kind = KIND_OTHER;
+			break;
+	}
+	fmgr_info_cxt(F_TO_JSONB, &column->to_jsonb, context);
+	/* to_jsonb asks its call expression for the argument's type */
+	column->to_jsonb.fn_expr = (Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
+													list_make1(makeNullConst(att->atttypid, -1, att->attcollation)),
+													InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -814,8 +866,8 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum 
 		else if (old ? old_null[a] : new_null[a])
 			continue;
 		any = true;
-		value_to_jsonb(column, old ? old[a] : (Datum) 0, old ? old_null[a] : true, &old_value);
-		value_to_jsonb(column, new ? new[a] : (Datum) 0, new ? new_null[a] : true, &new_value);
+		crm_history_value(column, old ? old[a] : (Datum) 0, old ? old_null[a] : true, &old_value);
+		crm_history_value(column, new ? new[a] : (Datum) 0, new ? new_null[a] : true, &new_value);
 		if (table->last_hash)
 		{
 			uint8		digest[CRM_HASH_LEN];
@@ -848,8 +900,8 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum 
 /*
  * A column's value as JSON, the same under every setting of the session.
  */
-static void
-value_to_jsonb(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue *out)
+void
+crm_history_value(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue *out)
 {
 	Jsonb	   *jsonb;
 

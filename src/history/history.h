@@ -24,6 +24,7 @@ typedef struct CrmWriteContext
 {
 	const char *endpoint;		/* NULL: sql */
 	const char *note;
+	const char *actor;			/* NULL: whoever the session is */
 	int64		op_seq;			/* 0: none */
 } CrmWriteContext;
 
@@ -57,12 +58,14 @@ typedef struct CrmHistoryTable
 } CrmHistoryTable;
 
 extern void crm_history_init(void);
-extern CrmWriteContext crm_history_context_set(const char *endpoint, const char *note, int64 op_seq);
+extern CrmWriteContext crm_history_context_set(CrmWriteContext context);
 extern void crm_history_context_restore(CrmWriteContext saved);
 extern void crm_history_engine_write(CrmEngineWrite mode);
 extern const char *crm_history_actor(void);
 extern const char *crm_history_session(void);
 extern const char *crm_history_client_version(void);
+extern void crm_history_column_init(CrmHistoryColumn *column, Form_pg_attribute att, MemoryContext context);
+extern void crm_history_value(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue *out);
 extern void crm_history_digest(const uint8 *salt, const char *field, const JsonbValue *old_value,
 							   const JsonbValue *new_value, uint8 *digest);
 

@@ -79,11 +79,28 @@ crm_row_readable(PG_FUNCTION_ARGS)
 Datum
 crm_shown(PG_FUNCTION_ARGS)
 {
-	const CrmProfile *profile = crm_profile();
+	CrmRowOwner row = {0};
 	Jsonb	   *value;
+
+	if (PG_ARGISNULL(2))
+		PG_RETURN_NULL();
+	if (!PG_ARGISNULL(1))
+		row = image_owner("", PG_GETARG_JSONB_P(1));
+	value = crm_field_shown(PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0), &row, PG_GETARG_JSONB_P(2));
+	if (value == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(value);
+}
+
+/*
+ * A value of a field as the person may see it, masked or NULL. field: 0 for a column that is not registered.
+ */
+Jsonb *
+crm_field_shown(int field, const CrmRowOwner *row, Jsonb *value)
+{
+	const CrmProfile *profile = crm_profile();
 	JsonbValue	scalar;
 	JsonbValue	masked;
-	CrmRowOwner row = {0};
 	CrmFieldRule rule;
 	bool		own;
 	bool		team;
@@ -92,23 +109,18 @@ crm_shown(PG_FUNCTION_ARGS)
 	Datum		plain = (Datum) 0;
 	Datum		result;
 
-	if (PG_ARGISNULL(2))
-		PG_RETURN_NULL();
-	value = PG_GETARG_JSONB_P(2);
-	if (profile->unrestricted)
-		PG_RETURN_JSONB_P(value);
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	if (!PG_ARGISNULL(1))
-		row = image_owner("", PG_GETARG_JSONB_P(1));
-	rule = crm_field_rule(profile, FIELD_READ, PG_GETARG_INT32(0));
-	own = profile->member != 0 && row.has_owner && row.owner == profile->member;
-	team = row.has_team && crm_team_listed(&profile->teams[SCOPE_SUBTREE], row.team);
+	if (value == NULL || profile->unrestricted)
+		return value;
+	if (field == 0)
+		return NULL;
+	rule = crm_field_rule(profile, FIELD_READ, field);
+	own = profile->member != 0 && row->has_owner && row->owner == profile->member;
+	team = row->has_team && crm_team_listed(&profile->teams[SCOPE_SUBTREE], row->team);
 
 	if (JB_ROOT_IS_SCALAR(value) && JsonbExtractScalar(&value->root, &scalar))
 	{
 		if (scalar.type == jbvNull)
-			PG_RETURN_JSONB_P(value);
+			return value;
 		if (scalar.type == jbvString)
 		{
 			type = TEXTOID;
@@ -122,21 +134,21 @@ crm_shown(PG_FUNCTION_ARGS)
 	}
 	result = crm_guard_value(profile, rule, type, plain, own, team, &isnull);
 	if (isnull)
-		PG_RETURN_NULL();
+		return NULL;
 	if (type == TEXTOID)
 	{
 		masked.type = jbvString;
 		masked.val.string.val = VARDATA_ANY(DatumGetTextPP(result));
 		masked.val.string.len = VARSIZE_ANY_EXHDR(DatumGetTextPP(result));
-		PG_RETURN_JSONB_P(JsonbValueToJsonb(&masked));
+		return JsonbValueToJsonb(&masked);
 	}
 	if (type == NUMERICOID)
 	{
 		masked.type = jbvNumeric;
 		masked.val.numeric = DatumGetNumeric(result);
-		PG_RETURN_JSONB_P(JsonbValueToJsonb(&masked));
+		return JsonbValueToJsonb(&masked);
 	}
-	PG_RETURN_JSONB_P(value);
+	return value;
 }
 
 /*

@@ -7,6 +7,8 @@
 
 #include "crm.h"
 
+#include "utils/jsonb.h"
+
 /* Whose a record is, as the row rules see it. */
 typedef struct CrmRowOwner
 {
@@ -21,5 +23,6 @@ typedef struct CrmRowOwner
 
 extern bool crm_row_may(const char *object, int verb, const CrmRowOwner *row);
 extern bool crm_field_may_write(int field, const CrmRowOwner *row);
+extern Jsonb *crm_field_shown(int field, const CrmRowOwner *row, Jsonb *value);
 
 #endif							/* CRM_RIGHTS_H */

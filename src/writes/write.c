@@ -1,0 +1,1118 @@
+/*
+ * write.c
+ *		crm.write: one write, one call, one transaction.
+ *
+ * Gate, row lock, repeated operation, lease, waiting operations, merge, then the record, its operation, conflicts and messages. The
+ * history is written by the record's triggers.
+ *
+ * Locking: the lock root is the customer's row for a record that belongs to one, else the record itself. In front of a customer's row
+ * stands an advisory lock of our own class (setting crm.fair_lock): row locks are granted to whoever comes by, advisory locks in order of
+ * arrival. What is right is the row lock alone, FOR NO KEY UPDATE, so that writers who do not come through here are kept out too, and
+ * foreign key checks are not. Waiting ends after three seconds (lock_timeout, if it is set lower, before). Each statement has a
+ * snapshot of its own, so what is read after the lock is what the last holder left.
+ *
+ * Security: a C function of the caller; it asks the row and field rules first, then reads and writes as the owner of the tables.
+ *
+ * Memory: everything in SPI's context, which ends with the call; the answer in the caller's.
+ */
+#include "crm.h"
+
+#include "access/access.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/errors.h"
+#include "common/locks.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "history/history.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+#include "writes/merge.h"
+#include "writes/plan.h"
+#include "writes/rights.h"
+#include "writes/table.h"
+#include "writes/write.h"
+
+PG_FUNCTION_INFO_V1(crm_write);
+PG_FUNCTION_INFO_V1(crm_apply_operations);
+PG_FUNCTION_INFO_V1(crm_gate);
+
+#define LOCK_TIMEOUT_MS 3000
+
+/* What a client asks for. */
+typedef struct Request
+{
+	const char *object;
+	int64		id;
+	Datum		op_id;
+	const char *endpoint;
+	bool		has_base;
+	int32		base;
+	Jsonb	   *patch;
+	bool		has_ts;
+	TimestampTz ts;
+	const char *mode;
+	const char *actor;			/* of an operation that waited, else NULL */
+	int64		operation;		/* row of an operation that waited, else 0 */
+	int64		op_seq;			/* its number */
+} Request;
+
+/* The row that is the lock. */
+typedef struct Root
+{
+	const char *object;
+	int64		id;
+	bool		is_record;		/* the record is its own root */
+	int64		op_seq;			/* last number given */
+	char	   *lease_endpoint;
+	TimestampTz lease_until;
+	bool		leased;			/* and the lease is valid */
+	ArrayType  *sync_off;
+} Root;
+
+/* A record as it is under the lock. */
+typedef struct Record
+{
+	Datum	   *values;
+	bool	   *nulls;
+	CrmRowOwner owner;
+} Record;
+
+static bool fair_lock = true;
+
+static Jsonb *write_request(Request *request);
+static void lock_root(Request *request, CrmWriteTable *table, Root *root);
+static void lock_account(int64 id, Root *root);
+static void wait_at_gate(int64 id);
+static bool read_record(CrmWriteTable *table, int64 id, bool lock, Record *record);
+static void set_owner(CrmWriteTable *table, Record *record, bool *changed_scope);
+static void no_such_record(const char *object, int64 id);
+static Jsonb *find_operation(Request *request, Root *root, bool *waiting);
+static void check_rights(Request *request, CrmWriteTable *table, Record *record);
+static void check_client(Request *request);
+static void check_lease(Root *root);
+static int64 lease_seconds(void);
+static Jsonb *apply(Request *request, CrmWriteTable *table, Root *root, Record *record);
+static int32 update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew);
+static void update_root(Root *root, bool renew);
+static int64 store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version, Jsonb *result);
+static void store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 operation, List *conflicts);
+static void announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int32 version, int64 op_seq);
+static int	apply_waiting(Root *root, int limit);
+static bool apply_one(Root *root, HeapTuple row, TupleDesc desc);
+static Jsonb *make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conflicts, const CrmRowOwner *owner, TimestampTz until);
+static void add_string(JsonbParseState **state, const char *key, const char *value);
+static void add_int(JsonbParseState **state, const char *key, int64 value);
+static void add_json(JsonbParseState **state, const char *key, Jsonb *value);
+
+/*
+ * Called when the library is loaded.
+ */
+void
+crm_writes_init(void)
+{
+	crm_write_table_init();
+	DefineCustomBoolVariable("crm.fair_lock", "Lets writers to one customer in in the order of their arrival.",
+							 "An advisory lock stands in front of the customer's row. Off: whoever finds the row free takes it, "
+							 "which costs less and lets a busy customer's writers wait unevenly.",
+							 &fair_lock, true, PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+/*
+ * crm.write(object text, id bigint, op_id uuid, endpoint text, base_version int, patch jsonb, client_ts timestamptz, mode text)
+ */
+Datum
+crm_write(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Request		request = {0};
+	Jsonb	   *answer;
+	Datum		result;
+	Oid			save_user;
+	int			save_context;
+
+	static const char *const required[] = {"object", "id", "op_id", "endpoint", NULL, "patch", NULL, "mode"};
+
+	for (int i = 0; i < lengthof(required); i++)
+		if (required[i] && PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("argument \"%s\" of crm.write must not be null", required[i])));
+	request.object = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	request.id = PG_GETARG_INT64(1);
+	request.op_id = PG_GETARG_DATUM(2);
+	request.endpoint = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	request.has_base = !PG_ARGISNULL(4);
+	request.base = request.has_base ? PG_GETARG_INT32(4) : 0;
+	request.patch = PG_GETARG_JSONB_P(5);
+	request.has_ts = !PG_ARGISNULL(6);
+	request.ts = request.has_ts ? PG_GETARG_TIMESTAMPTZ(6) : 0;
+	request.mode = text_to_cstring(PG_GETARG_TEXT_PP(7));
+	if (request.endpoint[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an endpoint needs a name"),
+				 errhint("Use web, app, wecom, dingtalk, api, or sync.<source> for another system.")));
+	if (strcmp(request.mode, "merge") != 0 && strcmp(request.mode, "queue") != 0 && strcmp(request.mode, "reject") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown mode \"%s\"", request.mode),
+				 errhint("Use merge, queue or reject.")));
+
+	/* the profile is the person's, and is read before we act as the engine */
+	(void) crm_profile();
+	SPI_connect();
+	GetUserIdAndSecContext(&save_user, &save_context);
+	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	answer = write_request(&request);
+	SetUserIdAndSecContext(save_user, save_context);
+	MemoryContextSwitchTo(caller);
+	result = datumCopy(JsonbPGetDatum(answer), false, -1);
+	SPI_finish();
+	PG_RETURN_DATUM(result);
+}
+
+/*
+ * Do what a request asks for, as the owner of the tables, inside SPI.
+ */
+static Jsonb *
+write_request(Request *request)
+{
+	CrmWriteTable *table = crm_write_table(request->object);
+	Root		root;
+	Record		record;
+	Jsonb	   *answer;
+	bool		waiting;
+
+	check_client(request);
+	for (int redirects = 0;; redirects++)
+	{
+		lock_root(request, table, &root);
+		if (!read_record(table, request->id, !root.is_record, &record))
+			no_such_record(request->object, request->id);
+
+		answer = find_operation(request, &root, &waiting);
+		if (answer)
+			return answer;
+
+		/* a merged record stays as a redirect: what its reader wrote belongs to the survivor, whom he has not read */
+		if (table->merged_into < 0 || record.nulls[table->merged_into] || redirects >= 10)
+			break;
+		request->id = DatumGetInt64(record.values[table->merged_into]);
+		request->has_base = false;
+	}
+	check_rights(request, table, &record);
+
+	if (root.leased && strcmp(root.lease_endpoint, request->endpoint) != 0)
+	{
+		if (strcmp(request->mode, "reject") == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("%s " INT64_FORMAT " is being edited through %s", root.object, root.id, root.lease_endpoint),
+					 errdetail("The lease ends at %s.", timestamptz_to_str(root.lease_until)),
+					 errhint("Retry then, or send the operation with mode merge or queue.")));
+		if (strcmp(request->mode, "queue") == 0)
+		{
+			/* what cannot be applied at all is refused now, not when nobody listens */
+			CrmMerge	check = {table, request->id, request->has_base, request->base};
+
+			check.values = record.values;
+			check.nulls = record.nulls;
+			check.changed = palloc0(table->ncolumns * sizeof(bool));
+			crm_merge_patch(&check, request->patch);
+
+			root.op_seq++;
+			update_root(&root, false);
+			answer = make_answer("pending", request->id, 0, root.op_seq, NIL, &record.owner, root.lease_until);
+			(void) store_operation(request, &root, root.op_seq, "pending", 0, answer);
+			return answer;
+		}
+	}
+
+	/* who waited comes first, unless it is this very lease he waits for */
+	if (waiting && !(root.leased && strcmp(root.lease_endpoint, request->endpoint) == 0) && apply_waiting(&root, PG_INT32_MAX) > 0 &&
+		!read_record(table, request->id, false, &record))
+		no_such_record(request->object, request->id);
+	return apply(request, table, &root, &record);
+}
+
+/*
+ * Lock the row that orders all writes to a customer, or the record itself when it has none.
+ */
+static void
+lock_root(Request *request, CrmWriteTable *table, Root *root)
+{
+	int			save_timeout = LockTimeout;
+
+	memset(root, 0, sizeof(*root));
+	PG_TRY();
+	{
+		bool		is_account = strcmp(table->object, "account") == 0;
+		Record		record;
+
+		if (LockTimeout == 0 || LockTimeout > LOCK_TIMEOUT_MS)
+			LockTimeout = LOCK_TIMEOUT_MS;
+		root->object = table->object;
+		root->id = request->id;
+		root->is_record = true;
+		if (is_account)
+			lock_account(request->id, root);
+		else if (table->account_id >= 0)
+		{
+			/* the customer that a record belongs to is known for sure only under his lock: merges move records */
+			for (int tries = 0;; tries++)
+			{
+				int64		account;
+
+				if (!read_record(table, request->id, false, &record))
+					no_such_record(request->object, request->id);
+				if (record.nulls[table->account_id])
+					break;
+				account = DatumGetInt64(record.values[table->account_id]);
+				if (!root->is_record && root->id == account)
+					break;
+				if (tries == 3)
+					ereport(ERROR,
+							(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							 errmsg("%s " INT64_FORMAT " moved to another customer meanwhile, retry", request->object, request->id)));
+				root->object = "account";
+				root->id = account;
+				root->is_record = false;
+				lock_account(account, root);
+			}
+		}
+		if (root->is_record && !is_account)
+		{
+			if (!read_record(table, request->id, true, &record))
+				no_such_record(request->object, request->id);
+			if (table->op_seq >= 0)
+				root->op_seq = DatumGetInt64(record.values[table->op_seq]);
+			else
+			{
+				Oid			types[2] = {TEXTOID, INT8OID};
+				Datum		values[2] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id)};
+				bool		isnull;
+
+				crm_execute("SELECT coalesce(max(op_seq), 0) FROM " CRM_DATA_SCHEMA ".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
+							"AND root_id OPERATOR(pg_catalog.=) $2", 2, types, values, NULL, SPI_OK_SELECT);
+				root->op_seq = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+			}
+		}
+	}
+	PG_CATCH();
+	{
+		LockTimeout = save_timeout;
+		if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			FlushErrorState();
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("%s " INT64_FORMAT " is busy, retry", request->object, request->id),
+					 errdetail("Operation %s was not applied.", DatumGetCString(DirectFunctionCall1(uuid_out, request->op_id))),
+					 errhint("Send it again with the same op_id.")));
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	LockTimeout = save_timeout;
+}
+
+/*
+ * Lock a customer's row and read what it says of operations and leases.
+ */
+static void
+lock_account(int64 id, Root *root)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(id)};
+	HeapTuple	row;
+	TupleDesc	desc;
+	bool		isnull;
+	Datum		d;
+
+	if (fair_lock)
+		wait_at_gate(id);
+	crm_execute("SELECT op_seq, lease_endpoint, lease_until, sync_off FROM " CRM_DATA_SCHEMA ".account WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
+				1, types, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		no_such_record("account", id);
+	row = SPI_tuptable->vals[0];
+	desc = SPI_tuptable->tupdesc;
+	root->op_seq = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
+	root->lease_endpoint = SPI_getvalue(row, desc, 2);
+	d = SPI_getbinval(row, desc, 3, &isnull);
+	root->lease_until = isnull ? 0 : DatumGetTimestampTz(d);
+	d = SPI_getbinval(row, desc, 4, &isnull);
+	root->sync_off = isnull ? NULL : DatumGetArrayTypePCopy(d);
+	if (root->lease_endpoint && root->lease_until)
+		check_lease(root);
+}
+
+/*
+ * Stand in line for a customer.
+ */
+static void
+wait_at_gate(int64 id)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_CRM(tag, CRM_LOCK_ACCOUNT, id);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/*
+ * crm._gate(account bigint): the same for functions in SQL that are about to write to one customer.
+ */
+Datum
+crm_gate(PG_FUNCTION_ARGS)
+{
+	if (fair_lock)
+		wait_at_gate(PG_GETARG_INT64(0));
+	PG_RETURN_VOID();
+}
+
+/*
+ * Is the lease valid? Only until its end, and only if that is not further away than a lease may last: after the clock went back, a lease
+ * must not hold for hours.
+ */
+static void
+check_lease(Root *root)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	root->leased = root->lease_until > now && root->lease_until <= now + lease_seconds() * USECS_PER_SEC;
+}
+
+/*
+ * Longest lease, seconds: the setting write_lease.ttl. Read only where there is a lease.
+ */
+static int64
+lease_seconds(void)
+{
+	bool		isnull = true;
+	Datum		d = (Datum) 0;
+
+	crm_execute("SELECT (body OPERATOR(pg_catalog.->>) 'value')::pg_catalog.int8 FROM " CRM_DATA_SCHEMA ".config WHERE kind OPERATOR(pg_catalog.=) 'setting' "
+				"AND key OPERATOR(pg_catalog.=) 'write_lease.ttl' AND scope OPERATOR(pg_catalog.=) '*' AND status OPERATOR(pg_catalog.=) 'active'",
+				0, NULL, NULL, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? 30 : DatumGetInt64(d);
+}
+
+/*
+ * Read a record, false when there is none.
+ */
+static bool
+read_record(CrmWriteTable *table, int64 id, bool lock, Record *record)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(id)};
+	char	   *sql = psprintf("SELECT %s FROM " CRM_DATA_SCHEMA ".%s WHERE id OPERATOR(pg_catalog.=) $1%s", table->select_list,
+							   quote_identifier(table->object), lock ? " FOR NO KEY UPDATE" : "");
+
+	crm_execute(sql, 1, types, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed == 0)
+		return false;
+	record->values = palloc(table->ncolumns * sizeof(Datum));
+	record->nulls = palloc(table->ncolumns * sizeof(bool));
+	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, record->values, record->nulls);
+	set_owner(table, record, NULL);
+	return true;
+}
+
+/*
+ * Whose the record is.
+ */
+static void
+set_owner(CrmWriteTable *table, Record *record, bool *changed_scope)
+{
+	CrmRowOwner owner = {0};
+	int			place = strcmp(table->object, "member") == 0 ? table->id : table->owner_id;
+
+	owner.anyones = table->owner_id < 0;
+	owner.has_owner = place >= 0 && !record->nulls[place];
+	if (owner.has_owner)
+		owner.owner = DatumGetInt64(record->values[place]);
+	owner.has_team = table->team_id >= 0 && !record->nulls[table->team_id];
+	if (owner.has_team)
+		owner.team = DatumGetInt64(record->values[table->team_id]);
+	owner.grade = table->grade >= 0 && !record->nulls[table->grade] ? DatumGetInt16(record->values[table->grade]) : -1;
+	owner.deleted = table->deleted_at >= 0 && !record->nulls[table->deleted_at];
+	if (changed_scope)
+		*changed_scope = memcmp(&owner, &record->owner, sizeof(owner)) != 0;
+	record->owner = owner;
+}
+
+/*
+ * One message for a record that is not there and one that is hidden.
+ */
+static void
+no_such_record(const char *object, int64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("there is no %s " INT64_FORMAT, object, id)));
+}
+
+/*
+ * The stored answer of an operation that came before, or NULL. Also tells whether operations of this root wait. Raises when the
+ * identifier came with another request.
+ */
+static Jsonb *
+find_operation(Request *request, Root *root, bool *waiting)
+{
+	Oid			types[8] = {UUIDOID, TEXTOID, INT8OID, TEXTOID, INT8OID, INT4OID, JSONBOID, TEXTOID};
+	Datum		values[8];
+	char		nulls[8];
+	bool		isnull;
+	Datum		d;
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = request->op_id;
+	values[1] = CStringGetTextDatum(root->object);
+	values[2] = Int64GetDatum(root->id);
+	crm_execute("SELECT o.result, o.object, o.base_version, o.patch, o.endpoint, "
+				"EXISTS (SELECT FROM " CRM_DATA_SCHEMA ".operation AS w WHERE w.root_object OPERATOR(pg_catalog.=) $2 "
+				"AND w.root_id OPERATOR(pg_catalog.=) $3 AND w.state OPERATOR(pg_catalog.=) 'pending') "
+				"FROM (VALUES ($1)) AS v (op_id) LEFT JOIN " CRM_DATA_SCHEMA ".operation AS o ON o.op_id OPERATOR(pg_catalog.=) v.op_id",
+				3, types, values, nulls, SPI_OK_SELECT);
+	*waiting = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6, &isnull));
+	d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+	if (!isnull)
+	{
+		bool		same = strcmp(TextDatumGetCString(d), request->object) == 0;
+		Jsonb	   *patch;
+
+		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull);
+		same = same && isnull == !request->has_base && (isnull || DatumGetInt32(d) == request->base);
+		patch = DatumGetJsonbP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull));
+		same = same && compareJsonbContainers(&patch->root, &request->patch->root) == 0;
+		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull);
+		same = same && strcmp(TextDatumGetCString(d), request->endpoint) == 0;
+		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		if (!same || isnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_CRM_OPERATION_REUSED),
+					 errmsg("operation %s was another request", DatumGetCString(DirectFunctionCall1(uuid_out, request->op_id))),
+					 errhint("Give every new request an op_id of its own; send the same one again only with the same request.")));
+		return DatumGetJsonbPCopy(d);
+	}
+	return NULL;
+}
+
+/*
+ * Raise unless the person may write these fields of this record.
+ */
+static void
+check_rights(Request *request, CrmWriteTable *table, Record *record)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	if (crm_profile()->unrestricted)
+		return;
+	if (!crm_row_may(table->object, ROW_READ, &record->owner))
+		no_such_record(request->object, request->id);
+	if (!crm_row_may(table->object, ROW_UPDATE, &record->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to write %s " INT64_FORMAT, request->object, request->id)));
+	if (!JB_ROOT_IS_OBJECT(request->patch))
+		return;
+	it = JsonbIteratorInit(&request->patch->root);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		int			c;
+
+		if (token != WJB_KEY)
+			continue;
+		c = crm_write_column(table, pnstrdup(v.val.string.val, v.val.string.len));
+		/* an unknown field is the merge's to refuse */
+		if (c >= 0 && (table->columns[c].field == 0 || !crm_field_may_write(table->columns[c].field, &record->owner)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for field \"%s\" of %s", table->columns[c].column.name, request->object)));
+	}
+}
+
+/*
+ * Refuse a client that is too old: setting client.min_version, {"app": {"version": "4.2.1", "after": ".."}}. The client says its version in
+ * application_name, name/version.
+ */
+static void
+check_client(Request *request)
+{
+	const char *version = crm_history_client_version();
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+
+	if (version == NULL)
+		return;
+	values[0] = CStringGetTextDatum(request->endpoint);
+	values[1] = CStringGetTextDatum(version);
+	crm_execute("SELECT c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'] FROM " CRM_DATA_SCHEMA ".config AS c "
+				"WHERE c.kind OPERATOR(pg_catalog.=) 'setting' AND c.key OPERATOR(pg_catalog.=) 'client.min_version' AND c.scope OPERATOR(pg_catalog.=) '*' "
+				"AND c.status OPERATOR(pg_catalog.=) 'active' "
+				"AND coalesce((c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'after'])::pg_catalog.timestamptz, '-infinity') "
+				"OPERATOR(pg_catalog.<=) pg_catalog.now() "
+				"AND pg_catalog.string_to_array($2, '.')::pg_catalog.int4[] OPERATOR(pg_catalog.<) "
+				"pg_catalog.string_to_array(c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'], '.')::pg_catalog.int4[]",
+				2, types, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CRM_CLIENT_TOO_OLD),
+				 errmsg("client version %s is too old to write", version),
+				 errdetail("Endpoint %s needs version %s or newer.", request->endpoint,
+						   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
+				 errhint("Upgrade the client; what it has not sent yet is sent again by the new one.")));
+}
+
+/*
+ * Merge a request into the record and store all that comes of it. The root is locked.
+ */
+static Jsonb *
+apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
+{
+	CrmMerge	merge = {table, request->id, request->has_base, request->base};
+	CrmWriteContext saved;
+	CrmWriteContext context = {0};
+	volatile int32 version = DatumGetInt32(record->values[table->row_version]);
+	int32		before = version;
+	int64		op_seq = request->op_seq ? request->op_seq : root->op_seq + 1;
+	bool		renew = root->leased && strcmp(root->lease_endpoint, request->endpoint) == 0;
+	volatile bool any = false;
+	bool		moved;
+	int64		operation;
+	Jsonb	   *answer;
+
+	merge.connector = strncmp(request->endpoint, "sync.", 5) == 0;
+	merge.values = record->values;
+	merge.nulls = record->nulls;
+	merge.changed = palloc0(table->ncolumns * sizeof(bool));
+	crm_merge_patch(&merge, request->patch);
+	for (int i = 0; i < table->ncolumns; i++)
+		any = any || merge.changed[i];
+
+	/* nobody hands a record out of his own sight or into a scope that he may not write */
+	set_owner(table, record, &moved);
+	if (moved && request->actor == NULL)
+	{
+		CrmRowOwner now = record->owner;
+
+		now.deleted = false;
+		if (!crm_row_may(table->object, ROW_UPDATE, &now))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to move %s " INT64_FORMAT " there", request->object, request->id)));
+	}
+
+	root->op_seq = Max(root->op_seq, op_seq);
+	context.endpoint = request->endpoint;
+	context.op_seq = op_seq;
+	context.actor = request->actor;
+	saved = crm_history_context_set(context);
+	PG_TRY();
+	{
+		if (any || (root->is_record && table->op_seq >= 0))
+			version = update_record(table, request->id, &merge, root, renew);
+		if (!root->is_record)
+			update_root(root, renew);
+	}
+	PG_FINALLY();
+	{
+		crm_history_context_restore(saved);
+	}
+	PG_END_TRY();
+
+	answer = make_answer(merge.conflicts == NIL ? "applied" : version > before ? "partial" : "conflict", request->id, version, op_seq,
+						 merge.conflicts, &record->owner, 0);
+	operation = store_operation(request, root, op_seq, "applied", version, answer);
+	if (merge.conflicts != NIL)
+		store_conflicts(request, table, record, operation, merge.conflicts);
+	if (version > before)
+		announce(request, root, record, table, version, op_seq);
+	return answer;
+}
+
+/*
+ * Write the changed fields, and what the root keeps if the record is its own root. Answers the record's version.
+ */
+static int32
+update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew)
+{
+	StringInfoData sql;
+	Oid		   *types = palloc((table->ncolumns + 3) * sizeof(Oid));
+	Datum	   *values = palloc((table->ncolumns + 3) * sizeof(Datum));
+	char	   *nulls = palloc(table->ncolumns + 3);
+	int			n = 1;
+	bool		isnull;
+
+	types[0] = INT8OID;
+	values[0] = Int64GetDatum(id);
+	nulls[0] = ' ';
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE " CRM_DATA_SCHEMA ".%s SET ", quote_identifier(table->object));
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		if (!merge->changed[i])
+			continue;
+		types[n] = table->columns[i].column.type;
+		values[n] = merge->values[i];
+		nulls[n] = merge->nulls[i] ? 'n' : ' ';
+		n++;
+		appendStringInfo(&sql, "%s%s = $%d", n > 2 ? ", " : "", quote_identifier(table->columns[i].column.name), n);
+	}
+	if (root->is_record && table->op_seq >= 0)
+	{
+		types[n] = INT8OID;
+		values[n] = Int64GetDatum(root->op_seq);
+		nulls[n] = ' ';
+		n++;
+		appendStringInfo(&sql, "%sop_seq = $%d", n > 2 ? ", " : "", n);
+		if (renew)
+		{
+			types[n] = TIMESTAMPTZOID;
+			values[n] = TimestampTzGetDatum(GetCurrentTimestamp() + lease_seconds() * USECS_PER_SEC);
+			nulls[n] = ' ';
+			n++;
+			appendStringInfo(&sql, ", lease_until = $%d", n);
+		}
+	}
+	appendStringInfoString(&sql, " WHERE id OPERATOR(pg_catalog.=) $1 RETURNING row_version");
+	crm_execute(sql.data, n, types, values, nulls, SPI_OK_UPDATE_RETURNING);
+	if (SPI_processed != 1)
+		no_such_record(table->object, id);
+	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * Write what the root keeps, when it is not the record that was written.
+ */
+static void
+update_root(Root *root, bool renew)
+{
+	Oid			types[3] = {INT8OID, INT8OID, TIMESTAMPTZOID};
+	Datum		values[3] = {Int64GetDatum(root->id), Int64GetDatum(root->op_seq)};
+
+	if (strcmp(root->object, "account") != 0)
+		return;
+	if (renew)
+	{
+		values[2] = TimestampTzGetDatum(GetCurrentTimestamp() + lease_seconds() * USECS_PER_SEC);
+		crm_execute("UPDATE " CRM_DATA_SCHEMA ".account SET op_seq = $2, lease_until = $3 WHERE id OPERATOR(pg_catalog.=) $1", 3, types, values, NULL,
+					SPI_OK_UPDATE);
+	}
+	else
+		crm_execute("UPDATE " CRM_DATA_SCHEMA ".account SET op_seq = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+}
+
+/*
+ * Store a new operation, or the end of one that waited. Answers its row.
+ */
+static int64
+store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version, Jsonb *result)
+{
+	Oid			types[16] = {UUIDOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TIMESTAMPTZOID,
+	TEXTOID, TEXTOID, INT4OID, JSONBOID};
+	Datum		values[16];
+	char		nulls[16];
+	const char *client = crm_history_client_version();
+	bool		isnull;
+
+	if (request->operation)
+	{
+		Oid			done_types[4] = {INT8OID, INT4OID, JSONBOID, INT8OID};
+		Datum		done[4] = {Int64GetDatum(request->operation), Int32GetDatum(version), JsonbPGetDatum(result), Int64GetDatum(request->id)};
+
+		crm_execute("UPDATE " CRM_DATA_SCHEMA ".operation SET state = 'applied', version = $2, result = $3, record_id = $4, "
+					"error = NULL, attempts = attempts OPERATOR(pg_catalog.+) 1, applied_at = pg_catalog.clock_timestamp() "
+					"WHERE id OPERATOR(pg_catalog.=) $1", 4, done_types, done, NULL, SPI_OK_UPDATE);
+		return request->operation;
+	}
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = request->op_id;
+	values[1] = CStringGetTextDatum(root->object);
+	values[2] = Int64GetDatum(root->id);
+	values[3] = Int64GetDatum(op_seq);
+	values[4] = CStringGetTextDatum(request->object);
+	values[5] = Int64GetDatum(request->id);
+	values[6] = CStringGetTextDatum(request->endpoint);
+	values[7] = client ? CStringGetTextDatum(client) : (Datum) 0;
+	nulls[7] = client ? ' ' : 'n';
+	values[8] = CStringGetTextDatum(crm_history_actor());
+	values[9] = Int32GetDatum(request->base);
+	nulls[9] = request->has_base ? ' ' : 'n';
+	values[10] = JsonbPGetDatum(request->patch);
+	values[11] = TimestampTzGetDatum(request->ts);
+	nulls[11] = request->has_ts ? ' ' : 'n';
+	values[12] = CStringGetTextDatum(request->mode);
+	values[13] = CStringGetTextDatum(state);
+	values[14] = Int32GetDatum(version);
+	nulls[14] = version ? ' ' : 'n';
+	values[15] = JsonbPGetDatum(result);
+	crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".operation (op_id, root_object, root_id, op_seq, object, record_id, endpoint, client_version, actor, "
+				"base_version, patch, client_ts, mode, state, version, result, applied_at) VALUES "
+				"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, CASE WHEN $15 IS NOT NULL THEN pg_catalog.clock_timestamp() END) "
+				"RETURNING id", 16, types, values, nulls, SPI_OK_INSERT_RETURNING);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * Keep what could not be merged, and raise one alert a record until somebody closes it.
+ */
+static void
+store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 operation, List *conflicts)
+{
+	Oid			types[12] = {INT8OID, TEXTOID, INT8OID, INT8OID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, INT4OID, INT4OID, TEXTOID, INT8OID};
+	Datum		values[12];
+	char		nulls[12];
+	bool		is_account = strcmp(table->object, "account") == 0;
+	bool		has_account = is_account || (table->account_id >= 0 && !record->nulls[table->account_id]);
+	int64		account = is_account ? request->id : has_account ? DatumGetInt64(record->values[table->account_id]) : 0;
+	ListCell   *cell;
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = Int64GetDatum(operation);
+	values[1] = CStringGetTextDatum(request->object);
+	values[2] = Int64GetDatum(request->id);
+	values[3] = Int64GetDatum(account);
+	nulls[3] = has_account ? ' ' : 'n';
+	foreach(cell, conflicts)
+	{
+		CrmConflict *conflict = lfirst(cell);
+
+		values[4] = CStringGetTextDatum(conflict->field);
+		values[5] = JsonbPGetDatum(conflict->base);
+		nulls[5] = conflict->base ? ' ' : 'n';
+		values[6] = JsonbPGetDatum(conflict->theirs);
+		nulls[6] = conflict->theirs ? ' ' : 'n';
+		values[7] = JsonbPGetDatum(conflict->mine);
+		nulls[7] = conflict->mine ? ' ' : 'n';
+		values[8] = Int32GetDatum(conflict->their_version);
+		values[9] = Int32GetDatum(request->base);
+		nulls[9] = request->has_base ? ' ' : 'n';
+		values[10] = CStringGetTextDatum(request->actor ? request->actor : crm_history_actor());
+		crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".conflict (operation_id, object, record_id, account_id, field, base, theirs, mine, their_version, base_version, "
+					"actor, their_actor) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT h.actor FROM " CRM_DATA_SCHEMA ".change AS h "
+					"WHERE h.object OPERATOR(pg_catalog.=) $2 AND h.record_id OPERATOR(pg_catalog.=) $3 AND h.version OPERATOR(pg_catalog.=) $9 LIMIT 1)",
+					11, types, values, nulls, SPI_OK_INSERT);
+	}
+	values[4] = CStringGetTextDatum(psprintf("write_conflict:%s:" INT64_FORMAT, request->object, request->id));
+	values[5] = Int64GetDatum(record->owner.owner);
+	nulls[5] = record->owner.has_owner ? ' ' : 'n';
+	values[6] = Int64GetDatum(record->owner.team);
+	nulls[6] = record->owner.has_team ? ' ' : 'n';
+	values[7] = Int32GetDatum(Max(record->owner.grade, 0));
+	nulls[7] = ' ';
+	types[5] = types[6] = INT8OID;
+	types[7] = INT4OID;
+	crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".alert (kind, level, object, record_id, account_id, message, value, dedupe_key, owner_id, team_id, grade) "
+				"VALUES ('write_conflict', 'yellow', $2, $3, $4, 'Two writers changed the same field; the second value is kept beside the record.', 1, $5, $6, $7, "
+				"$8::pg_catalog.int2) ON CONFLICT DO NOTHING", 8, types, values, nulls, SPI_OK_INSERT);
+}
+
+/*
+ * Tell the systems that want to know that a record has a new version. The message says which, never what is in it.
+ */
+static void
+announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int32 version, int64 op_seq)
+{
+	Oid			types[6] = {TEXTOID, INT8OID, INT4OID, INT8OID, INT8OID, TEXTARRAYOID};
+	Datum		values[6];
+	char		nulls[6];
+	bool		has_account = strcmp(root->object, "account") == 0;
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = CStringGetTextDatum(request->object);
+	values[1] = Int64GetDatum(request->id);
+	values[2] = Int32GetDatum(version);
+	values[3] = Int64GetDatum(op_seq);
+	values[4] = Int64GetDatum(root->id);
+	nulls[4] = has_account ? ' ' : 'n';
+	values[5] = root->sync_off ? PointerGetDatum(root->sync_off) : PointerGetDatum(construct_empty_array(TEXTOID));
+	crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".outbox (topic, channel, account_id, payload, dedupe_key) "
+				"SELECT 'sync.' OPERATOR(pg_catalog.||) s.name, s.config OPERATOR(pg_catalog.->>) 'outbound', $5, "
+				"pg_catalog.jsonb_build_object('object', $1, 'id', $2, 'version', $3, 'op_seq', $4), "
+				"pg_catalog.concat_ws(':', 'sync', s.name, $1, $2, $3) "
+				"FROM " CRM_DATA_SCHEMA ".source_system AS s WHERE s.enabled AND s.config OPERATOR(pg_catalog.?) 'outbound' "
+				"AND s.name OPERATOR(pg_catalog.<>) ALL ($6)", 6, types, values, nulls, SPI_OK_INSERT);
+}
+
+#define WAITING_COLUMNS "id, op_id, op_seq, object, record_id, endpoint, actor, base_version, patch, mode"
+
+/*
+ * Apply what waits for a root that is locked, in the order of acceptance. Answers how many were tried.
+ */
+static int
+apply_waiting(Root *root, int limit)
+{
+	Oid			types[3] = {TEXTOID, INT8OID, INT4OID};
+	Datum		values[3] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id), Int32GetDatum(limit)};
+	SPITupleTable *rows;
+	uint64		n;
+
+	crm_execute("SELECT " WAITING_COLUMNS " FROM " CRM_DATA_SCHEMA ".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
+				"AND root_id OPERATOR(pg_catalog.=) $2 AND state OPERATOR(pg_catalog.=) 'pending' ORDER BY op_seq LIMIT $3",
+				3, types, values, NULL, SPI_OK_SELECT);
+	rows = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) apply_one(root, rows->vals[i], rows->tupdesc);
+	}
+	return (int) n;
+}
+
+/*
+ * Apply one operation that waited, in a subtransaction: one that cannot be applied is marked and waits for crm.retry_failed(), and
+ * the others go on.
+ */
+static bool
+apply_one(Root *root, HeapTuple row, TupleDesc desc)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int64		old_seq = root->op_seq;
+	Request		request = {0};
+	bool		isnull;
+	bool		applied = true;
+	Datum		d;
+
+	request.operation = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
+	request.op_id = SPI_getbinval(row, desc, 2, &isnull);
+	request.op_seq = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
+	request.object = SPI_getvalue(row, desc, 4);
+	request.id = DatumGetInt64(SPI_getbinval(row, desc, 5, &isnull));
+	request.endpoint = SPI_getvalue(row, desc, 6);
+	request.actor = SPI_getvalue(row, desc, 7);
+	d = SPI_getbinval(row, desc, 8, &request.has_base);
+	request.has_base = !request.has_base;
+	request.base = request.has_base ? DatumGetInt32(d) : 0;
+	request.patch = DatumGetJsonbP(SPI_getbinval(row, desc, 9, &isnull));
+	request.mode = SPI_getvalue(row, desc, 10);
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		CrmWriteTable *table = crm_write_table(request.object);
+		Record		record;
+
+		if (!read_record(table, request.id, !root->is_record, &record))
+			no_such_record(request.object, request.id);
+		(void) apply(&request, table, root, &record);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		Oid			types[2] = {INT8OID, TEXTOID};
+		Datum		values[2];
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		root->op_seq = old_seq;
+		/* a cancelled statement or a lost lock is not the operation's fault */
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
+			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
+			ReThrowError(error);
+		values[0] = Int64GetDatum(request.operation);
+		values[1] = CStringGetTextDatum(psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message));
+		crm_execute("UPDATE " CRM_DATA_SCHEMA ".operation SET state = 'failed', error = $2, attempts = attempts OPERATOR(pg_catalog.+) 1, "
+					"result = pg_catalog.jsonb_build_object('state', 'failed', 'op_seq', op_seq, 'error', $2) WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+		applied = false;
+	}
+	PG_END_TRY();
+	return applied;
+}
+
+/*
+ * crm.apply_operations(account bigint, batch int): applies what waits, for one customer or for all whose lease has ended.
+ */
+Datum
+crm_apply_operations(PG_FUNCTION_ARGS)
+{
+	bool		one = !PG_ARGISNULL(0);
+	int32		batch = PG_ARGISNULL(1) ? 500 : PG_GETARG_INT32(1);
+	Oid			types[2] = {INT8OID, INT4OID};
+	Datum		values[2];
+	char		nulls[2] = {' ', ' '};
+	SPITupleTable *rows;
+	uint64		n;
+	int			tried = 0;
+	Oid			save_user;
+	int			save_context;
+
+	if (batch < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("batch must be at least 1")));
+	SPI_connect();
+	GetUserIdAndSecContext(&save_user, &save_context);
+	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	values[0] = one ? PG_GETARG_DATUM(0) : (Datum) 0;
+	nulls[0] = one ? ' ' : 'n';
+	values[1] = Int32GetDatum(batch);
+	/* in order of the customers' ids, as every writer to several takes them */
+	crm_execute("SELECT root_object, root_id FROM " CRM_DATA_SCHEMA ".operation WHERE state OPERATOR(pg_catalog.=) 'pending' "
+				"AND ($1 IS NULL OR (root_object OPERATOR(pg_catalog.=) 'account' AND root_id OPERATOR(pg_catalog.=) $1)) "
+				"GROUP BY root_object, root_id ORDER BY root_object, root_id LIMIT $2", 2, types, values, nulls, SPI_OK_SELECT);
+	rows = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 i = 0; i < n && tried < batch; i++)
+	{
+		bool		isnull;
+		Root		root = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		root.object = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
+		root.id = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
+		if (strcmp(root.object, "account") == 0)
+		{
+			Oid			id_type[1] = {INT8OID};
+			Datum		id[1] = {Int64GetDatum(root.id)};
+
+			/* a customer who is being written to now is drained by that writer */
+			if (!one)
+			{
+				crm_execute("SELECT id FROM " CRM_DATA_SCHEMA ".account WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE SKIP LOCKED", 1, id_type, id,
+							NULL, SPI_OK_SELECT);
+				if (SPI_processed == 0)
+					continue;
+			}
+			lock_account(root.id, &root);
+			if (root.leased)
+				continue;
+		}
+		else
+		{
+			Request		request = {0};
+
+			request.object = root.object;
+			request.id = root.id;
+			lock_root(&request, crm_write_table(root.object), &root);
+		}
+		tried += apply_waiting(&root, batch - tried);
+	}
+	SetUserIdAndSecContext(save_user, save_context);
+	SPI_finish();
+	PG_RETURN_INT32(tried);
+}
+
+/*
+ * What the client gets, now and each time it asks again. The other writer's value is shown as the field is.
+ */
+static Jsonb *
+make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conflicts, const CrmRowOwner *owner, TimestampTz until)
+{
+	JsonbParseState *parse = NULL;
+	JsonbValue	key;
+	ListCell   *cell;
+
+	pushJsonbValue(&parse, WJB_BEGIN_OBJECT, NULL);
+	add_string(&parse, "state", state);
+	add_int(&parse, "id", id);
+	if (version)
+		add_int(&parse, "version", version);
+	add_int(&parse, "op_seq", op_seq);
+	if (until)
+		add_string(&parse, "until", timestamptz_to_str(until));
+	key.type = jbvString;
+	key.val.string.val = "conflicts";
+	key.val.string.len = 9;
+	pushJsonbValue(&parse, WJB_KEY, &key);
+	pushJsonbValue(&parse, WJB_BEGIN_ARRAY, NULL);
+	foreach(cell, conflicts)
+	{
+		CrmConflict *conflict = lfirst(cell);
+
+		pushJsonbValue(&parse, WJB_BEGIN_OBJECT, NULL);
+		add_string(&parse, "field", conflict->field);
+		add_json(&parse, "base", crm_field_shown(conflict->number, owner, conflict->base));
+		add_json(&parse, "theirs", crm_field_shown(conflict->number, owner, conflict->theirs));
+		add_json(&parse, "mine", conflict->mine);
+		add_int(&parse, "their_version", conflict->their_version);
+		pushJsonbValue(&parse, WJB_END_OBJECT, NULL);
+	}
+	pushJsonbValue(&parse, WJB_END_ARRAY, NULL);
+	return JsonbValueToJsonb(pushJsonbValue(&parse, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * Add a key and a text to an object.
+ */
+static void
+add_string(JsonbParseState **state, const char *key, const char *value)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = (char *) key;
+	v.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &v);
+	v.val.string.val = pstrdup(value);
+	v.val.string.len = strlen(value);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/*
+ * Add a key and a number to an object.
+ */
+static void
+add_int(JsonbParseState **state, const char *key, int64 value)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = (char *) key;
+	v.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &v);
+	v.type = jbvNumeric;
+	v.val.numeric = int64_to_numeric(value);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/*
+ * Add a key and a JSON value, null for NULL, to an object.
+ */
+static void
+add_json(JsonbParseState **state, const char *key, Jsonb *value)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = (char *) key;
+	v.val.string.len = strlen(key);
+	pushJsonbValue(state, WJB_KEY, &v);
+	if (value == NULL)
+		v.type = jbvNull;
+	else if (JB_ROOT_IS_SCALAR(value))
+		(void) JsonbExtractScalar(&value->root, &v);
+	else
+	{
+		v.type = jbvBinary;
+		v.val.binary.data = &value->root;
+		v.val.binary.len = VARSIZE(value) - VARHDRSZ;
+	}
+	pushJsonbValue(state, WJB_VALUE, &v);
+}

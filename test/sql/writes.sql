@@ -1,0 +1,146 @@
+-- Writes: no update lost, every operation answered once, leases, what waits, what conflicts.
+\set VERBOSITY terse
+SET client_min_messages = warning;
+SET timezone = 'UTC';
+CREATE FUNCTION pg_temp.op(n int) RETURNS uuid LANGUAGE sql AS $$ SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
+INSERT INTO crm_data.account (code, name, phone, tags, attrs) VALUES ('WRITE-1', '甲公司', '138', '{a,b}', '{"k": 1, "z": 2}') RETURNING id AS acc \gset
+
+-- one write; sent again it gets the same answer; the identifier with another request is refused
+SELECT crm.write('account', :acc, pg_temp.op(1), 'web', 1, '{"name": "乙公司", "annual_revenue": 12.5, "tags": ["a", "c"]}') - 'id' AS first;
+SELECT crm.write('account', :acc, pg_temp.op(1), 'web', 1, '{"name": "乙公司", "annual_revenue": 12.5, "tags": ["a", "c"]}') - 'id' AS again;
+SELECT crm.write('account', :acc, pg_temp.op(1), 'web', 1, '{"name": "丙公司"}');
+\echo :LAST_ERROR_SQLSTATE
+-- a stale form: another field is merged, sets unite, documents merge by key, the same field is a conflict and loses nothing
+SELECT crm.write('account', :acc, pg_temp.op(2), 'wecom', 1, '{"name": "丙公司", "phone": "139", "tags": ["b", "d"], "attrs": {"k": 5, "n": 7, "z": null}}') - 'id' AS stale;
+SELECT name, phone, tags, attrs, row_version, op_seq, field_version FROM crm_data.account WHERE id = :acc;
+-- a key that both changed; one that only he changed
+SELECT crm.write('account', :acc, pg_temp.op(3), 'web', 2, '{"attrs": {"k": 6, "m": 1}}') - 'id' AS keys;
+-- an equal value is nothing; no base version overwrites nothing
+SELECT crm.write('account', :acc, pg_temp.op(4), 'web', 1, '{"phone": "139"}') - 'id' AS equal;
+SELECT crm.write('account', :acc, pg_temp.op(5), 'web', NULL, '{"phone": "137", "name": "乙公司", "city": "苏州"}') - 'id' AS no_base;
+-- a field that lets the non-empty value win; another system's empty values say nothing
+UPDATE crm_data.account SET uscc = '91320594MA1XXXXX0X' WHERE id = :acc;
+SELECT crm.write('account', :acc, pg_temp.op(6), 'web', 2, '{"uscc": "", "industry": "制造"}') - 'id' AS fill;
+SELECT crm.write('account', :acc, pg_temp.op(7), 'sync.erp', 6, '{"phone": null, "name": "", "industry": "软件"}') - 'id' AS connector;
+SELECT uscc, industry, phone, name, row_version FROM crm_data.account WHERE id = :acc;
+-- a counter takes a delta, however stale the form
+INSERT INTO crm_data.contract (account_id, code) VALUES (:acc, 'WRITE-1') RETURNING id AS contract \gset
+SELECT crm.write('contract', :contract, pg_temp.op(8), 'web', 1, '{"legal_edits": {"add": 1}}') ->> 'state' AS plus_one,
+       crm.write('contract', :contract, pg_temp.op(9), 'app', 1, '{"legal_edits": {"add": 2}}') ->> 'state' AS plus_two;
+SELECT legal_edits, row_version FROM crm_data.contract WHERE id = :contract;
+
+-- what was kept
+SELECT o.op_seq, c.field, c.base, c.theirs, c.mine, c.base_version, c.their_version, c.their_actor = c.actor AS same_actor
+  FROM crm_data.conflict AS c JOIN crm_data.operation AS o ON o.id = c.operation_id WHERE c.account_id = :acc ORDER BY c.id;
+SELECT kind, level, object, state FROM crm_data.alert WHERE account_id = :acc;
+-- every operation has its number, every version its change
+SELECT array_agg(op_seq ORDER BY op_seq) AS numbers FROM crm_data.operation WHERE root_object = 'account' AND root_id = :acc;
+SELECT object, version, endpoint, op_seq FROM crm_data.change WHERE account_id = :acc AND version > 1 ORDER BY object, version;
+SELECT count(*) AS problems FROM crm.verify_history();
+
+-- the lease: whoever has it, whoever else comes, in each mode
+SELECT crm.begin_edit(:acc, 'web') - now() BETWEEN '29 s' AND '31 s' AS held;
+\set VERBOSITY sqlstate
+SELECT crm.begin_edit(:acc, 'app');
+\set VERBOSITY terse
+SELECT account = :acc AS here, application, state FROM crm.locks() WHERE state = 'lease';
+SELECT row_version AS v FROM crm_data.account WHERE id = :acc \gset
+\set VERBOSITY sqlstate
+SELECT crm.write('account', :acc, pg_temp.op(20), 'wecom', :v, '{"city": "上海"}', NULL, 'reject');
+\set VERBOSITY terse
+SELECT crm.write('account', :acc, pg_temp.op(21), 'wecom', :v, '{"city": "上海"}', NULL, 'queue') ->> 'state' AS queued;
+SELECT crm.write('account', :acc, pg_temp.op(21), 'wecom', :v, '{"city": "上海"}', NULL, 'queue') ->> 'state' AS still_queued;
+SELECT crm.write('account', :acc, pg_temp.op(22), 'wecom', :v, '{"legal_id4": "1"}', NULL, 'queue') ->> 'state' AS queued;
+SELECT crm.write('account', :acc, pg_temp.op(23), 'wecom', :v, '{"no_such_field": 1}', NULL, 'queue');
+SELECT crm.write('account', :acc, pg_temp.op(24), 'web', :v, '{"city": "北京"}') ->> 'state' AS holder;
+SELECT crm.write('account', :acc, pg_temp.op(25), 'app', :v, '{"district": "海淀"}') ->> 'state' AS lease_is_advice;
+SELECT op_seq, endpoint, state, version, left(error, 5) AS code FROM crm_data.operation WHERE root_id = :acc AND op_id >= pg_temp.op(20) ORDER BY op_seq;
+SELECT crm.end_edit(:acc);
+SELECT lease_endpoint, lease_until FROM crm_data.account WHERE id = :acc;
+-- a clock that went back: a lease that ends too far away is none
+UPDATE crm_data.account SET lease_endpoint = 'web', lease_until = now() + interval '2 hours' WHERE id = :acc;
+SELECT crm.write('account', :acc, pg_temp.op(26), 'app', NULL, '{"website": "example.com"}', NULL, 'reject') ->> 'state' AS not_held;
+SELECT crm.end_edit(:acc);
+-- what failed is tried again, keeps its number, and is applied when it can be
+SELECT crm.retry_failed(10) AS tried;
+SELECT state, attempts FROM crm_data.operation WHERE op_id = pg_temp.op(22);
+SELECT crm.write('account', :acc, pg_temp.op(22), 'wecom', :v, '{"legal_id4": "1"}', NULL, 'queue') ->> 'state' AS answer;
+
+-- deletion is a write like others: not over an edit that was not seen, and an edit of what is deleted is kept as a conflict
+INSERT INTO crm_data.contact (account_id, name) VALUES (:acc, '张三') RETURNING id AS contact \gset
+SELECT crm.write('contact', :contact, pg_temp.op(30), 'web', 1, '{"title": "总监"}') ->> 'state' AS edited;
+SELECT crm.remove('contact', :contact, 1) ->> 'state' AS stale_delete;
+SELECT crm.remove('contact', :contact, 2) ->> 'state' AS deleted;
+SELECT crm.write('contact', :contact, pg_temp.op(31), 'web', 2, '{"title": "副总"}') ->> 'state' AS edit_of_deleted;
+SELECT deleted_at IS NOT NULL AS deleted, title FROM crm_data.contact WHERE id = :contact;
+-- a write to a merged customer goes to the survivor, whom its writer has not read
+INSERT INTO crm_data.account (code, name) VALUES ('WRITE-2', '乙公司苏州') RETURNING id AS loser \gset
+UPDATE crm_data.account SET merged_into = :acc WHERE id = :loser;
+SELECT (crm.write('account', :loser, pg_temp.op(32), 'web', 1, '{"address": "工业园区", "name": "丁公司"}'))->>'id' = :acc::text AS at_survivor;
+SELECT address, name FROM crm_data.account WHERE id = :acc;
+
+-- messages for systems that want to know, without values, and not for a customer who is switched off
+BEGIN;
+UPDATE crm_data.source_system SET config = '{"outbound": "webhook"}' WHERE name = 'erp';
+SELECT crm.write('account', :acc, pg_temp.op(40), 'web', NULL, '{"employees": 10}') ->> 'state' AS told;
+SELECT topic, channel, payload - 'id' - 'version' - 'op_seq' AS payload FROM crm_data.outbox WHERE account_id = :acc AND topic = 'sync.erp';
+UPDATE crm_data.account SET sync_off = '{erp}' WHERE id = :acc;
+SELECT crm.write('account', :acc, pg_temp.op(41), 'web', NULL, '{"founded_year": 2001}') ->> 'state' AS not_told;
+SELECT count(*) FROM crm_data.outbox WHERE account_id = :acc AND topic = 'sync.erp';
+ROLLBACK;
+
+-- a client that is too old
+BEGIN;
+SAVEPOINT s;
+UPDATE crm_data.config SET body = body || '{"value": {"app": {"version": "4.2.1", "after": "2026-01-01"}}}' WHERE kind = 'setting' AND key = 'client.min_version';
+SET LOCAL application_name = 'app/4.2.0';
+SELECT crm.write('account', :acc, pg_temp.op(42), 'app', NULL, '{"website": "a.example"}');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK TO s;
+UPDATE crm_data.config SET body = body || '{"value": {"app": {"version": "4.2.1", "after": "2026-01-01"}}}' WHERE kind = 'setting' AND key = 'client.min_version';
+SET LOCAL application_name = 'app/4.10';
+SELECT crm.write('account', :acc, pg_temp.op(42), 'app', NULL, '{"employees": 11}') ->> 'state' AS new_enough;
+ROLLBACK;
+
+-- bad input: clear errors, nothing done
+SELECT crm.write('nothing', 1, pg_temp.op(50), 'web', 1, '{}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.write('config', 1, pg_temp.op(50), 'web', 1, '{}');
+SELECT crm.write('account', -1, pg_temp.op(50), 'web', 1, '{"name": "x"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"nme": "x"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"row_version": 5}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"risk_score": 5}');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"created_at": "2020-01-01"}');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"annual_revenue": "much"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"name": {"a": 1}}');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"name": 5}');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"tags": "a"}');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"tags": [["a"]]}');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '["name"]');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '5');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 99999, '{"name": "x"}');
+SELECT crm.write('account', :acc, pg_temp.op(50), '', 1, '{"name": "x"}');
+SELECT crm.write('account', :acc, pg_temp.op(50), 'web', 1, '{"name": "x"}', NULL, 'force');
+SELECT crm.write('account', :acc, NULL, 'web', 1, '{"name": "x"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.write('contract', :contract, pg_temp.op(50), 'web', 1, '{"legal_edits": {"add": "x"}}');
+SELECT crm.begin_edit(:acc, '');
+SELECT crm.begin_edit(:acc, 'web', '2 hours');
+SELECT crm.begin_edit(-1, 'web');
+SELECT crm.retry_failed(0);
+SELECT crm.apply_operations(NULL, 0);
+SELECT count(*) AS stored FROM crm_data.operation WHERE op_id = pg_temp.op(50);
+-- a stranger sees nothing to write, and gets no lease
+\set VERBOSITY sqlstate
+SET ROLE crm_bi;
+SELECT crm.write('account', :acc, '00000000-0000-4000-8000-000000000060', 'web', 1, '{"name": "x"}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.begin_edit(:acc, 'web');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+\set VERBOSITY terse
+SELECT count(*) AS problems FROM crm.verify_history();

@@ -27,7 +27,8 @@ ENGINE_SQL = \
 	sql/engine/odds.sql \
 	sql/engine/history.sql \
 	sql/engine/writes.sql \
-	sql/engine/import.sql
+	sql/engine/import.sql \
+	sql/engine/jobs.sql
 
 # Forward-only migrations, by number; then the re-runnable files, in this order.
 SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
@@ -42,6 +43,9 @@ API_SQL = \
 	sql/api/doctor.sql \
 	sql/api/import.sql \
 	sql/api/import_line.sql \
+	sql/api/outbox.sql \
+	sql/api/jobs.sql \
+	sql/api/reports.sql \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
 	sql/api/grants.sql
@@ -71,7 +75,10 @@ REGRESS ?= \
 	odds \
 	history \
 	writes \
-	doctor
+	doctor \
+	outbox \
+	jobs \
+	reports
 # and this one looks at all that they made
 REGRESS += catalog
 

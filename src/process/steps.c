@@ -19,6 +19,9 @@
 
 PG_FUNCTION_INFO_V1(crm_import_apply);
 PG_FUNCTION_INFO_V1(crm_import_undo);
+PG_FUNCTION_INFO_V1(crm_tick);
+PG_FUNCTION_INFO_V1(crm_run_jobs);
+PG_FUNCTION_INFO_V1(crm_maintenance);
 
 /*
  * Run one piece after the other, each committed on its own unless the caller is in a transaction block, until the answer is that nothing is
@@ -100,5 +103,35 @@ crm_import_undo(PG_FUNCTION_ARGS)
 		args[i] = PG_GETARG_DATUM(i);
 	}
 	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._import_undo_chunk($1, $2)", 2, types, args);
+	PG_RETURN_VOID();
+}
+
+/*
+ * crm.tick()
+ */
+Datum
+crm_tick(PG_FUNCTION_ARGS)
+{
+	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_step()", 0, NULL, NULL);
+	PG_RETURN_VOID();
+}
+
+/*
+ * crm.run_jobs()
+ */
+Datum
+crm_run_jobs(PG_FUNCTION_ARGS)
+{
+	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._run_jobs_step()", 0, NULL, NULL);
+	PG_RETURN_VOID();
+}
+
+/*
+ * crm.maintenance()
+ */
+Datum
+crm_maintenance(PG_FUNCTION_ARGS)
+{
+	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._maintenance_step()", 0, NULL, NULL);
 	PG_RETURN_VOID();
 }

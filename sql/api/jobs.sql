@@ -1,0 +1,260 @@
+-- Jobs: when what is due, each due time exactly once, and the clock. A job's body is one function crm._job_<name>(due timestamptz) that answers a number of rows.
+
+CREATE OR REPLACE FUNCTION crm.job_due(cadence text, offset_ interval, tz text, after timestamptz, upto timestamptz) RETURNS SETOF timestamptz
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE ROWS 10
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_step interval := CASE cadence WHEN 'quarter' THEN interval '3 months' WHEN 'month' THEN interval '1 month' WHEN 'week' THEN interval '7 days' WHEN 'day' THEN interval '1 day'
+                                    WHEN 'hour' THEN interval '1 hour' WHEN 'minute' THEN interval '1 minute' END;
+BEGIN
+    IF v_step IS NULL THEN
+        RAISE EXCEPTION 'unknown cadence "%"', cadence USING ERRCODE = 'invalid_parameter_value', HINT = 'Cadences: minute, hour, day, week, month, quarter.';
+    END IF;
+    PERFORM now() AT TIME ZONE tz;      -- an unknown zone is an error even when nothing is due
+    -- minutes and hours are lengths of time, the others are days of a calendar: a day has 23 hours when the clocks go forward
+    RETURN QUERY
+    SELECT d.at FROM (
+        SELECT g + offset_ AS at FROM generate_series(date_trunc(cadence, after - offset_, tz) - v_step, upto, v_step) AS g WHERE cadence IN ('minute', 'hour')
+        UNION ALL
+        SELECT (g + offset_) AT TIME ZONE tz
+          FROM generate_series(date_trunc(cadence, (after AT TIME ZONE tz) - offset_) - v_step, upto AT TIME ZONE tz, v_step) AS g
+         WHERE cadence NOT IN ('minute', 'hour')
+    ) AS d
+     WHERE d.at > after AND d.at <= upto
+     ORDER BY d.at;
+END
+$$;
+COMMENT ON FUNCTION crm.job_due(text, interval, text, timestamptz, timestamptz) IS
+'The due times of a schedule after one instant and up to another: the local start of each minute, hour, day, week (Monday), month or quarter in a time zone, plus an offset. Monday 10:00 is week + 10 hours, the 15th 08:00 is month + 14 days 8 hours.
+Errors: 22023 unknown cadence or time zone.';
+
+CREATE OR REPLACE FUNCTION crm.job_put(name text, cadence text, offset_ interval, catch_up text DEFAULT 'latest', tz text DEFAULT 'Asia/Shanghai', enabled boolean DEFAULT true) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_id bigint;
+BEGIN
+    BEGIN
+        PERFORM crm.job_due(cadence, offset_, tz, now(), now());
+    EXCEPTION WHEN invalid_parameter_value THEN
+        RAISE EXCEPTION '%', SQLERRM USING ERRCODE = 'invalid_parameter_value', HINT = 'Cadences: minute, hour, day, week, month, quarter. SELECT name FROM pg_timezone_names lists the time zones, for example Asia/Shanghai.';
+    END;
+    UPDATE crm_data.job AS j SET cadence = cadence, offset_ = offset_, tz = tz, catch_up = catch_up, enabled = enabled, updated_at = now(), updated_by = session_user
+     WHERE j.name = name RETURNING j.id INTO v_id;
+    IF v_id IS NULL THEN
+        RAISE EXCEPTION 'there is no job "%"', name USING ERRCODE = 'undefined_object', HINT = 'SELECT name FROM crm.job_list() lists the jobs.';
+    END IF;
+    RETURN v_id;
+END
+$$;
+COMMENT ON FUNCTION crm.job_put(text, text, interval, text, text, boolean) IS
+'Changes when a job runs. cadence, offset_, tz: see crm.job_due. catch_up after a pause: all missed times in order, only the latest, or skip. enabled: false to stop it. Errors: 42704 no such job; 22023 unknown cadence or time zone; 23514 another catch_up.';
+
+CREATE OR REPLACE FUNCTION crm.job_list()
+    RETURNS TABLE (name text, cadence text, offset_ interval, tz text, catch_up text, enabled boolean, next_due timestamptz, last_due timestamptz, last_state text, last_rows bigint, last_error text, description text)
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT j.name, j.cadence, j.offset_, j.tz, j.catch_up, j.enabled,
+           (SELECT min(d) FROM crm.job_due(j.cadence, j.offset_, j.tz, now(), now() + interval '7 months') AS d WHERE j.enabled AND j.cadence NOT IN ('minute', 'hour')),
+           r.due_at, r.state, r.rows, r.error, j.description
+      FROM crm_data.job AS j
+      LEFT JOIN LATERAL (SELECT x.* FROM crm_data.job_run AS x WHERE x.job_id = j.id ORDER BY x.due_at DESC LIMIT 1) AS r ON true
+     ORDER BY j.name
+$$;
+COMMENT ON FUNCTION crm.job_list() IS 'The jobs: when each runs next, and how its latest run went.';
+
+CREATE OR REPLACE FUNCTION crm._plan_jobs(at timestamptz) RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    j record;
+    v_rows int;
+    v_total int := 0;
+BEGIN
+    FOR j IN SELECT x.*, coalesce((SELECT max(r.due_at) FROM crm_data.job_run AS r WHERE r.job_id = x.id), x.starts_at - interval '1 microsecond') AS since
+               FROM crm_data.job AS x WHERE x.enabled ORDER BY x.id LOOP
+        -- minutes of a long pause would be many, and of them at most the last counts
+        INSERT INTO crm_data.job_run (job_id, due_at)
+        SELECT j.id, d.due
+          FROM (SELECT x.due, row_number() OVER (ORDER BY x.due DESC) AS n
+                  FROM crm.job_due(j.cadence, j.offset_, j.tz, CASE WHEN j.catch_up <> 'all' AND j.cadence IN ('minute', 'hour') THEN greatest(j.since, at - interval '2 hours') ELSE j.since END, at) AS x (due)) AS d
+         WHERE CASE j.catch_up WHEN 'all' THEN d.n <= 500
+                               WHEN 'latest' THEN d.n = 1
+                               ELSE d.n = 1 AND d.due > at - CASE j.cadence WHEN 'minute' THEN interval '2 minutes' WHEN 'hour' THEN interval '1 hour' WHEN 'day' THEN interval '1 day' ELSE interval '7 days' END END
+         ORDER BY d.due
+        ON CONFLICT (job_id, due_at) DO NOTHING;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_total := v_total + v_rows;
+    END LOOP;
+    RETURN v_total;
+END
+$$;
+COMMENT ON FUNCTION crm._plan_jobs(timestamptz) IS 'Internal: notes the runs that are due up to an instant, as each job catches up; returns how many are new.';
+
+CREATE OR REPLACE FUNCTION crm._run_jobs_step(OUT more boolean, OUT note text)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r record;
+    v_rows bigint;
+    v_error text;
+    v_planned int;
+BEGIN
+    -- planning is committed before anything runs, so that no other session waits for a long job to know what is due
+    v_planned := crm._plan_jobs(now());
+    IF v_planned > 0 THEN
+        more := true;
+        RETURN;
+    END IF;
+    -- the lock on the job keeps its runs in order; a session that dies leaves its run as it found it
+    SELECT x.id, x.due_at, x.attempts, j.id AS job_id, j.name, j.procedure, j.max_attempts INTO r
+      FROM crm_data.job_run AS x JOIN crm_data.job AS j ON j.id = x.job_id
+     WHERE x.state IN ('ready', 'failed') AND coalesce(x.next_at, '-infinity') <= now() AND x.attempts < j.max_attempts AND j.enabled
+       AND NOT EXISTS (SELECT FROM crm_data.job_run AS e WHERE e.job_id = x.job_id AND e.due_at < x.due_at AND e.state IN ('ready', 'failed') AND e.attempts < j.max_attempts)
+     ORDER BY x.due_at, j.id LIMIT 1
+       FOR UPDATE OF j, x SKIP LOCKED;
+    more := FOUND;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    BEGIN
+        IF r.procedure !~ '^_job_[a-z0-9_]+$' OR to_regprocedure(format('crm.%I(timestamptz)', r.procedure)) IS NULL THEN
+            UPDATE crm_data.job_run AS x SET state = 'skipped', started_at = clock_timestamp(), finished_at = clock_timestamp(), attempts = x.attempts + 1,
+                   error = format('there is no function crm.%s(timestamptz)', r.procedure) WHERE x.id = r.id;
+            note := format('%s due %s: skipped, it has no function', r.name, r.due_at);
+            RETURN;
+        END IF;
+        UPDATE crm_data.job_run AS x SET started_at = clock_timestamp() WHERE x.id = r.id;
+        EXECUTE format('SELECT crm.%I($1)', r.procedure) INTO v_rows USING r.due_at;
+        UPDATE crm_data.job_run AS x SET state = 'done', finished_at = clock_timestamp(), attempts = x.attempts + 1, rows = v_rows, error = NULL WHERE x.id = r.id;
+        note := format('%s due %s: done, %s rows', r.name, r.due_at, v_rows);
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS v_error = MESSAGE_TEXT;
+        UPDATE crm_data.job_run AS x SET state = 'failed', started_at = coalesce(x.started_at, clock_timestamp()), finished_at = clock_timestamp(), attempts = x.attempts + 1, error = left(v_error, 1000),
+               next_at = now() + interval '1 minute' * power(4, x.attempts) WHERE x.id = r.id;
+        note := format('%s due %s: failed, %s', r.name, r.due_at, v_error);
+        IF r.attempts + 1 >= r.max_attempts THEN
+            INSERT INTO crm_data.alert (kind, level, message, dedupe_key) VALUES ('job_failed', 'orange', format('Job %s of %s failed for good.', r.name, r.due_at), format('job_failed:%s:%s', r.name, r.due_at))
+            ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+        END IF;
+    END;
+END
+$$;
+COMMENT ON FUNCTION crm._run_jobs_step() IS 'Internal: one transaction of crm.run_jobs: notes what is due, or runs one run.';
+
+CREATE OR REPLACE FUNCTION crm._tick_step(OUT more boolean, OUT note text)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    t record;
+    v_n int := 0;
+    v_ids bigint[];
+BEGIN
+    -- overdue tasks: owner and manager hear of each once; at most 500 a call, the rest the next minute
+    FOR t IN
+        SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, m.manager_id
+          FROM crm_data.task AS k LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
+         WHERE k.state = 'open' AND k.notified_at IS NULL AND k.due_at < now()
+         ORDER BY k.due_at LIMIT 500 FOR UPDATE OF k SKIP LOCKED
+    LOOP
+        PERFORM crm._notify(CASE WHEN t.kind = 'first_touch' THEN 'task.first_touch' ELSE 'task.overdue' END, 'task_overdue:' || t.id,
+                            jsonb_build_object('task', t.id, 'title', t.title, 'due', t.due_at), array_remove(ARRAY[t.owner_id, t.manager_id], NULL), t.account_id);
+        UPDATE crm_data.task AS k SET notified_at = now() WHERE k.id = t.id;
+        v_n := v_n + 1;
+    END LOOP;
+    -- locks that a duplicate put on its original fall when their time is over
+    UPDATE crm_data.duplicate_pair AS d SET locks_target = false, updated_at = now(), updated_by = 'tick' WHERE d.state = 'open' AND d.locks_target AND d.lock_expires_at < now();
+    UPDATE crm_data.approval AS a SET state = 'expired', updated_at = now(), updated_by = 'tick' WHERE a.state IN ('open', 'approved') AND a.expires_at < now();
+    -- what waits for a channel that is down takes the other channels
+    v_ids := ARRAY(SELECT o.id FROM crm_data.outbox AS o JOIN crm_data.channel AS c ON c.name = o.channel AND c.circuit = 'open' AND c.open_until > now()
+                    WHERE o.state IN ('pending', 'failed') AND o.fallback <> '{}' AND o.next_at <= now() ORDER BY o.id LIMIT 500);
+    IF v_ids <> '{}' THEN
+        PERFORM crm._outbox_fall_back(v_ids, 'the channel is down');
+    END IF;
+    IF EXISTS (SELECT FROM crm_data.outbox AS o WHERE o.state IN ('pending', 'failed') AND o.next_at <= now()) THEN
+        NOTIFY crm_outbox;      -- one a tick, without content
+    END IF;
+    more := false;
+    IF v_n > 0 THEN
+        note := format('tick: %s overdue tasks announced', v_n);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._tick_step() IS 'Internal: one transaction of crm.tick.';
+
+CREATE OR REPLACE FUNCTION crm._maintenance_step(OUT more boolean, OUT note text)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_n bigint;
+    v_rows bigint := 0;
+    v_parts int;
+BEGIN
+    v_parts := crm._maintain_history(crm._setting('partition.months_ahead', '3')::int);
+    DELETE FROM crm_data.inbox AS i WHERE i.id IN (SELECT x.id FROM crm_data.inbox AS x WHERE x.state = 'applied' AND x.created_at < now() - make_interval(days => crm._setting('keep.inbox', '90')::int) ORDER BY x.id LIMIT 5000);
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    v_rows := v_rows + v_n;
+    DELETE FROM crm_data.outbox AS o WHERE o.id IN (SELECT x.id FROM crm_data.outbox AS x WHERE x.state IN ('sent', 'dead', 'cancelled') AND x.created_at < now() - make_interval(days => crm._setting('keep.outbox', '90')::int)
+                                                     AND NOT EXISTS (SELECT FROM crm_data.outbox AS k WHERE k.parent_id = x.id) ORDER BY x.id LIMIT 5000);
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    v_rows := v_rows + v_n;
+    -- the newest run of a job stays: it says from when on the next is due
+    DELETE FROM crm_data.job_run AS r WHERE r.id IN (SELECT x.id FROM crm_data.job_run AS x WHERE x.state IN ('done', 'skipped', 'failed') AND x.due_at < now() - make_interval(days => crm._setting('keep.job_run', '400')::int)
+                                                      AND EXISTS (SELECT FROM crm_data.job_run AS y WHERE y.job_id = x.job_id AND y.due_at > x.due_at) ORDER BY x.id LIMIT 5000);
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    v_rows := v_rows + v_n;
+    more := v_rows > 0;
+    IF v_parts > 0 OR v_rows > 0 THEN
+        note := format('maintenance: %s partitions made, %s old rows purged', v_parts, v_rows);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._maintenance_step() IS 'Internal: one transaction of crm.maintenance.';
+
+CREATE OR REPLACE FUNCTION crm.schedule() RETURNS SETOF text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    j record;
+    v_home text := current_setting('cron.database_name', true);
+BEGIN
+    IF to_regprocedure('cron.schedule(text, text, text)') IS NULL THEN
+        RAISE EXCEPTION 'pg_cron is not in this database' USING ERRCODE = 'feature_not_supported',
+            HINT = CASE WHEN v_home IS NOT NULL AND v_home <> current_database()
+                        THEN format('It runs from database %s: connect there and run SELECT cron.schedule_in_database(''crm tick'', ''* * * * *'', ''CALL crm.tick()'', %L); likewise ''crm jobs'' with CALL crm.run_jobs() and, nightly, ''crm maintenance'' with CALL crm.maintenance().', v_home, current_database())
+                        ELSE 'CREATE EXTENSION pg_cron, or let any scheduler run CALL crm.tick() and CALL crm.run_jobs() every minute and CALL crm.maintenance() every night.' END;
+    END IF;
+    FOR j IN SELECT * FROM (VALUES ('crm tick', '* * * * *', 'CALL crm.tick()'), ('crm jobs', '* * * * *', 'CALL crm.run_jobs()'), ('crm maintenance', '20 18 * * *', 'CALL crm.maintenance()')) AS v (name, spec, command) LOOP
+        EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING j.name, j.spec, j.command;
+        RETURN NEXT format('%s: %s', j.name, j.command);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.schedule() IS
+'Registers the clock with pg_cron, for the calling role: tick and jobs every minute, maintenance nightly (18:20 GMT). Calling it again changes nothing. Needs rights on pg_cron''s schema; the calling role needs EXECUTE on the three procedures.
+Errors: 0A000 pg_cron is not in this database, with what to do in the hint; 42501 no rights on it.';
+
+CREATE OR REPLACE FUNCTION crm.unschedule() RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_n int;
+BEGIN
+    IF to_regclass('cron.job') IS NULL THEN
+        RETURN 0;
+    END IF;
+    EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE j.jobname IN (''crm tick'', ''crm jobs'', ''crm maintenance'')' INTO v_n;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm.unschedule() IS 'Takes the clock out of pg_cron again; returns how many entries went.';

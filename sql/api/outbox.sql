@@ -1,0 +1,170 @@
+-- Outbox: messages to people and systems. The database delivers nothing itself: relays claim, deliver and answer.
+
+CREATE OR REPLACE FUNCTION crm._topic_rule(topic text) RETURNS jsonb
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(c.body #> ARRAY['topics', topic], c.body #> ARRAY['topics', split_part(topic, '.', 1) || '.*'], c.body #> '{topics,*}', '{"channel": "email", "to": ["owner"]}')
+           || jsonb_build_object('fallback', coalesce(c.body -> 'fallback', '{}'))
+      FROM (SELECT 1) AS one LEFT JOIN crm_data.config AS c ON c.kind = 'notification' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active'
+$$;
+COMMENT ON FUNCTION crm._topic_rule(text) IS 'Internal: channel, recipients and fallbacks of a topic by the active configuration of kind notification: the topic itself, else its family (report.*), else *.';
+
+CREATE OR REPLACE FUNCTION crm._notify(topic text, dedupe_key text, payload jsonb, members bigint[], account bigint DEFAULT NULL) RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_rule jsonb := crm._topic_rule(topic);
+    v_channel text := v_rule ->> 'channel';
+    v_rows int;
+BEGIN
+    INSERT INTO crm_data.outbox (topic, channel, fallback, recipient_id, account_id, payload, dedupe_key)
+    SELECT topic, v_channel, coalesce(ARRAY(SELECT jsonb_array_elements_text(v_rule #> ARRAY['fallback', v_channel])), '{}'), m.id, account, payload, dedupe_key || ':' || m.id
+      FROM crm_data.member AS m
+     WHERE m.id = ANY (members) AND (m.left_at IS NULL OR m.left_at > current_date)
+    ON CONFLICT ON CONSTRAINT outbox_dedupe_key_key DO NOTHING;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
+END
+$$;
+COMMENT ON FUNCTION crm._notify(text, text, jsonb, bigint[], bigint) IS
+'Internal: puts a message to some members into the outbox, on the channel that the topic has, once for each member and dedupe_key. The payload must hold only what the recipient may see. Returns the number of new messages.';
+
+CREATE OR REPLACE FUNCTION crm._manager_of(member bigint) RETURNS bigint
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT m.manager_id FROM crm_data.member AS m WHERE m.id = member
+$$;
+COMMENT ON FUNCTION crm._manager_of(bigint) IS 'Internal: the direct manager of a member, NULL if none.';
+
+CREATE OR REPLACE FUNCTION crm._members_with(roles text[]) RETURNS bigint[]
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(array_agg(m.id ORDER BY m.id), '{}')
+      FROM crm_data.member AS m JOIN pg_roles AS r ON r.rolname = m.role_name
+     WHERE (m.left_at IS NULL OR m.left_at > current_date) AND NOT r.rolsuper
+       AND EXISTS (SELECT FROM pg_roles AS g WHERE g.rolname = ANY (roles) AND pg_has_role(r.oid, g.oid, 'member'))
+$$;
+COMMENT ON FUNCTION crm._members_with(text[]) IS 'Internal: the members whose login role has one of some roles.';
+
+CREATE OR REPLACE FUNCTION crm.outbox_claim(relay text, batch int DEFAULT 50, channels text[] DEFAULT NULL)
+    RETURNS TABLE (id bigint, topic text, channel text, recipient text, address text, payload jsonb, dedupe_key text, attempts int)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF coalesce(relay, '') = '' OR batch NOT BETWEEN 1 AND 1000 THEN
+        RAISE EXCEPTION 'a relay needs a name and a batch of 1 to 1000 messages' USING ERRCODE = 'invalid_parameter_value', HINT = 'For example crm.outbox_claim(''relay-1'', 50).';
+    END IF;
+    RETURN QUERY
+    WITH open_channel AS (
+        -- an open circuit lets one message through once its time is over
+        SELECT c.name, CASE WHEN c.circuit = 'closed' THEN batch ELSE 1 END AS room
+          FROM crm_data.channel AS c
+         WHERE c.enabled AND (c.circuit = 'closed' OR c.open_until <= now()) AND (channels IS NULL OR c.name = ANY (channels))
+    ), due AS (
+        SELECT o.id, o.channel, row_number() OVER (PARTITION BY o.channel ORDER BY o.next_at, o.id) AS n
+          FROM (SELECT x.id, x.channel, x.next_at FROM crm_data.outbox AS x
+                 WHERE ((x.state IN ('pending', 'failed') AND x.next_at <= now()) OR (x.state = 'claimed' AND x.claimed_until < now()))
+                   AND x.channel IN (SELECT k.name FROM open_channel AS k)
+                 ORDER BY x.next_at, x.id LIMIT batch FOR UPDATE SKIP LOCKED) AS o
+    ), mine AS (
+        UPDATE crm_data.outbox AS o
+           SET state = 'claimed', claimed_by = relay, claimed_until = now() + make_interval(secs => crm._setting('outbox.claim', '60')::float8), attempts = o.attempts + 1
+          FROM due AS d JOIN open_channel AS k ON k.name = d.channel AND d.n <= k.room
+         WHERE o.id = d.id
+        RETURNING o.*
+    )
+    SELECT m.id, m.topic, m.channel, p.full_name,
+           coalesce(m.address, CASE WHEN m.channel = 'email' THEN p.email WHEN m.channel = 'sms' THEN p.phone ELSE p.employee_no END), m.payload, m.dedupe_key, m.attempts
+      FROM mine AS m LEFT JOIN crm_data.member AS p ON p.id = m.recipient_id ORDER BY m.id;
+END
+$$;
+COMMENT ON FUNCTION crm.outbox_claim(text, int, text[]) IS
+'Takes messages for delivery, oldest first; others do not get them for outbox.claim seconds. Deliver each at least once, with its dedupe_key, then answer with crm.outbox_ack or crm.outbox_fail. A channel whose circuit is open gives nothing until its pause is over, then one message as a trial.
+relay: name of the caller. batch: 1 to 1000. channels: only these. Errors: 22023 no name or an odd batch.';
+
+CREATE OR REPLACE FUNCTION crm.outbox_ack(ids bigint[], relay text) RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rows int;
+BEGIN
+    WITH done AS (
+        UPDATE crm_data.outbox AS o SET state = 'sent', sent_at = now(), claimed_until = NULL, last_error = NULL
+         WHERE o.id = ANY (ids) AND o.state = 'claimed' AND o.claimed_by = relay RETURNING o.channel
+    ), works AS (
+        UPDATE crm_data.channel AS c SET circuit = 'closed', failures = 0, open_until = NULL, updated_at = now(), updated_by = session_user
+          FROM (SELECT DISTINCT d.channel FROM done AS d) AS d
+         WHERE c.name = d.channel AND (c.failures > 0 OR c.circuit <> 'closed')
+    )
+    SELECT count(*) INTO v_rows FROM done;
+    RETURN v_rows;
+END
+$$;
+COMMENT ON FUNCTION crm.outbox_ack(bigint[], text) IS
+'Reports messages as delivered; closes the circuit of their channels. Returns how many were still the relay''s. ids: from crm.outbox_claim. relay: the name given there.';
+
+CREATE OR REPLACE FUNCTION crm._outbox_fall_back(ids bigint[], why text) RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rows int;
+BEGIN
+    INSERT INTO crm_data.outbox (topic, channel, fallback, recipient_id, account_id, payload, dedupe_key, parent_id)
+    SELECT o.topic, f.channel, '{}', o.recipient_id, o.account_id, o.payload, o.dedupe_key || '>' || f.channel, o.id
+      FROM crm_data.outbox AS o CROSS JOIN LATERAL unnest(o.fallback) AS f (channel) JOIN crm_data.channel AS c ON c.name = f.channel AND c.enabled
+     WHERE o.id = ANY (ids)
+     ORDER BY o.id, f.channel
+    ON CONFLICT ON CONSTRAINT outbox_dedupe_key_key DO NOTHING;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    UPDATE crm_data.outbox AS o SET state = CASE WHEN o.fallback = '{}' THEN 'dead' ELSE 'cancelled' END, last_error = left(coalesce(o.last_error || '; ', '') || why, 500), claimed_until = NULL
+     WHERE o.id = ANY (ids) AND o.state <> 'sent';
+    RETURN v_rows;
+END
+$$;
+COMMENT ON FUNCTION crm._outbox_fall_back(bigint[], text) IS 'Internal: sends messages over the other channels of their chain, each once, and gives up the first way.';
+
+CREATE OR REPLACE FUNCTION crm.outbox_fail(id bigint, relay text, error text, permanent boolean DEFAULT false) RETURNS text
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    o crm_data.outbox;
+    v_policy jsonb := crm._setting('outbox.backoff', '{}')::jsonb;
+    v_failures int;
+    v_opened boolean := false;
+BEGIN
+    SELECT * INTO o FROM crm_data.outbox AS x WHERE x.id = id AND x.state = 'claimed' AND x.claimed_by = relay FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'not yours';
+    END IF;
+    UPDATE crm_data.channel AS c SET failures = c.failures + 1, updated_at = now(), updated_by = session_user WHERE c.name = o.channel RETURNING c.failures INTO v_failures;
+    IF v_failures >= crm._setting('circuit.failures', '8')::int THEN
+        UPDATE crm_data.channel AS c SET circuit = 'open', open_until = now() + make_interval(mins => crm._setting('circuit.retry_after', '5')::int) WHERE c.name = o.channel;
+        v_opened := true;
+        INSERT INTO crm_data.alert (kind, level, message, value, dedupe_key)
+        VALUES ('channel_down', 'orange', format('Channel %s does not deliver: its circuit is open.', o.channel), v_failures, 'channel_down:' || o.channel)
+        ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+    END IF;
+    UPDATE crm_data.outbox AS x SET state = 'failed', last_error = left(error, 500), claimed_until = NULL,
+           next_at = now() + least((v_policy ->> 'first')::interval * power((v_policy ->> 'factor')::float8, o.attempts - 1), (v_policy ->> 'max')::interval)
+     WHERE x.id = id;
+    IF permanent OR o.attempts >= coalesce((v_policy ->> 'attempts')::int, 8) OR (v_opened AND o.fallback <> '{}') THEN
+        PERFORM crm._outbox_fall_back(ARRAY[id], CASE WHEN permanent THEN 'cannot be delivered' WHEN v_opened THEN 'the channel is down' ELSE 'tried often enough' END);
+        RETURN CASE WHEN o.fallback = '{}' THEN 'dead' ELSE 'fell back to ' || array_to_string(o.fallback, ' and ') END;
+    END IF;
+    RETURN 'again later';
+END
+$$;
+COMMENT ON FUNCTION crm.outbox_fail(bigint, text, text, boolean) IS
+'Reports a message as not delivered and answers what happens next: again later (waiting longer each time), fell back to other channels (each exactly once), or dead. Enough failures in a row open the circuit of the channel, and then what waits for it takes the other channels at once.
+id, relay: as claimed. error: what went wrong, without personal data. permanent: trying again is useless, for example an unknown number. Answers "not yours" when another relay has it by now.';

@@ -1,0 +1,44 @@
+-- Outbox: claimed once, tried again, other channels when one is down.
+\set VERBOSITY terse
+SET client_min_messages = warning;
+INSERT INTO crm_data.member (full_name, email, phone) VALUES ('Out One', 'one@example.com', '13912345678'), ('Out Two', NULL, NULL);
+SELECT id AS one FROM crm_data.member WHERE full_name = 'Out One' \gset
+SELECT id AS two FROM crm_data.member WHERE full_name = 'Out Two' \gset
+SELECT crm._topic_rule('task.first_touch') -> 'channel' AS sms, crm._topic_rule('report.anything') -> 'channel' AS email, crm._topic_rule('nothing known') ->> 'channel' AS other;
+-- once for each member and key
+SELECT crm._notify('task.first_touch', 'out test', '{"task": 1}', ARRAY[:one, :two]);
+SELECT crm._notify('task.first_touch', 'out test', '{"task": 1}', ARRAY[:one, :two]);
+CREATE TEMP TABLE claimed AS SELECT * FROM crm.outbox_claim('relay a', 100, '{sms}');
+SELECT topic, channel, recipient, address, payload, attempts FROM claimed ORDER BY id;
+SELECT count(*) AS for_the_other FROM crm.outbox_claim('relay b', 100, '{sms}');
+SELECT crm.outbox_ack(ARRAY[(SELECT min(id) FROM claimed)], 'relay b') AS not_his, crm.outbox_ack(ARRAY[(SELECT min(id) FROM claimed)], 'relay a') AS his;
+SELECT crm.outbox_fail((SELECT max(id) FROM claimed), 'relay b', 'no answer') AS not_his, crm.outbox_fail((SELECT max(id) FROM claimed), 'relay a', 'no answer') AS his;
+SELECT state, attempts, next_at > now() AS later, last_error FROM crm_data.outbox WHERE id = (SELECT max(id) FROM claimed);
+-- a number that does not exist: the other channels, each once
+UPDATE crm_data.outbox SET next_at = now() WHERE id = (SELECT max(id) FROM claimed);
+SELECT crm.outbox_fail(id, 'relay a', 'unknown number', true) FROM crm.outbox_claim('relay a', 100, '{sms}');
+SELECT channel, state, regexp_replace(dedupe_key, ':\d+', '') AS key, fallback FROM crm_data.outbox WHERE parent_id = (SELECT max(id) FROM claimed) ORDER BY channel;
+-- a gateway that is down: after eight failures in a row the circuit opens, and what waits takes the other channels at the next tick
+UPDATE crm_data.channel SET failures = 0 WHERE name = 'sms';
+SELECT sum(crm._notify('task.first_touch', 'down ' || i, '{}', ARRAY[:one])) FROM generate_series(1, 10) AS i;
+SELECT count(crm.outbox_fail(id, 'relay a', 'gateway down')) AS failed FROM (SELECT * FROM crm.outbox_claim('relay a', 8, '{sms}')) AS c;
+SELECT circuit, failures FROM crm_data.channel WHERE name = 'sms';
+SELECT level, message FROM crm_data.alert WHERE kind = 'channel_down';
+SELECT count(*) AS while_open FROM crm.outbox_claim('relay a', 100, '{sms}');
+CALL crm.tick();
+SELECT channel, state, count(*) FROM crm_data.outbox WHERE dedupe_key LIKE 'down %' GROUP BY 1, 2 ORDER BY 1, 2;
+-- the pause is over: one trial, and its success closes the circuit
+UPDATE crm_data.channel SET open_until = now() WHERE name = 'sms';
+UPDATE crm_data.outbox SET next_at = now() WHERE state = 'failed';
+SELECT count(crm.outbox_ack(ARRAY[id], 'relay a')) AS trials FROM (SELECT * FROM crm.outbox_claim('relay a', 100, '{sms}')) AS c;
+SELECT circuit, failures FROM crm_data.channel WHERE name = 'sms';
+-- bad input
+SELECT crm.outbox_claim('', 10);
+SELECT crm.outbox_claim('relay', 0);
+SELECT crm.outbox_fail(-1, 'relay', 'x');
+SET ROLE crm_sales;
+SELECT crm.outbox_claim('relay', 10);
+RESET ROLE;
+DELETE FROM crm_data.outbox WHERE parent_id IS NOT NULL AND recipient_id IN (:one, :two);
+DELETE FROM crm_data.outbox WHERE recipient_id IN (:one, :two);
+DELETE FROM crm_data.alert WHERE kind = 'channel_down';

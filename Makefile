@@ -24,6 +24,7 @@ ENGINE_SQL = \
 	sql/engine/core.sql \
 	sql/engine/access.sql \
 	sql/engine/text.sql \
+	sql/engine/match.sql \
 	sql/engine/odds.sql \
 	sql/engine/history.sql \
 	sql/engine/writes.sql \
@@ -34,6 +35,7 @@ ENGINE_SQL = \
 SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
 API_SQL = \
 	sql/api/access.sql \
+	sql/api/match.sql \
 	sql/api/history.sql \
 	sql/api/writes.sql \
 	sql/api/policies.sql \
@@ -72,6 +74,7 @@ REGRESS ?= \
 	access_identity \
 	access_manage \
 	text \
+	match \
 	odds \
 	history \
 	writes \

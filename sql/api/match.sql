@@ -1,0 +1,612 @@
+-- Match: models over any table, duplicates of the CRM's own records, suggestions and the lock on the original.
+
+-- Keys kept beside the values they come from
+
+CREATE OR REPLACE FUNCTION crm._match_normalize() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_ARGV[0] <> '' AND (TG_OP = 'INSERT' OR NEW.phone IS DISTINCT FROM OLD.phone) THEN
+        NEW.phone_norm := crm.phone_key(NEW.phone);
+    END IF;
+    IF TG_ARGV[0] <> '' AND (TG_OP = 'INSERT' OR NEW.email IS DISTINCT FROM OLD.email) THEN
+        NEW.email_norm := crm.email_key(NEW.email);
+    END IF;
+    IF TG_ARGV[0] = 'account' THEN
+        IF TG_OP = 'INSERT' OR NEW.name IS DISTINCT FROM OLD.name THEN
+            NEW.name_core := crm.company_key(NEW.name);
+        END IF;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._match_normalize() IS 'Trigger that keeps phone_norm, email_norm and, for accounts, name_core beside the values they come from. Argument: the object. Internal.';
+
+DROP TRIGGER IF EXISTS match_normalize ON crm_data.account;
+CREATE TRIGGER match_normalize BEFORE INSERT OR UPDATE OF name, phone, email ON crm_data.account
+    FOR EACH ROW EXECUTE FUNCTION crm._match_normalize('account');
+COMMENT ON TRIGGER match_normalize ON crm_data.account IS 'Keeps the normal forms that duplicates are found by.';
+DROP TRIGGER IF EXISTS match_normalize ON crm_data.contact;
+CREATE TRIGGER match_normalize BEFORE INSERT OR UPDATE OF phone, email ON crm_data.contact
+    FOR EACH ROW EXECUTE FUNCTION crm._match_normalize('contact');
+COMMENT ON TRIGGER match_normalize ON crm_data.contact IS 'Keeps the normal forms that duplicates are found by.';
+DROP TRIGGER IF EXISTS match_normalize ON crm_data.lead;
+CREATE TRIGGER match_normalize BEFORE INSERT OR UPDATE OF phone, email ON crm_data.lead
+    FOR EACH ROW EXECUTE FUNCTION crm._match_normalize('lead');
+COMMENT ON TRIGGER match_normalize ON crm_data.lead IS 'Keeps the normal forms that duplicates are found by.';
+
+-- Models
+
+CREATE OR REPLACE FUNCTION crm._caller() RETURNS name
+    LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE WHEN current_setting('role') = 'none' THEN SESSION_USER ELSE current_setting('role')::name END;
+END;
+COMMENT ON FUNCTION crm._caller() IS 'The role that is asking, the same inside SECURITY DEFINER functions: the session''s or the one of SET ROLE. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._match_model(name text, OUT model int, OUT source regclass, OUT id_column name, OUT fields jsonb, OUT params bytea, OUT shipped boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    SELECT s.model, s.source, s.id_column, s.fields, s.params, s.shipped
+      INTO _match_model.model, _match_model.source, _match_model.id_column, _match_model.fields, _match_model.params, _match_model.shipped
+      FROM crm_data.match_state AS s WHERE s.name = _match_model.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('match model "%s" does not exist', name),
+            HINT = 'Define it with crm.match_define().';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._match_model(text) IS 'Definition and trained weights of a match model; the rows of its table are read by the caller, with the caller''s rights. Internal. Errors: 42704 no such model.';
+
+CREATE OR REPLACE FUNCTION crm._match_store(name text, source regclass, id_column name, fields jsonb) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    owner name;
+BEGIN
+    SELECT s.defined_by INTO owner FROM crm_data.match_state AS s WHERE s.name = _match_store.name AND s.shipped;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('match model "%s" belongs to the CRM', name),
+            HINT = 'Change it as configuration of kind match_model.';
+    END IF;
+    SELECT s.defined_by INTO owner FROM crm_data.match_state AS s WHERE s.name = _match_store.name FOR UPDATE;
+    IF FOUND AND owner <> crm._caller() AND NOT crm.has_role('crm_admin') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('match model "%s" was defined by somebody else', name),
+            HINT = 'Choose another name.';
+    END IF;
+    INSERT INTO crm_data.match_state AS s (name, source, id_column, fields, defined_by)
+    VALUES (_match_store.name, _match_store.source, _match_store.id_column, _match_store.fields, crm._caller())
+    ON CONFLICT ON CONSTRAINT match_state_name_key DO UPDATE
+       SET source = excluded.source, id_column = excluded.id_column, fields = excluded.fields, defined_by = excluded.defined_by,
+           params = NULL, learned = NULL, rows_seen = NULL, trained_at = NULL, indexed = false, updated_at = now(), updated_by = crm._caller();
+END
+$$;
+COMMENT ON FUNCTION crm._match_store(text, regclass, name, jsonb) IS 'Stores a definition that crm.match_define has checked. Internal. Errors: 42501 the name belongs to the CRM or to somebody else.';
+
+CREATE OR REPLACE FUNCTION crm._match_save(name text, params bytea, learned jsonb, rows bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE crm_data.match_state AS s
+       SET params = _match_save.params, learned = _match_save.learned, rows_seen = _match_save.rows, trained_at = now(),
+           threshold_suggest = (_match_save.learned->>'threshold')::float8, threshold_auto = 0.999, updated_at = now(), updated_by = crm._caller()
+     WHERE s.name = _match_save.name AND (s.defined_by = crm._caller() OR crm.has_role('crm_admin'));
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('match model "%s" was defined by somebody else', name),
+            HINT = 'Define a model of your own with crm.match_define().';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._match_save(text, bytea, jsonb, bigint) IS 'Keeps what crm.match_train learned. Internal. Errors: 42501 the model is somebody else''s.';
+
+CREATE OR REPLACE FUNCTION crm._match_guess(source regclass, id_column name) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    col record;
+    found text;
+    result jsonb := '{}';
+    stats record;
+    taken int := 0;
+BEGIN
+    FOR col IN
+        SELECT a.attname AS name, lower(a.attname) AS low
+          FROM pg_attribute AS a
+         WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> id_column
+         ORDER BY a.attnum
+    LOOP
+        EXECUTE format('SELECT count(v) AS n, count(DISTINCT v) AS d,
+                               coalesce(avg((v ~ ''^[^@ ]+@[^@ ]+[.][^@ ]+$'')::int), 0) AS mail,
+                               coalesce(avg((v ~ ''^[0-9]{4}[-/.]?[0-9]{2}[-/.]?[0-9]{2}( |T|$)'')::int), 0) AS day,
+                               coalesce(avg((regexp_replace(v, ''[^0-9]'', '''', ''g'') ~ ''^[0-9]{7,13}$'' AND v ~ ''^[-+0-9 ()./]+$'')::int), 0) AS phone,
+                               coalesce(avg((upper(v) ~ ''^[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}$'')::int), 0) AS uscc,
+                               coalesce(avg((v ~ ''(%s)'')::int), 0) AS company,
+                               coalesce(avg((v ~ ''^[0-9.]+$'')::int), 0) AS numeric,
+                               coalesce(avg((v ~ '' '')::int), 0) AS words
+                          FROM (SELECT nullif(btrim(x.%I::text), '''') AS v FROM (SELECT t.%I FROM %s AS t LIMIT 2000) AS x) AS s',
+                       U&'\516C\53F8|\96C6\56E2|\5382$|(^|[^[:alpha:]])([Ii]nc|[Ll]td|[Ll]lc|LLC|[Gg]mb[Hh]|[Cc]orp)([^[:alpha:]]|$)', col.name, col.name, source::text) INTO stats;
+        CONTINUE WHEN stats.n = 0 OR taken = 16;
+        found := CASE
+            WHEN col.low ~ '(^|_)(cluster|entity|group|source|row|rec|record|batch|version|created|updated|modified|loaded)(_|$)|_id$|^id$|_at$' THEN NULL
+            WHEN stats.mail > 0.5 OR col.low ~ 'e_?mail' THEN 'email'
+            WHEN stats.uscc > 0.5 OR col.low ~ 'uscc|credit_code' THEN 'uscc'
+            WHEN col.low ~ 'id4|last4|last_4' THEN 'id4'
+            WHEN col.low ~ '(^|_)dob|birth_?da|birthday|^birth$|^born|_date$|^date' OR stats.day > 0.8 AND col.low !~ 'phone|tel|zip|post' THEN 'date'
+            WHEN col.low ~ 'ssn|soc_?sec|national_id|passport|licen|tax_id|vat|resident|id_?card|identity' THEN 'national_id'
+            WHEN col.low ~ 'phone|mobile|(^|_)tel|(^|_)cell|fax|whatsapp' OR col.low LIKE U&'%\7535\8BDD%' OR col.low LIKE U&'%\624B\673A%' THEN 'phone'
+            WHEN col.low ~ 'zip|post' THEN 'postcode'
+            WHEN col.low ~ 'given|first_?name|fore_?name|^first$|^fname' THEN 'given_name'
+            WHEN col.low ~ 'sur_?name|last_?name|family|^last$|^lname' THEN 'family_name'
+            WHEN col.low ~ 'compan|organi[sz]|(^|_)org(_|$)|firm|employer|business|site_name|vendor|supplier|merchant' OR stats.company > 0.3 THEN 'company'
+            WHEN col.low ~ 'web|url|domain' THEN 'website'
+            WHEN col.low ~ 'street_?n(o|um)|house_?n(o|um)|unit|building' THEN 'text'
+            WHEN col.low ~ 'street|address_?[0-9]|addr_?[0-9]|addr_line|address_line' THEN 'street'
+            WHEN col.low ~ 'addr|location' OR col.low LIKE U&'%\5730\5740%' THEN 'address'
+            WHEN col.low ~ 'city|town|suburb|locality|place|village|municip' THEN 'city'
+            WHEN col.low ~ 'state|province|region|county|country|district' THEN 'region'
+            WHEN col.low ~ 'name|person|contact|customer|client|owner|legal' THEN 'person_name'
+            WHEN stats.phone > 0.8 THEN 'phone'
+            WHEN stats.d <= greatest(20, stats.n / 50) THEN 'category'
+            WHEN stats.words < 0.1 AND stats.d > stats.n * 0.9 AND stats.n > 100 THEN NULL
+            ELSE 'text'
+        END;
+        CONTINUE WHEN found IS NULL;
+        result := result || jsonb_build_object(col.name, found);
+        taken := taken + 1;
+    END LOOP;
+    IF result = '{}' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no column of %s has a meaning that could be guessed', source),
+            HINT = 'Give the meanings, for example {"company_name": "company"}.';
+    END IF;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION crm._match_guess(regclass, name) IS 'Meanings of a table''s columns by their names and by up to 2,000 values each. Internal. Errors: 22023 none has any.';
+
+CREATE OR REPLACE FUNCTION crm.match_define(name text, source regclass, id_column name, fields jsonb DEFAULT '{}') RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    guessed jsonb := fields;
+BEGIN
+    IF name IS NULL OR name = '' OR source IS NULL OR id_column IS NULL OR fields IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'name, source, id column and fields of a match model must be given';
+    END IF;
+    IF NOT has_table_privilege(source, 'SELECT') AND NOT has_any_column_privilege(source, 'SELECT') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for table %s', source);
+    END IF;
+    IF fields = '{}' THEN
+        guessed := crm._match_guess(source, id_column);
+        RAISE NOTICE 'match: meanings guessed: %', guessed;
+    END IF;
+    PERFORM crm._match_check_fields(source, id_column, guessed);
+    PERFORM crm._match_store(name, source, id_column, guessed);
+END
+$$;
+COMMENT ON FUNCTION crm.match_define(text, regclass, name, jsonb) IS
+'Defines a match model over a table of the caller''s own, or over any that the caller may read; it is active at once and replaces the caller''s model of that name, with what it learned.
+name: of the model. source: table or view. id_column: column that identifies a row. fields: meaning by column, at most 16: company, person_name, given_name, family_name, phone, email, address, street, city, region, postcode, date, id4, uscc, national_id, website, category, text, id; {} lets them be guessed and reported as a NOTICE.
+Errors: 42P01, 42703 no such table or column; 22023 unknown meaning; 54000 more than 16 fields; 42501 no right to read, or the name is taken.';
+
+CREATE OR REPLACE FUNCTION crm.match_train(name text) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    m record;
+    t record;
+BEGIN
+    SELECT * INTO m FROM crm._match_model(name);
+    SELECT * INTO t FROM crm._match_train(m.source, m.id_column, m.fields, m.shipped, NULL);
+    PERFORM crm._match_save(name, t.params, t.learned, t.rows);
+    RETURN t.learned;
+END
+$$;
+COMMENT ON FUNCTION crm.match_train(text) IS
+'Learns a match model from the rows of its table, without examples and always the same from the same rows. Returns what it learned: for each field and kind of agreement its chance among true pairs (m), among random pairs (u) and its weight (natural logarithm of m/u).
+Method: Fellegi and Sunter 1969; u from random pairs, m by expectation-maximisation over counts of agreement patterns of blocked pairs. Errors: 42704 no such model; 42703 a column is gone; 23505, 23502 the id column repeats or is null; 42501 no right.';
+
+CREATE OR REPLACE FUNCTION crm.match_clusters(name text, threshold float8 DEFAULT NULL) RETURNS TABLE (id text, cluster bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    m record;
+BEGIN
+    SELECT * INTO m FROM crm._match_model(match_clusters.name);
+    IF m.params IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" is not trained', match_clusters.name),
+            HINT = 'Run crm.match_train() first.';
+    END IF;
+    RETURN QUERY SELECT c.id, c.cluster FROM crm._match_clusters(m.source, m.id_column, m.fields, m.shipped, m.params, threshold) AS c;
+END
+$$;
+COMMENT ON FUNCTION crm.match_clusters(text, float8) IS
+'One row for each row of the model''s table: its id and the number of its cluster; rows of one cluster are one person or company.
+threshold: probability above 0 and below 1 from which two groups are one, NULL for the model''s own. Given one trained state, the same rows give the same clusters in any order. Method: greedy correlation clustering on log odds.
+Errors: 42704 no such model; 55000 it is not trained; 22023 the threshold.';
+
+CREATE OR REPLACE FUNCTION crm.match_pairs(name text, threshold float8 DEFAULT NULL)
+    RETURNS TABLE (a text, b text, probability float8, band text, evidence jsonb)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    m record;
+BEGIN
+    SELECT * INTO m FROM crm._match_model(match_pairs.name);
+    IF m.params IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" is not trained', match_pairs.name),
+            HINT = 'Run crm.match_train() first.';
+    END IF;
+    RETURN QUERY SELECT p.a, p.b, p.probability, p.band, p.evidence
+                   FROM crm._match_pairs(m.source, m.id_column, m.fields, m.shipped, m.params, threshold) AS p;
+END
+$$;
+COMMENT ON FUNCTION crm.match_pairs(text, float8) IS
+'Pairs of rows of the model''s table that are likely one, the surest first: ids, probability, band (auto: may be merged without a person; suggest: shown to one) and the evidence by field, without values.
+threshold: least probability, above 0 and below 1, NULL for the model''s own. Errors: 42704 no such model; 55000 it is not trained; 22023 the threshold.';
+
+-- The CRM's own models
+
+INSERT INTO crm_data.match_state (name, source, id_column, fields, shipped, defined_by)
+SELECT v.name, v.source::regclass, 'id', '{}', true, 'crm_owner'
+  FROM (VALUES ('account', 'crm_data.account'), ('contact', 'crm_data.contact'), ('lead', 'crm_data.lead')) AS v (name, source)
+ON CONFLICT (name) DO NOTHING;
+
+CREATE OR REPLACE FUNCTION crm._object_model(object text, whole boolean, OUT source regclass, OUT fields jsonb, OUT params bytea)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    state crm_data.match_state;
+    body jsonb;
+    t record;
+    live float8;
+BEGIN
+    SELECT c.body->'fields' INTO body FROM crm_data.config AS c
+     WHERE c.kind = 'match_model' AND c.key = object AND c.scope = '*' AND c.status = 'active';
+    SELECT * INTO state FROM crm_data.match_state AS s WHERE s.name = object AND s.shipped;
+    IF body IS NULL OR state.name IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no match model for object "%s"', object),
+            HINT = 'Objects with one are account, contact and lead.';
+    END IF;
+    source := state.source;
+    fields := body;
+    -- Learned at first use, when the configuration changed, and again whenever the table has doubled; who only types a
+    -- record does not wait for a large table.
+    SELECT c.reltuples INTO live FROM pg_class AS c WHERE c.oid = state.source;
+    IF state.params IS NULL OR state.fields <> body OR live > 2 * greatest(state.rows_seen, 1000) AND (whole OR state.rows_seen < 20000) THEN
+        SELECT * INTO t FROM crm._match_train(state.source, 'id', body, true, CASE WHEN NOT whole THEN 20000 END);
+        UPDATE crm_data.match_state AS s
+           SET fields = body, params = t.params, learned = t.learned, rows_seen = t.rows, trained_at = now(),
+               threshold_suggest = (t.learned->>'threshold')::float8, threshold_auto = 0.999, updated_at = now(), updated_by = crm._caller()
+         WHERE s.name = object;
+        params := t.params;
+    ELSE
+        params := state.params;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._object_model(text, boolean) IS 'The model of a CRM object by the active configuration, with trained weights; learns them at first use and whenever the table has doubled, from the whole table or from 20,000 rows of it. Internal. Errors: 22023 the object has no model.';
+
+CREATE OR REPLACE FUNCTION crm._match_rule(object text, fields jsonb, evidence jsonb, doc jsonb, OUT rule text, OUT band text, OUT locks boolean)
+    RETURNS SETOF record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- Meanings that the two records have equal; a missing value is no match.
+    WITH hit AS (
+        SELECT DISTINCT f.value AS meaning
+          FROM jsonb_each_text(fields) AS f
+         WHERE evidence->'fields'->f.key->>'level' IN ('equal', 'region missing', 'equal without area code')
+    ), rules AS (
+        SELECT c.key, c.body,
+               (SELECT count(*) FROM jsonb_array_elements_text(c.body->'all') AS x WHERE x IN (SELECT meaning FROM hit)) AS of_all,
+               (SELECT count(*) FROM jsonb_array_elements_text(c.body->'any') AS x WHERE x IN (SELECT meaning FROM hit)) AS of_any
+          FROM crm_data.config AS c
+         WHERE c.kind = 'match_rule' AND c.scope = '*' AND c.status = 'active' AND c.body->'objects' ? object
+    )
+    SELECT r.key, r.body->>'band', coalesce((r.body->>'locks_target')::boolean, false)
+      FROM rules AS r
+     WHERE (r.body ? 'all' OR r.body ? 'any')
+       AND (NOT r.body ? 'all' OR r.of_all = jsonb_array_length(r.body->'all'))
+       AND (NOT r.body ? 'any' OR r.of_any >= coalesce((r.body->>'at_least')::int, 1))
+       AND (NOT coalesce((r.body->>'require_valid')::boolean, false)
+            OR EXISTS (SELECT FROM jsonb_each_text(fields) AS f WHERE f.value = 'uscc' AND crm.uscc_valid(doc->>f.key)))
+     ORDER BY r.key
+     LIMIT 1;
+$$;
+COMMENT ON FUNCTION crm._match_rule(text, jsonb, jsonb, jsonb) IS 'The first of the configured deterministic rules that a comparison meets, if any. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._find_duplicates(object text, doc jsonb, skip bigint DEFAULT NULL)
+    RETURNS TABLE (target text, id bigint, score float8, band text, rule text, locks boolean, evidence jsonb)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    m record;
+    d jsonb := doc;
+    phone text;
+    email text;
+    core text;
+BEGIN
+    -- A lead is looked for among the customers: its company is their name, its person their legal person or nobody.
+    target := CASE object WHEN 'lead' THEN 'account' ELSE object END;
+    SELECT * INTO m FROM crm._object_model(target, false);
+    IF object = 'lead' THEN
+        d := jsonb_strip_nulls(doc || jsonb_build_object('name', coalesce(nullif(doc->>'company', ''), doc->>'name'), 'legal_person', doc->>'name'));
+    END IF;
+    phone := crm.phone_key(d->>'phone');
+    email := crm.email_key(d->>'email');
+    core := crm.company_key(d->>'name');
+    RETURN QUERY EXECUTE format(
+        'SELECT $1, x.id, least(greatest(x.probability, CASE r.band WHEN ''auto'' THEN 0.999 WHEN ''suggest'' THEN 0.9 ELSE 0 END), 1)::float8,
+                CASE WHEN r.band IS NOT NULL THEN r.band ELSE x.band END, r.rule, coalesce(r.locks, false), x.evidence
+           FROM (SELECT c.id, k.probability, k.band, k.evidence
+                   FROM (%s) AS c, LATERAL crm._match_compare($2, $3, $4, c.doc) AS k) AS x
+                LEFT JOIN LATERAL crm._match_rule($5, $2, x.evidence, $4) AS r ON true
+          WHERE r.rule IS NOT NULL OR x.band <> ''none''
+          ORDER BY 3 DESC, 2',
+        CASE target
+            WHEN 'account' THEN
+                'SELECT a.id, to_jsonb(a) AS doc FROM crm_data.account AS a
+                  WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND a.id IS DISTINCT FROM $6
+                    AND a.id IN ((SELECT b.id FROM crm_data.account AS b WHERE b.phone_norm = $7 LIMIT 200)
+                                 UNION (SELECT b.id FROM crm_data.account AS b WHERE b.email_norm = $8 LIMIT 200)
+                                 UNION (SELECT b.id FROM crm_data.account AS b WHERE b.name_core = $9 LIMIT 200)
+                                 UNION (SELECT b.id FROM crm_data.account AS b WHERE b.uscc = upper($4->>''uscc'') LIMIT 200)
+                                 UNION (SELECT b.account_id FROM crm_data.contact AS b WHERE b.phone_norm = $7 AND $5 = ''lead'' LIMIT 200))'
+            ELSE
+                'SELECT a.id, to_jsonb(a) AS doc FROM crm_data.contact AS a
+                  WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND a.id IS DISTINCT FROM $6 AND $9 IS NOT DISTINCT FROM $9
+                    AND a.id IN ((SELECT b.id FROM crm_data.contact AS b WHERE b.phone_norm = $7 LIMIT 200)
+                                 UNION (SELECT b.id FROM crm_data.contact AS b WHERE b.email_norm = $8 LIMIT 200)
+                                 UNION (SELECT b.id FROM crm_data.contact AS b WHERE b.account_id = ($4->>''account_id'')::bigint LIMIT 200))'
+        END)
+        USING target, m.fields, m.params, d, object, skip, phone, email, core;
+END
+$$;
+COMMENT ON FUNCTION crm._find_duplicates(text, jsonb, bigint) IS
+'Records that a document may be a duplicate of, with score, band, the deterministic rule that hit, whether it locks the original, and the evidence. skip: id of the record itself. Not filtered by what the caller may see. Internal. Errors: 22023 the object has no model.';
+
+CREATE OR REPLACE FUNCTION crm.find_duplicates(object text, doc jsonb, band text DEFAULT 'suggest')
+    RETURNS TABLE (id bigint, score numeric, rule text, evidence jsonb)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF doc IS NULL OR jsonb_typeof(doc) <> 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the document must be an object',
+            HINT = 'Give the fields as {"name": .., "phone": ..}.';
+    END IF;
+    IF band IS NULL OR find_duplicates.band NOT IN ('auto', 'suggest') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the band must be auto or suggest';
+    END IF;
+    RETURN QUERY
+        SELECT f.id, round(f.score::numeric, 4), f.rule, f.evidence
+          FROM crm._find_duplicates(object, doc) AS f
+         WHERE find_duplicates.band = 'suggest' OR f.band = 'auto'
+         ORDER BY f.score DESC, f.id;
+END
+$$;
+COMMENT ON FUNCTION crm.find_duplicates(text, jsonb, text) IS
+'Records that a document may be a duplicate of, the surest first: id, probability, the deterministic rule that hit (NULL when the model found it) and the evidence by field, without values. A lead is looked for among the accounts.
+object: account, contact or lead. doc: the fields as {"name": .., "phone": ..}. band: auto for the certain ones only. Runs as the owner, so that a duplicate is found although the caller may not see it; it tells no value of it. Errors: 22023 an object without a model, a document that is none, an unknown band.';
+
+CREATE OR REPLACE FUNCTION crm.check_duplicate(doc jsonb) RETURNS TABLE (verdict text, owner text, masked_name text, rule text)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF doc IS NULL OR jsonb_typeof(doc) <> 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the document must be an object',
+            HINT = 'Give the fields as {"name": .., "phone": ..}.';
+    END IF;
+    RETURN QUERY
+        SELECT CASE f.band WHEN 'auto' THEN 'certain' ELSE 'possible' END, o.full_name, crm.mask_name(a.name), f.rule
+          FROM crm._find_duplicates('account', doc) AS f
+               JOIN crm_data.account AS a ON a.id = f.id
+               LEFT JOIN crm_data.member AS o ON o.id = a.owner_id
+         ORDER BY f.score DESC, f.id
+         LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT 'new'::text, NULL::text, NULL::text, NULL::text;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.check_duplicate(jsonb) IS
+'Whether a customer is known already, without showing the record: verdict certain, possible or new, the member who owns it, its masked name and the rule that hit.
+doc: the fields of an account as {"name": .., "phone": ..}. Always one row. Errors: 22023 the document is no object.';
+
+CREATE OR REPLACE FUNCTION crm._record_pair(object_a text, a bigint, object_b text, b bigint, score float8, band text, rule text, locks boolean, evidence jsonb) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    account crm_data.account;
+    hours float8;
+    lock_on boolean;
+BEGIN
+    SELECT x.* INTO account FROM crm_data.account AS x
+     WHERE x.id = CASE object_a WHEN 'account' THEN a WHEN 'contact' THEN (SELECT c.account_id FROM crm_data.contact AS c WHERE c.id = a) END;
+    IF locks THEN
+        SELECT coalesce((c.body->>'on')::boolean, true) INTO lock_on FROM crm_data.config AS c
+         WHERE c.kind = 'flag' AND c.key = 'lock_original' AND c.scope = '*' AND c.status = 'active';
+        SELECT (c.body->>'value')::float8 INTO hours FROM crm_data.config AS c
+         WHERE c.kind = 'setting' AND c.key = 'dedup.lock_ttl' AND c.scope = '*' AND c.status = 'active';
+    END IF;
+    INSERT INTO crm_data.duplicate_pair AS d (object_a, a_id, object_b, b_id, account_id, score, band, rule, evidence, locks_target, lock_expires_at, owner_id, team_id, grade)
+    VALUES (_record_pair.object_a, a, _record_pair.object_b, b, account.id, _record_pair.score, _record_pair.band, _record_pair.rule, _record_pair.evidence,
+            locks AND coalesce(lock_on, true), CASE WHEN locks THEN now() + make_interval(secs => coalesce(hours, 24) * 3600) END,
+            account.owner_id, account.team_id, coalesce(account.grade, 0))
+    ON CONFLICT ON CONSTRAINT duplicate_pair_object_a_a_id_object_b_b_id_key DO UPDATE
+       SET score = excluded.score, band = excluded.band, rule = excluded.rule, evidence = excluded.evidence, updated_at = now(), updated_by = crm._caller()
+     WHERE d.state = 'open' AND (d.score, d.band, d.rule, d.evidence) IS DISTINCT FROM (excluded.score, excluded.band, excluded.rule, excluded.evidence);
+    RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION crm._record_pair(text, bigint, text, bigint, float8, text, text, boolean, jsonb) IS
+'Records a suggestion; a pair that was decided stays decided. locks: the original''s match fields and owner are locked until dedup.lock_ttl has passed. Returns whether anything changed. Internal.';
+
+CREATE OR REPLACE FUNCTION crm.scan_duplicates(object text, since timestamptz DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    m record;
+    p record;
+    n bigint := 0;
+BEGIN
+    IF object = 'lead' THEN
+        PERFORM FROM crm._object_model('account', true);
+        FOR p IN
+            SELECT l.id AS lead_id, f.* FROM crm_data.lead AS l, LATERAL crm._find_duplicates('lead', to_jsonb(l), NULL) AS f
+             WHERE l.merged_into IS NULL AND l.converted_account_id IS NULL AND (since IS NULL OR l.updated_at >= since)
+             ORDER BY l.id, f.id
+        LOOP
+            n := n + crm._record_pair('account', p.id, 'lead', p.lead_id, p.score, p.band, p.rule, p.locks, p.evidence)::int;
+        END LOOP;
+        RETURN n;
+    END IF;
+    SELECT * INTO m FROM crm._object_model(object, true);
+    FOR p IN EXECUTE format(
+        'SELECT least(x.a::bigint, x.b::bigint) AS a, greatest(x.a::bigint, x.b::bigint) AS b, x.evidence, r.rule, coalesce(r.locks, false) AS locks,
+                CASE WHEN r.band IS NOT NULL THEN r.band ELSE x.band END AS band,
+                least(greatest(x.probability, CASE r.band WHEN ''auto'' THEN 0.999 WHEN ''suggest'' THEN 0.9 ELSE 0 END), 1)::float8 AS score
+           FROM crm._match_pairs(%L::regclass, ''id'', $1, true, $2, NULL) AS x
+                JOIN %s AS ta ON ta.id = x.a::bigint JOIN %s AS tb ON tb.id = x.b::bigint
+                LEFT JOIN LATERAL crm._match_rule($3, $1, x.evidence, to_jsonb(ta)) AS r ON true
+          WHERE $4 IS NULL OR ta.updated_at >= $4 OR tb.updated_at >= $4
+          ORDER BY 1, 2', m.source, m.source, m.source)
+        USING m.fields, m.params, object, since
+    LOOP
+        n := n + crm._record_pair(object, p.a, object, p.b, p.score, p.band, p.rule, p.locks, p.evidence)::int;
+    END LOOP;
+    RETURN n;
+END
+$$;
+COMMENT ON FUNCTION crm.scan_duplicates(text, timestamptz) IS
+'Looks for duplicates in a whole object and records what it finds as suggestions (duplicate_pair), with rule, band, probability and evidence; pairs that were decided stay decided. Leads are looked for among the accounts.
+object: account, contact or lead. since: only pairs of which a record changed at or after that instant; NULL for all. Returns how many suggestions are new or changed. Errors: 22023 the object has no model.';
+
+CREATE OR REPLACE FUNCTION crm.reject_duplicate(pair bigint, reason text) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    d crm_data.duplicate_pair;
+BEGIN
+    IF NOT crm.may('merge') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to decide about duplicates',
+            HINT = 'A data steward may.';
+    END IF;
+    IF reason IS NULL OR btrim(reason) = '' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a rejection needs a reason';
+    END IF;
+    SELECT * INTO d FROM crm_data.duplicate_pair AS x WHERE x.id = pair FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('suggestion %s does not exist', pair);
+    END IF;
+    IF d.state <> 'open' THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('the suggestion is %s already', d.state);
+    END IF;
+    UPDATE crm_data.duplicate_pair AS x
+       SET state = 'rejected', locks_target = false, reason = btrim(reject_duplicate.reason), decided_by = crm._caller(), decided_at = now(), updated_at = now(), updated_by = crm._caller()
+     WHERE x.id = pair;
+    IF d.object_a = d.object_b THEN
+        INSERT INTO crm_data.match_link (model, a, b, kind, reason, actor)
+        SELECT s.model, CASE WHEN d.a_id::text COLLATE "C" < d.b_id::text THEN d.a_id ELSE d.b_id END::text,
+               CASE WHEN d.a_id::text COLLATE "C" < d.b_id::text THEN d.b_id ELSE d.a_id END::text, 'cannot', btrim(reject_duplicate.reason), crm._caller()
+          FROM crm_data.match_state AS s WHERE s.name = d.object_a
+        ON CONFLICT (model, a, b) DO UPDATE SET kind = 'cannot', reason = excluded.reason;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.reject_duplicate(bigint, text) IS
+'Decides that a suggested pair is two: lifts its lock and keeps it from being suggested again.
+pair: id of the suggestion. reason: why, not empty. Errors: 42501 no right to merge; P0002 no such suggestion; 55000 it was decided already; 22023 no reason.';
+
+-- Found as they are typed
+
+CREATE OR REPLACE FUNCTION crm._match_on_insert() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    object CONSTANT text := TG_ARGV[0];
+    n bigint;
+    r record;
+    p record;
+BEGIN
+    SELECT count(*) INTO n FROM (SELECT FROM fresh LIMIT 101) AS x;
+    -- Many rows at once are an import: it ends with one scan of the set, a hundred times cheaper than a probe a row.
+    IF n = 0 OR n > 100 THEN
+        RETURN NULL;
+    END IF;
+    -- Two simultaneous inserts of one customer: the second waits for the first and then sees it.
+    PERFORM crm._match_lock(ARRAY(
+        SELECT DISTINCT hashtextextended(k.key, 0)
+          FROM fresh AS f, LATERAL (VALUES (f.phone_norm), (f.email_norm), (CASE object WHEN 'account' THEN to_jsonb(f)->>'name_core' END), (upper(to_jsonb(f)->>'uscc'))) AS k (key)
+         WHERE k.key IS NOT NULL ORDER BY 1));
+    FOR r IN SELECT f.id, to_jsonb(f) AS doc FROM fresh AS f ORDER BY f.id LOOP
+        FOR p IN SELECT * FROM crm._find_duplicates(object, r.doc, CASE WHEN object <> 'lead' THEN r.id END) LOOP
+            PERFORM crm._record_pair(p.target, CASE WHEN p.target = object THEN least(p.id, r.id) ELSE p.id END,
+                                     object, CASE WHEN p.target = object THEN greatest(p.id, r.id) ELSE r.id END,
+                                     p.score, p.band, p.rule, p.locks, p.evidence);
+        END LOOP;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._match_on_insert() IS
+'Trigger that looks for duplicates of new records and records suggestions; a certain hit locks the original. Statements of more than 100 rows are left to crm.scan_duplicates. Argument: the object. Internal.';
+
+DROP TRIGGER IF EXISTS match_probe ON crm_data.account;
+CREATE TRIGGER match_probe AFTER INSERT ON crm_data.account REFERENCING NEW TABLE AS fresh
+    FOR EACH STATEMENT EXECUTE FUNCTION crm._match_on_insert('account');
+COMMENT ON TRIGGER match_probe ON crm_data.account IS 'Finds duplicates of a new customer as it is typed.';
+DROP TRIGGER IF EXISTS match_probe ON crm_data.contact;
+CREATE TRIGGER match_probe AFTER INSERT ON crm_data.contact REFERENCING NEW TABLE AS fresh
+    FOR EACH STATEMENT EXECUTE FUNCTION crm._match_on_insert('contact');
+COMMENT ON TRIGGER match_probe ON crm_data.contact IS 'Finds duplicates of a new contact as it is typed.';
+DROP TRIGGER IF EXISTS match_probe ON crm_data.lead;
+CREATE TRIGGER match_probe AFTER INSERT ON crm_data.lead REFERENCING NEW TABLE AS fresh
+    FOR EACH STATEMENT EXECUTE FUNCTION crm._match_on_insert('lead');
+COMMENT ON TRIGGER match_probe ON crm_data.lead IS 'Finds the customer that a new lead is.';
+
+CREATE OR REPLACE FUNCTION crm._match_guard() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until timestamptz;
+BEGIN
+    SELECT max(d.lock_expires_at) INTO until FROM crm_data.duplicate_pair AS d
+     WHERE d.object_a = 'account' AND d.a_id = OLD.id AND d.state = 'open' AND d.locks_target AND d.lock_expires_at > clock_timestamp();
+    IF until IS NOT NULL AND NOT crm.has_role('crm_steward') AND NOT crm.has_role('crm_admin') THEN
+        RAISE EXCEPTION USING ERRCODE = 'lock_not_available', MESSAGE = 'match fields and owner of the account are locked by a suspected duplicate',
+            DETAIL = format('The lock ends by itself at %s.', until),
+            HINT = 'A data steward decides with crm.merge() or crm.reject_duplicate().';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._match_guard() IS 'Trigger that keeps match fields and owner of an original while a certain duplicate waits for a decision; stewards and administrators may change them. Internal. Errors: 55P03 locked.';
+
+DROP TRIGGER IF EXISTS match_guard ON crm_data.account;
+CREATE TRIGGER match_guard BEFORE UPDATE OF name, phone, uscc, legal_id4, owner_id ON crm_data.account
+    FOR EACH ROW WHEN ((OLD.name, OLD.phone, OLD.uscc, OLD.legal_id4, OLD.owner_id) IS DISTINCT FROM (NEW.name, NEW.phone, NEW.uscc, NEW.legal_id4, NEW.owner_id))
+    EXECUTE FUNCTION crm._match_guard();
+COMMENT ON TRIGGER match_guard ON crm_data.account IS 'Match fields and owner of an original stay while a certain duplicate waits for a decision.';

@@ -1,0 +1,38 @@
+-- Match: the kernels' faces. They read a table with the caller's rights and keep nothing; crm.match_define and its kin hold the state.
+
+CREATE FUNCTION crm._match_train(source regclass, id_column name, fields jsonb, live_only boolean, max_rows int, OUT params bytea, OUT learned jsonb, OUT rows bigint)
+    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000
+    AS 'MODULE_PATHNAME', 'crm_match_train';
+COMMENT ON FUNCTION crm._match_train(regclass, name, jsonb, boolean, int) IS
+'Learns weights from the rows of a table without examples. live_only leaves out rows that were merged or deleted (columns merged_into, deleted_at); max_rows reads only the first in the order of ids, NULL all. Returns the weights as the engine reads them, the same for people, and how many rows there were. Method: Fellegi and Sunter 1969, expectation-maximisation on pattern counts.
+Errors: 42703 unknown column; 22023 unknown meaning; 54000 more than 16 fields; 23505, 23502 the id column repeats or is null.';
+
+CREATE FUNCTION crm._match_clusters(source regclass, id_column name, fields jsonb, live_only boolean, params bytea, threshold float8, OUT id text, OUT cluster bigint)
+    RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 100000
+    AS 'MODULE_PATHNAME', 'crm_match_clusters';
+COMMENT ON FUNCTION crm._match_clusters(regclass, name, jsonb, boolean, bytea, float8) IS
+'Clusters of the rows of a table. params: weights of crm._match_train, NULL to learn them now; threshold: probability above 0 and below 1, NULL for the model''s own. A cluster''s number is the place of its first row in the order of ids. Errors: as crm._match_train; 55000 the weights do not fit the fields; 22023 the threshold.';
+
+CREATE FUNCTION crm._match_pairs(source regclass, id_column name, fields jsonb, live_only boolean, params bytea, threshold float8, OUT a text, OUT b text, OUT probability float8, OUT band text, OUT evidence jsonb)
+    RETURNS SETOF record
+    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 100000
+    AS 'MODULE_PATHNAME', 'crm_match_pairs';
+COMMENT ON FUNCTION crm._match_pairs(regclass, name, jsonb, boolean, bytea, float8) IS
+'Pairs of rows of a table with the probability that both are one, the band (auto or suggest) and the evidence by field, without values; the surest first. Arguments and errors as crm._match_clusters.';
+
+CREATE FUNCTION crm._match_compare(fields jsonb, params bytea, a jsonb, b jsonb, OUT probability float8, OUT band text, OUT evidence jsonb)
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000
+    AS 'MODULE_PATHNAME', 'crm_match_compare';
+COMMENT ON FUNCTION crm._match_compare(jsonb, bytea, jsonb, jsonb) IS
+'Compares two documents by a model''s fields and trained weights, without the frequency of values. Band is auto, suggest or none. Errors: 22023 a document is no object; 55000 the weights do not fit the fields.';
+
+CREATE FUNCTION crm._match_check_fields(source regclass, id_column name, fields jsonb) RETURNS void
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_match_check_fields';
+COMMENT ON FUNCTION crm._match_check_fields(regclass, name, jsonb) IS 'Raises what is wrong with a model''s definition. Errors: 42P01 no such table; 42703 unknown column; 22023 unknown meaning or no field; 54000 more than 16 fields.';
+
+CREATE FUNCTION crm._match_lock(keys bigint[]) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_match_lock';
+COMMENT ON FUNCTION crm._match_lock(bigint[]) IS 'Takes the engine''s lock of each match key until the end of the transaction, in ascending order, so that simultaneous inserts of one customer see each other. Internal.';

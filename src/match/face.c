@@ -1,0 +1,638 @@
+/*
+ * SQL faces of the matcher: reads rows of a table with the caller's rights, runs the
+ * kernels, gives back sets of rows.
+ *
+ * The public functions (crm.match_define and its kin) are SQL in sql/api/match.sql; they know
+ * the model's definition and state. What is here knows only a table, its columns and their
+ * meanings, and bytes of trained weights.
+ *
+ * Locking: none beyond the AccessShareLock of the query. Memory: everything of one call is in one named
+ * context, deleted at its end; errors delete it with the caller's.
+ */
+#include "crm.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/tuplestore.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#include "common/locks.h"
+#include "match/match.h"
+
+PG_FUNCTION_INFO_V1(crm_match_train);
+PG_FUNCTION_INFO_V1(crm_match_clusters);
+PG_FUNCTION_INFO_V1(crm_match_pairs);
+PG_FUNCTION_INFO_V1(crm_match_compare);
+PG_FUNCTION_INFO_V1(crm_match_check_fields);
+PG_FUNCTION_INFO_V1(crm_match_lock);
+
+/* A run: the matcher and the ids of its rows. */
+typedef struct Run
+{
+	MemoryContext cxt;
+	CrmMatcher	m;
+	CrmMeaning	meanings[CRM_FIELDS_MAX];
+	const char *names[CRM_FIELDS_MAX];
+	int			fields;
+	char	   *ids;
+	size_t		ids_n, ids_cap;
+	size_t	   *id_at;
+	size_t		id_cap;
+} Run;
+
+/* Trained weights as bytes: this head, then CrmWeights. */
+typedef struct ParamHead
+{
+	uint32		magic;
+	uint32		size;
+	uint32		fields;
+	uint32		digest;
+	int32		meanings[CRM_FIELDS_MAX];
+} ParamHead;
+
+#define PARAM_MAGIC 0x43524d31 /* CRM1 */
+
+/* Lets the kernels be cancelled. */
+static void
+check(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* Reads the meanings by column from jsonb; raises on what it does not know. */
+static void
+read_fields(Run *run, Jsonb *fields)
+{
+	JsonbIterator *it;
+	JsonbValue	v;
+	JsonbIteratorToken tok;
+	char	   *name = NULL;
+
+	if (!JB_ROOT_IS_OBJECT(fields))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the fields of a match model must be an object"),
+						errhint("Give a meaning for each column, for example {\"company_name\": \"company\"}.")));
+	it = JsonbIteratorInit(&fields->root);
+	while ((tok = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		if (tok == WJB_KEY)
+			name = pnstrdup(v.val.string.val, v.val.string.len);
+		else if (tok == WJB_VALUE)
+		{
+			char	   *meaning = v.type == jbvString ? pnstrdup(v.val.string.val, v.val.string.len) : NULL;
+			CrmMeaning	m = meaning != NULL ? crm_meaning_by_name(meaning) : CRM_M_NONE;
+
+			if (m == CRM_M_NONE)
+				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown meaning of column \"%s\"", name),
+								errhint("Meanings are: company, person_name, given_name, family_name, phone, email, address, street, city, region, postcode, date, id4, uscc, national_id, website, category, text, id.")));
+			if (run->fields == CRM_FIELDS_MAX)
+				ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a match model has at most %d fields", CRM_FIELDS_MAX)));
+			run->names[run->fields] = name;
+			run->meanings[run->fields++] = m;
+		}
+	}
+	if (run->fields == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a match model needs at least one field")));
+}
+
+/* A new run in its own context, which becomes the current one. */
+static Run *
+begin_run(Jsonb *fields)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "crm match", ALLOCSET_DEFAULT_SIZES);
+	Run		   *run;
+
+	MemoryContextSwitchTo(cxt);
+	run = palloc0(sizeof(Run));
+	run->cxt = cxt;
+	read_fields(run, fields);
+	crm_matcher_init(&run->m, run->meanings, run->names, run->fields);
+	run->m.check = check;
+	return run;
+}
+
+/* Adds an id; ids come sorted, so that a repetition is seen at once. */
+static void
+add_id(Run *run, uint32_t row, const char *s, size_t n)
+{
+	if (row > 0 && run->ids_n - run->id_at[row - 1] - 1 == n && memcmp(run->ids + run->id_at[row - 1], s, n) == 0)
+		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION), errmsg("the id column holds a value twice"),
+						errhint("Match rows by a column that identifies them.")));
+	if (run->ids_n + n + 1 > run->ids_cap)
+	{
+		size_t		cap = Max(run->ids_cap * 2, run->ids_n + n + 65536);
+
+		run->ids = crm_huge_grow(run->ids, run->ids_cap, cap);
+		run->ids_cap = cap;
+	}
+	if (row >= run->id_cap)
+	{
+		size_t		cap = Max(run->id_cap * 2, 4096);
+
+		run->id_at = crm_huge_grow(run->id_at, run->id_cap * sizeof(size_t), cap * sizeof(size_t));
+		run->id_cap = cap;
+	}
+	run->id_at[row] = run->ids_n;
+	memcpy(run->ids + run->ids_n, s, n);
+	run->ids[run->ids_n + n] = '\0';
+	run->ids_n += n + 1;
+}
+
+/* Reads all rows of a table. */
+static void
+read_rows(Run *run, Oid relid, const char *id_column, bool live_only, int max_rows)
+{
+	StringInfoData sql;
+	SPIPlanPtr	plan;
+	Portal		portal;
+	char	   *rel = get_rel_name(relid);
+
+	if (rel == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table of the match model does not exist")));
+	initStringInfo(&sql);
+	if (get_attnum(relid, id_column) <= 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", id_column, rel),
+						errhint("Name the column that identifies a row.")));
+	appendStringInfo(&sql, "SELECT %s::pg_catalog.text", quote_identifier(id_column));
+	for (int f = 0; f < run->fields; f++)
+	{
+		if (get_attnum(relid, run->names[f]) <= 0)
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", run->names[f], rel)));
+		appendStringInfo(&sql, ", %s::pg_catalog.text", quote_identifier(run->names[f]));
+	}
+	appendStringInfo(&sql, " FROM %s", quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), rel));
+	if (live_only)
+		appendStringInfoString(&sql, " WHERE merged_into IS NULL AND deleted_at IS NULL");
+	/* One order, whatever the table's: learning picks rows by their place. */
+	appendStringInfo(&sql, " ORDER BY %s::pg_catalog.text COLLATE \"C\"", quote_identifier(id_column));
+	if (max_rows > 0)
+		appendStringInfo(&sql, " LIMIT %d", max_rows);
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	plan = SPI_prepare(sql.data, 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	for (;;)
+	{
+		MemoryContext old;
+
+		SPI_cursor_fetch(portal, true, 5000);
+		if (SPI_processed == 0)
+			break;
+		old = MemoryContextSwitchTo(run->cxt);
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			HeapTuple	tup = SPI_tuptable->vals[i];
+			TupleDesc	desc = SPI_tuptable->tupdesc;
+			bool		isnull;
+			Datum		d = SPI_getbinval(tup, desc, 1, &isnull);
+			uint32_t	row;
+
+			if (isnull)
+				ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("the id column holds a null value")));
+			if (run->m.rows >= 100000000)
+				ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a match model reads at most 100 million rows")));
+			row = crm_matcher_add_row(&run->m);
+			{
+				text	   *t = DatumGetTextPP(d);
+
+				add_id(run, row, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+			}
+			for (int f = 0; f < run->fields; f++)
+			{
+				d = SPI_getbinval(tup, desc, f + 2, &isnull);
+				if (!isnull)
+				{
+					text	   *t = DatumGetTextPP(d);
+
+					crm_matcher_set(&run->m, row, f, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+					if ((Pointer) t != DatumGetPointer(d))
+						pfree(t);
+				}
+			}
+		}
+		MemoryContextSwitchTo(old);
+		SPI_freetuptable(SPI_tuptable);
+		CHECK_FOR_INTERRUPTS();
+	}
+	SPI_cursor_close(portal);
+	SPI_finish();
+	MemoryContextSwitchTo(run->cxt);
+	crm_matcher_finish(&run->m);
+}
+
+/* Tells people who wait how far it is; small tables are done before one could read it. */
+static void
+tell(const Run *run, const char *what, double n)
+{
+	if (run->m.rows >= 200000)
+		ereport(NOTICE, (errmsg("match: %s: %.0f", what, n)));
+}
+
+/* The candidate pairs with their vectors. */
+static void
+find_pairs(Run *run)
+{
+	CrmMatcher *m = &run->m;
+
+	tell(run, "rows read", m->rows);
+	crm_block(m);
+	tell(run, "candidate pairs", (double) m->pairs);
+	m->pattern = crm_huge_alloc((m->pairs + 1) * sizeof(uint64_t));
+	for (size_t i = 0; i < m->pairs; i++)
+	{
+		m->pattern[i] = crm_compare_rows(m, m->pair[i].a, m->pair[i].b);
+		if (i % 65536 == 0)
+			CHECK_FOR_INTERRUPTS();
+	}
+	tell(run, "pairs compared", (double) m->pairs);
+}
+
+/* Trained weights to bytes. */
+static bytea *
+pack_params(const Run *run)
+{
+	size_t		size = sizeof(ParamHead) + sizeof(CrmWeights);
+	bytea	   *b = palloc0(VARHDRSZ + size);
+	ParamHead	head = {0};
+
+	SET_VARSIZE(b, VARHDRSZ + size);
+	head.magic = PARAM_MAGIC;
+	head.size = (uint32) size;
+	head.fields = run->fields;
+	for (int f = 0; f < run->fields; f++)
+		head.meanings[f] = run->meanings[f];
+	head.digest = hash_bytes((const unsigned char *) &run->m.weights, sizeof(CrmWeights));
+	memcpy(VARDATA(b), &head, sizeof(head));
+	memcpy(VARDATA(b) + sizeof(head), &run->m.weights, sizeof(CrmWeights));
+	return b;
+}
+
+/* Bytes to trained weights; whatever does not fit is an error, never a crash. */
+static void
+unpack_params(Run *run, bytea *b)
+{
+	ParamHead	head;
+	CrmWeights	w;
+	bool		ok = VARSIZE_ANY_EXHDR(b) == sizeof(head) + sizeof(w);
+
+	if (ok)
+	{
+		memcpy(&head, VARDATA_ANY(b), sizeof(head));
+		memcpy(&w, VARDATA_ANY(b) + sizeof(head), sizeof(w));
+		ok = head.magic == PARAM_MAGIC && head.fields == (uint32) run->fields && w.fields == run->fields &&
+			 head.digest == hash_bytes((const unsigned char *) &w, sizeof(w)) && isfinite(w.prior);
+		for (int f = 0; ok && f < run->fields; f++)
+		{
+			ok = head.meanings[f] == (int32) run->meanings[f];
+			for (int l = 0; ok && l < CRM_LEVELS; l++)
+				ok = isfinite(w.w[f][l]) && isfinite(w.u[f][l]);
+		}
+	}
+	if (!ok)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the trained state does not fit the match model"),
+						errhint("Train it again with crm.match_train().")));
+	run->m.weights = w;
+	run->m.trained = true;
+}
+
+/* Begins a run of the arguments (source, id column, fields, live only) and reads the rows. */
+static Run *
+run_of_args(FunctionCallInfo fcinfo, int max_rows)
+{
+	Run		   *run;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("source, id column and fields must not be null")));
+	run = begin_run(PG_GETARG_JSONB_P(2));
+	read_rows(run, PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), PG_GETARG_BOOL(3), max_rows);
+	return run;
+}
+
+/* What was learned, for people: by field the chance of each kind of agreement among true and among random pairs. */
+static Jsonb *
+describe(const Run *run)
+{
+	StringInfoData s;
+	const CrmWeights *w = &run->m.weights;
+
+	initStringInfo(&s);
+	appendStringInfo(&s, "{\"rows\": %u, \"pairs\": %zu, \"prior_log_odds\": %.4f, \"threshold\": %.3f, \"fields\": {", run->m.rows, run->m.pairs, w->prior, w->threshold);
+	for (int f = 0; f < run->fields; f++)
+	{
+		bool		first = true;
+
+		if (f > 0)
+			appendStringInfoString(&s, ", ");
+		escape_json(&s, run->names[f]);
+		appendStringInfo(&s, ": {\"meaning\": \"%s\", \"present\": %u, \"distinct\": %u, \"levels\": {", crm_meaning_name(run->meanings[f]), run->m.field[f].present, run->m.field[f].values - 1);
+		for (int l = 1; l < CRM_LEVELS; l++)
+		{
+			if (w->m[f][l] < 1e-4 && w->u[f][l] < 1e-4)
+				continue;
+			appendStringInfo(&s, "%s\"%s\": {\"m\": %.5f, \"u\": %.3g, \"weight\": %.3f}", first ? "" : ", ", crm_level_name(run->meanings[f], l), w->m[f][l], w->u[f][l], w->w[f][l]);
+			first = false;
+		}
+		appendStringInfoString(&s, "}}");
+	}
+	appendStringInfoString(&s, "}}");
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(s.data)));
+}
+
+/* The evidence of a pair: each field's level and weight, no values. */
+static Datum
+explain(const Run *run, uint64_t pattern, double score)
+{
+	StringInfoData s;
+	Datum		d;
+
+	initStringInfo(&s);
+	appendStringInfo(&s, "{\"log_odds\": %.3f, \"fields\": {", score);
+	for (int f = 0; f < run->fields; f++)
+	{
+		int			l = (int) (pattern >> (4 * f) & 15);
+
+		if (f > 0)
+			appendStringInfoString(&s, ", ");
+		escape_json(&s, run->names[f]);
+		appendStringInfo(&s, ": {\"level\": \"%s\", \"weight\": %.2f}", crm_level_name(run->meanings[f], l), run->m.weights.w[f][l]);
+	}
+	appendStringInfoString(&s, "}}");
+	d = DirectFunctionCall1(jsonb_in, CStringGetDatum(s.data));
+	pfree(s.data);
+	return d;
+}
+
+/* Log odds to a probability. */
+static inline double
+to_probability(double s)
+{
+	return 1 / (1 + exp(-s));
+}
+
+/* crm._match_train(source, id_column, fields, live_only, max_rows) -> params, learned, rows */
+Datum
+crm_match_train(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	TupleDesc	desc;
+	Run		   *run;
+	Datum		values[3];
+	bool		nulls[3] = {false};
+	HeapTuple	tup;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	run = run_of_args(fcinfo, PG_ARGISNULL(4) ? 0 : PG_GETARG_INT32(4));
+	find_pairs(run);
+	crm_train(&run->m);
+	tell(run, "trained on pairs", (double) run->m.pairs);
+	values[0] = PointerGetDatum(pack_params(run));
+	values[1] = JsonbPGetDatum(describe(run));
+	values[2] = Int64GetDatum(run->m.rows);
+	MemoryContextSwitchTo(caller);
+	tup = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
+	MemoryContextDelete(run->cxt);
+	PG_RETURN_DATUM(HeapTupleGetDatum(tup));
+}
+
+/* Weights from the argument, or learned now where it is null. */
+static void
+weights_of_arg(FunctionCallInfo fcinfo, int arg, Run *run)
+{
+	if (PG_ARGISNULL(arg))
+		crm_train(&run->m);
+	else
+		unpack_params(run, PG_GETARG_BYTEA_PP(arg));
+}
+
+/* A threshold between 0 and 1, the model's own where the argument is null. */
+static double
+threshold_of_arg(FunctionCallInfo fcinfo, int arg, const Run *run)
+{
+	double		t = PG_ARGISNULL(arg) ? run->m.weights.threshold : PG_GETARG_FLOAT8(arg);
+
+	if (!(t > 0 && t < 1))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a threshold is a probability above 0 and below 1")));
+	return t;
+}
+
+/* crm._match_clusters(source, id_column, fields, live_only, params, threshold) -> id, cluster */
+Datum
+crm_match_clusters(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext caller = CurrentMemoryContext;
+	Run		   *run;
+
+	InitMaterializedSRF(fcinfo, 0);
+	run = run_of_args(fcinfo, 0);
+	find_pairs(run);
+	weights_of_arg(fcinfo, 4, run);
+	crm_score_all(&run->m);
+	tell(run, "pairs worth a look", (double) run->m.edges);
+	crm_cluster(&run->m, threshold_of_arg(fcinfo, 5, run));
+	tell(run, "rows clustered", run->m.rows);
+	for (uint32_t r = 0; r < run->m.rows; r++)
+	{
+		Datum		values[2];
+		bool		nulls[2] = {false};
+		size_t		end = r + 1 < run->m.rows ? run->id_at[r + 1] : run->ids_n;
+
+		values[0] = PointerGetDatum(cstring_to_text_with_len(run->ids + run->id_at[r], (int) (end - run->id_at[r] - 1)));
+		values[1] = Int64GetDatum((int64) run->m.cluster[r] + 1);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		pfree(DatumGetPointer(values[0]));
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(run->cxt);
+	return (Datum) 0;
+}
+
+/* Edges by probability, the surest first, then by row. */
+static int
+compare_edges(const void *a, const void *b)
+{
+	const CrmEdge *p = a;
+	const CrmEdge *q = b;
+
+	if (p->w != q->w)
+		return p->w > q->w ? -1 : 1;
+	if (p->a != q->a)
+		return p->a < q->a ? -1 : 1;
+	return p->b < q->b ? -1 : p->b > q->b;
+}
+
+/* crm._match_pairs(source, id_column, fields, live_only, params, threshold) -> a, b, probability, band, evidence */
+Datum
+crm_match_pairs(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext caller = CurrentMemoryContext;
+	Run		   *run;
+	double		cut;
+
+	InitMaterializedSRF(fcinfo, 0);
+	run = run_of_args(fcinfo, 0);
+	find_pairs(run);
+	weights_of_arg(fcinfo, 4, run);
+	crm_score_all(&run->m);
+	cut = threshold_of_arg(fcinfo, 5, run);
+	cut = log(cut / (1 - cut));
+	qsort(run->m.edge, run->m.edges, sizeof(CrmEdge), compare_edges);
+	for (size_t e = 0; e < run->m.edges && run->m.edge[e].w >= cut; e++)
+	{
+		const CrmEdge *x = &run->m.edge[e];
+		uint64_t	pattern = crm_compare_rows(&run->m, x->a, x->b);
+		Datum		values[5];
+		bool		nulls[5] = {false};
+
+		values[0] = CStringGetTextDatum(run->ids + run->id_at[x->a]);
+		values[1] = CStringGetTextDatum(run->ids + run->id_at[x->b]);
+		values[2] = Float8GetDatum(to_probability(x->w));
+		values[3] = CStringGetTextDatum(crm_is_certain(&run->m, pattern, x->w) ? "auto" : "suggest");
+		values[4] = explain(run, pattern, x->w);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		if (e % 1000 == 0)
+			CHECK_FOR_INTERRUPTS();
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(run->cxt);
+	return (Datum) 0;
+}
+
+/* Gives a row the values of a document, by column name. */
+static void
+row_of_doc(Run *run, Jsonb *doc)
+{
+	uint32_t	row = crm_matcher_add_row(&run->m);
+
+	for (int f = 0; f < run->fields; f++)
+	{
+		JsonbValue	v;
+		char	   *s = NULL;
+
+		if (getKeyJsonValueFromContainer(&doc->root, run->names[f], strlen(run->names[f]), &v) == NULL)
+			continue;
+		if (v.type == jbvString)
+			crm_matcher_set(&run->m, row, f, v.val.string.val, v.val.string.len);
+		else if (v.type == jbvNumeric)
+		{
+			s = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
+			crm_matcher_set(&run->m, row, f, s, strlen(s));
+		}
+	}
+}
+
+/* crm._match_compare(fields, params, a, b) -> probability, band, evidence: two documents, without frequencies of values. */
+Datum
+crm_match_compare(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	TupleDesc	desc;
+	Run		   *run;
+	Jsonb	   *a = PG_GETARG_JSONB_P(2);
+	Jsonb	   *b = PG_GETARG_JSONB_P(3);
+	uint64_t	pattern;
+	double		score;
+	Datum		values[3];
+	bool		nulls[3] = {false};
+	HeapTuple	tup;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (!JB_ROOT_IS_OBJECT(a) || !JB_ROOT_IS_OBJECT(b))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a document must be an object")));
+	run = begin_run(PG_GETARG_JSONB_P(0));
+	unpack_params(run, PG_GETARG_BYTEA_PP(1));
+	row_of_doc(run, a);
+	row_of_doc(run, b);
+	crm_matcher_finish(&run->m);
+	for (int f = 0; f < run->fields; f++)
+		run->m.weights.tf[f] = 0;
+	pattern = crm_compare_rows(&run->m, 0, 1);
+	score = crm_score(&run->m, 0, 1, pattern);
+	values[0] = Float8GetDatum(to_probability(score));
+	values[1] = CStringGetTextDatum(crm_is_certain(&run->m, pattern, score) ? "auto" : score >= 0 ? "suggest" : "none");
+	values[2] = explain(run, pattern, score);
+	MemoryContextSwitchTo(caller);
+	tup = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
+	MemoryContextDelete(run->cxt);
+	PG_RETURN_DATUM(HeapTupleGetDatum(tup));
+}
+
+/* crm._match_check_fields(source, id_column, fields): raises what is wrong with a definition, before it is stored. */
+Datum
+crm_match_check_fields(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	char	   *id_column = NameStr(*PG_GETARG_NAME(1));
+	char	   *rel = get_rel_name(relid);
+	Run			run = {0};
+
+	if (rel == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table of the match model does not exist")));
+	read_fields(&run, PG_GETARG_JSONB_P(2));
+	if (get_attnum(relid, id_column) <= 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", id_column, rel),
+						errhint("Name the column that identifies a row.")));
+	for (int f = 0; f < run.fields; f++)
+		if (get_attnum(relid, run.names[f]) <= 0)
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", run.names[f], rel)));
+	PG_RETURN_VOID();
+}
+
+/* crm._match_lock(keys): transaction-level, in ascending order, so that two transactions cannot wait for each other. */
+Datum
+crm_match_lock(PG_FUNCTION_ARGS)
+{
+	ArrayType  *a = PG_GETARG_ARRAYTYPE_P(0);
+	Datum	   *keys;
+	bool	   *nulls;
+	int			n;
+	int64		last = PG_INT64_MIN;
+
+	deconstruct_array(a, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &keys, &nulls, &n);
+	for (int done = 0; done < n; done++)
+	{
+		/* The smallest key not yet taken; arrays of a few keys need no sort. */
+		int64		next = PG_INT64_MAX;
+		bool		found = false;
+		LOCKTAG		tag;
+
+		for (int i = 0; i < n; i++)
+		{
+			int64		k = DatumGetInt64(keys[i]);
+
+			if (!nulls[i] && (done == 0 || k > last) && (!found || k < next))
+			{
+				next = k;
+				found = true;
+			}
+		}
+		if (!found)
+			break;
+		last = next;
+		SET_LOCKTAG_CRM(tag, CRM_LOCK_MATCH_KEY, next);
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,134 @@
+-- Match: models over a table of one's own, and the CRM's suggestions.
+SET client_min_messages = warning;
+CREATE TABLE people (id text, first text, last text, born text, phone text, city text);
+INSERT INTO people
+SELECT i::text || v.tail, CASE v.tail WHEN 'b' THEN left(n.first, 1) || substr(n.first, 3) ELSE n.first END, n.last, to_char(date '1950-01-01' + (i * 97) % 18000, 'YYYY-MM-DD'),
+       CASE v.tail WHEN 'c' THEN NULL ELSE '1' || (3 + i % 6) || lpad((i * 7919 % 1000000000)::text, 9, '0') END, (ARRAY['Leeds', 'York', 'Hull', 'Bath', 'Derby'])[1 + i % 5]
+  FROM generate_series(1, 400) AS i,
+       LATERAL (SELECT (ARRAY['Robert', 'Alice', 'William', 'Margaret', 'Edward', 'Catherine', 'Thomas', 'Harriet', 'Oliver', 'Susanna'])[1 + i * 7 % 10] AS first,
+                       (ARRAY['Smith', 'Turner', 'Baker', 'Whitfield', 'Oakley', 'Marsh', 'Hollander', 'Quincy', 'Underhill', 'Vance', 'Yardley', 'Zimmer'])[1 + i * 5 % 12] AS last) AS n,
+       (VALUES ('a'), ('b'), ('c')) AS v (tail)
+ WHERE v.tail = 'a' OR (v.tail = 'b' AND i % 3 = 0) OR (v.tail = 'c' AND i % 5 = 0);
+SELECT crm.match_define('test people', 'people', 'id', '{"first": "given_name", "last": "family_name", "born": "date", "phone": "phone", "city": "city"}');
+SELECT count(*) FROM crm.match_clusters('test people');
+SELECT l->>'rows' AS rows, (l->'fields'->'last'->'levels'->'equal'->>'weight')::float8 > 1 AS surname_counts FROM crm.match_train('test people') AS l;
+-- every record's cluster is its number without the letter
+SELECT count(*) AS rows, count(DISTINCT c.cluster) AS clusters, count(*) FILTER (WHERE same.n <> c.n) AS wrong
+  FROM (SELECT *, count(*) OVER (PARTITION BY cluster) AS n FROM crm.match_clusters('test people')) AS c
+       JOIN (SELECT id, count(*) OVER (PARTITION BY rtrim(id, 'abc')) AS n FROM people) AS same USING (id);
+SELECT a, b, band, probability > 0.9 AS likely, evidence->'fields'->'phone'->>'level' AS phone, evidence->'fields'->'first'->>'level' AS first
+  FROM crm.match_pairs('test people') WHERE rtrim(a, 'abc') IN ('15', '30', '33') ORDER BY a, b;
+-- the same rows in another order give the same clusters, and learning gives the same weights
+CREATE TABLE people2 AS SELECT * FROM people ORDER BY md5(id);
+SELECT crm.match_define('test people 2', 'people2', 'id', '{"first": "given_name", "last": "family_name", "born": "date", "phone": "phone", "city": "city"}');
+SELECT crm.match_train('test people') = crm.match_train('test people 2') AS same_weights;
+SELECT count(*) AS different FROM (SELECT * FROM crm.match_clusters('test people') EXCEPT SELECT * FROM crm.match_clusters('test people 2')) AS x;
+-- meanings are guessed
+SET client_min_messages = notice;
+SELECT crm.match_define('test people 2', 'people2', 'id');
+SET client_min_messages = warning;
+-- bad input: a clear error, nothing changed
+\set VERBOSITY terse
+SELECT crm.match_define('bad', 'people', 'nothing', '{"first": "given_name"}');
+SELECT crm.match_define('bad', 'people', 'id', '{"nothing": "given_name"}');
+SELECT crm.match_define('bad', 'people', 'id', '{"first": "surname"}');
+SELECT crm.match_define('bad', 'people', 'id', '{"first": 1}');
+SELECT crm.match_define('bad', 'people', 'id', '[]');
+SELECT crm.match_define('bad', 'people', NULL, '{}');
+SELECT crm.match_define('account', 'people', 'id', '{"first": "given_name"}');
+SELECT crm.match_train('bad');
+SELECT count(*) FROM crm.match_clusters('bad');
+SELECT count(*) FROM crm.match_clusters('test people 2');
+SELECT count(*) FROM crm.match_clusters('test people', 1);
+SELECT count(*) FROM crm.match_clusters('test people', 'NaN');
+INSERT INTO people SELECT * FROM people WHERE id = '1a';
+SELECT count(*) FROM crm.match_clusters('test people');
+DELETE FROM people WHERE id = '1a';
+INSERT INTO people (first) VALUES ('nobody');
+SELECT count(*) FROM crm.match_clusters('test people');
+DELETE FROM people WHERE id IS NULL;
+-- empty tables, one row, empty values, megabytes
+CREATE TABLE few (id int, name text);
+SELECT crm.match_define('test few', 'few', 'id', '{"name": "company"}');
+SELECT crm.match_train('test few')->>'rows' AS rows;
+SELECT * FROM crm.match_clusters('test few');
+INSERT INTO few VALUES (1, 'Acme Ltd'), (2, ''), (3, NULL), (4, repeat('x', 10000000)), (5, repeat('x ', 1000000)), (6, U&'\FFFD'), (7, '()');
+SELECT crm.match_train('test few')->>'rows' AS rows;
+SELECT * FROM crm.match_clusters('test few') ORDER BY id;
+-- trained state that does not fit
+BEGIN;
+UPDATE crm_data.match_state SET params = '\x00' WHERE name = 'test few';
+SELECT count(*) FROM crm.match_clusters('test few');
+ROLLBACK;
+BEGIN;
+UPDATE crm_data.match_state SET params = set_byte(params, 500, 1 + get_byte(params, 500) % 255) WHERE name = 'test few';
+SELECT count(*) FROM crm.match_clusters('test few');
+ROLLBACK;
+
+-- the CRM's records
+BEGIN;
+CREATE ROLE match_rep LOGIN IN ROLE crm_sales;
+INSERT INTO crm_data.team (code, name) VALUES ('match-team', 'Team');
+INSERT INTO crm_data.member (role_name, full_name, team_id) SELECT 'match_rep', 'Rep', t.id FROM crm_data.team AS t WHERE t.code = 'match-team';
+INSERT INTO crm_data.account (code, name, uscc, phone, email, legal_person, legal_id4, address)
+VALUES ('mt1', '星健兰庭（枣庄）软件股份有限公司', '91350100M000100Y43', '138 1234 5679', 'info@aqgbq.com.cn', '李蕊天', '5489', '山东省枣庄市台儿庄区迎宾路63号2312室'),
+       ('mt2', '枣庄绿墨精密机械有限公司', NULL, '0632-76580783', 'info@rrtncbno.com', '段丽霞', '3005', NULL);
+SELECT phone_norm, email_norm, name_core FROM crm_data.account WHERE code LIKE 'mt_' ORDER BY code;
+-- found as it is typed, rule by rule
+INSERT INTO crm_data.account (code, name, uscc, phone) VALUES ('mt3', '星健兰庭软件', '91350100m000100y43', NULL);
+INSERT INTO crm_data.account (code, name, phone, legal_id4) VALUES ('mt4', '绿墨精密机械（枣庄）有限公司', '(0632)76580783', '3005'), ('mt5', '枣庄市绿墨精密機械有限公司', '７６５８０７８３', NULL);
+INSERT INTO crm_data.lead (source, name, company, phone, legal_id4) VALUES ('web', '段丽霞', '枣庄绿墨精密机械有限公司', '+86 632 7658 0783', '3005');
+-- another branch is no duplicate
+INSERT INTO crm_data.account (code, name, phone) VALUES ('mt6', '枣庄绿墨精密机械有限公司济南分公司', '0632-76580783');
+SELECT a.code AS original, coalesce(b.code, 'lead') AS newer, d.object_b, d.band, d.rule, d.locks_target, d.lock_expires_at > now() + interval '23 hours' AS for_a_day, d.state
+  FROM crm_data.duplicate_pair AS d JOIN crm_data.account AS a ON a.id = d.a_id LEFT JOIN crm_data.account AS b ON b.id = d.b_id AND d.object_b = 'account'
+ WHERE a.code LIKE 'mt_' ORDER BY 1, 2;
+SELECT verdict, masked_name, rule FROM crm.check_duplicate('{"name": "星健兰庭", "uscc": "91350100M000100Y43"}');
+SELECT verdict, masked_name, rule FROM crm.check_duplicate('{"name": "没有这家公司", "phone": "13800138000"}');
+SELECT verdict, masked_name, rule FROM crm.check_duplicate('{}');
+SELECT a.code, f.rule, f.score > 0.99 AS sure, f.evidence->'fields'->'phone'->>'level' AS phone FROM crm.find_duplicates('account', '{"name": "枣庄绿墨精密机械有限公司", "phone": "0632-76580783"}') AS f JOIN crm_data.account AS a USING (id) ORDER BY 1;
+-- a certain one locks match fields and owner of the original; other fields stay free, a steward decides
+SAVEPOINT s;
+UPDATE crm_data.account AS a SET owner_id = m.id, team_id = m.team_id FROM crm_data.member AS m WHERE a.code = 'mt2' AND m.role_name = 'match_rep';
+SET LOCAL ROLE match_rep;
+UPDATE crm.account SET industry = 'machinery' WHERE code = 'mt2';
+UPDATE crm.account SET phone = '0632-76580784' WHERE code = 'mt2';
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK TO s;
+UPDATE crm_data.account AS a SET owner_id = m.id, team_id = m.team_id FROM crm_data.member AS m WHERE a.code = 'mt2' AND m.role_name = 'match_rep';
+UPDATE crm_data.duplicate_pair SET lock_expires_at = now() WHERE locks_target;
+SET LOCAL ROLE match_rep;
+UPDATE crm.account SET phone = '0632-76580784' WHERE code = 'mt2' RETURNING phone;
+ROLLBACK TO s;
+SELECT crm.reject_duplicate(d.id, ' two companies of one owner ') FROM crm_data.duplicate_pair AS d JOIN crm_data.account AS a ON a.id = d.a_id WHERE a.code = 'mt2' AND d.rule = 'R1' AND d.object_b = 'account';
+SELECT crm.scan_duplicates('account') >= 0 AS scanned;
+SELECT d.state, d.reason, d.locks_target FROM crm_data.duplicate_pair AS d JOIN crm_data.account AS a ON a.id = d.a_id WHERE a.code = 'mt2' AND d.rule = 'R1' AND d.object_b = 'account';
+SAVEPOINT s;
+SELECT crm.reject_duplicate(d.id, 'again') FROM crm_data.duplicate_pair AS d WHERE d.state = 'rejected' ORDER BY d.id DESC LIMIT 1;
+ROLLBACK TO s;
+SELECT crm.reject_duplicate(-1, 'why');
+ROLLBACK TO s;
+SELECT crm.reject_duplicate(1, ' ');
+ROLLBACK TO s;
+SELECT * FROM crm.find_duplicates('pipeline', '{}');
+ROLLBACK TO s;
+SELECT * FROM crm.find_duplicates('account', '[]');
+ROLLBACK TO s;
+SELECT * FROM crm.find_duplicates('account', '{}', 'all');
+ROLLBACK TO s;
+SET LOCAL ROLE crm_sales;
+SELECT crm.scan_duplicates('account');
+ROLLBACK TO s;
+ROLLBACK;
+-- people match tables that they may read, and no others
+GRANT SELECT ON people TO crm_sales;
+SET ROLE crm_sales;
+SELECT crm.match_define('test of sales', 'people', 'id', '{"first": "given_name", "last": "family_name", "born": "date"}');
+SELECT crm.match_train('test of sales')->>'rows' AS rows;
+SELECT crm.match_define('test of sales', 'people2', 'id', '{"first": "given_name"}');
+SELECT crm.match_define('test people', 'people', 'id', '{"first": "given_name"}');
+SELECT count(*) FROM crm.match_clusters('test few');
+SELECT count(*) FROM crm.match_clusters('account');
+RESET ROLE;
+DELETE FROM crm_data.match_state WHERE name LIKE 'test %';
+DROP TABLE people, people2, few;

@@ -35,21 +35,22 @@ sub install_crm
 	return;
 }
 
-# fill(node, database): customers in two languages, of people in two teams, with what hangs on them
+# fill(node, database): a generated company, and customers of our own in two languages, of four people in two teams
 sub fill
 {
 	my ($node, $db) = @_;
 	$node->safe_psql($db, <<'SQL');
 SET client_min_messages = warning;
-INSERT INTO crm_data.team (code, name) VALUES ('north', '华北'), ('south', 'South');
+SELECT count(*) FROM crm.demo_data(50, 1, date '2026-01-31');
+INSERT INTO crm_data.team (code, name) VALUES ('t-north', '华北'), ('t-south', 'South');
 INSERT INTO crm_data.member (role_name, employee_no, full_name, team_id)
-SELECT 'person' || n, 'E' || n, CASE n % 2 WHEN 0 THEN '王' ELSE 'Ann ' END || n, (SELECT id FROM crm_data.team WHERE code = CASE n % 2 WHEN 0 THEN 'north' ELSE 'south' END)
+SELECT 'person' || n, 'T' || n, CASE n % 2 WHEN 0 THEN '王' ELSE 'Ann ' END || n, (SELECT id FROM crm_data.team WHERE code = CASE n % 2 WHEN 0 THEN 't-north' ELSE 't-south' END)
   FROM generate_series(1, 4) AS n;
 INSERT INTO crm_data.account (code, name, phone, owner_id, team_id)
-SELECT 'A' || n, CASE n % 2 WHEN 0 THEN '北京第' || n || '贸易有限公司' ELSE 'Company ' || n || E' "quoted", \\slash\ttab' END, '1380013' || lpad(n::text, 4, '0'), m.id, m.team_id
-  FROM generate_series(1, 40) AS n JOIN crm_data.member AS m ON m.employee_no = 'E' || (n % 4 + 1);
+SELECT 'T' || n, CASE n % 2 WHEN 0 THEN '北京第' || n || '贸易有限公司' ELSE 'Company ' || n || E' "quoted", \\slash\ttab' END, '1380013' || lpad(n::text, 4, '0'), m.id, m.team_id
+  FROM generate_series(1, 40) AS n JOIN crm_data.member AS m ON m.employee_no = 'T' || (n % 4 + 1);
 INSERT INTO crm_data.contact (account_id, name) SELECT id, 'contact of ' || code FROM crm_data.account;
-UPDATE crm_data.account SET region = 'changed' WHERE code IN ('A1', 'A2');
+UPDATE crm_data.account SET region = 'changed' WHERE code IN ('T1', 'T2');
 SQL
 	return;
 }
@@ -65,15 +66,16 @@ sub fails_with
 	return $good;
 }
 
-# contents(node, database): every table of crm_data with the number and a digest of its rows, every sequence with its position
+# contents(node, database, kinds): every table of crm_data with the number and a digest of its rows, every sequence with its position.
+# kinds: persistence of the tables, by default permanent and unlogged.
 sub contents
 {
-	my ($node, $db) = @_;
-	return $node->safe_psql($db, <<'SQL');
+	my ($node, $db, $kinds) = @_;
+	return $node->safe_psql($db, "\\set kinds " . ($kinds // 'pu') . "\n" . <<'SQL');
 SET TimeZone = 'UTC';
 SELECT c.relname, (pg_catalog.xpath('/row/h/text()', pg_catalog.query_to_xml(pg_catalog.format(
            $q$SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, E'\n' ORDER BY t::text COLLATE "C")), '') AS h FROM crm_data.%I AS t$q$, c.relname), false, true, '')))[1]
-  FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'm') ORDER BY 1;
+  FROM pg_catalog.pg_class AS c WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'm') AND strpos(:'kinds', c.relpersistence) > 0 ORDER BY 1;
 SELECT sequencename, last_value FROM pg_catalog.pg_sequences WHERE schemaname = 'crm_data' ORDER BY 1;
 SQL
 }

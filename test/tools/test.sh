@@ -103,6 +103,11 @@ tap_file()
     local stem
     stem=$(basename "$1" .pl)
     run "$stem" tap "t/$stem.pl"
+    # the servers' logs of a failed test stay with its output
+    if [ ${#failures[@]} -gt 0 ] && [ "${failures[-1]}" = "$stem" ]; then
+        mkdir -p ".pg/test/$stem"
+        cp -r .pg/tap/tmp_check/log .pg/tap/log ".pg/test/$stem/" 2> /dev/null
+    fi
     rm -rf .pg/tap/tmp_check
 }
 

@@ -34,7 +34,7 @@ BEGIN
     SELECT c.relname::text, c.oid::regclass, v.columns
       FROM (VALUES ('stage_history', '{owner_id,team_id,grade,left_at}'::text[]), ('receivable_entry', '{owner_id,team_id,grade}'),
                    ('forecast', '{owner_id,team_id,grade}'), ('event', '{owner_id,team_id,grade}'), ('report_snapshot', '{}'),
-                   ('change', '{}'), ('access_log', '{}')) AS v (name, columns)
+                   ('change', '{}'), ('history_root', '{}'), ('access_log', '{}')) AS v (name, columns)
       JOIN pg_class AS c ON c.relnamespace = 'crm_data'::regnamespace AND c.relname = v.name
      ORDER BY c.relname;
 END
@@ -152,13 +152,23 @@ CREATE OR REPLACE FUNCTION crm._maintain_history(months_ahead int DEFAULT 3) RET
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
+DECLARE
+    m record;
 BEGIN
+    -- an old month leaves the table and stays beside it, for the operator to archive or drop
+    FOR m IN SELECT p.relname AS parent, c.oid::regclass AS part
+               FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_class AS p ON p.oid = i.inhparent
+              WHERE i.inhparent IN ('crm_data.change'::regclass, 'crm_data.event'::regclass) AND c.relname ~ '_[0-9]{4}_[0-9]{2}$'
+                AND to_date(right(c.relname, 7), 'YYYY_MM') < (now() AT TIME ZONE 'UTC')::date
+                    - make_interval(months => crm._setting('keep.' || p.relname, CASE p.relname WHEN 'event' THEN '25' ELSE '120' END)::int + 1) LOOP
+        EXECUTE format('ALTER TABLE crm_data.%I DETACH PARTITION %s', m.parent, m.part);
+    END LOOP;
     RETURN crm._make_months('crm_data.change', ((now() AT TIME ZONE 'UTC') + make_interval(months => months_ahead))::date)
          + crm._make_months('crm_data.event', ((now() AT TIME ZONE 'UTC') + make_interval(months => months_ahead))::date);
 END
 $function$;
 COMMENT ON FUNCTION crm._maintain_history(int) IS
-'The history''s part of crm.maintenance: makes the months ahead of change and event. months_ahead: 0 and up. Answers how many partitions were made.';
+'The history''s part of crm.maintenance: makes the months ahead of change and event, and detaches those older than the settings keep.change and keep.event; their tables stay for the operator. months_ahead: 0 and up. Answers how many partitions were made.';
 
 -- ---------------------------------------------------------------- reading
 
@@ -202,13 +212,26 @@ AS $function$
 DECLARE
     tab regclass := crm._protected_table(object);
     versioned text[];
-    image jsonb := crm._image(object, id);
-    lost boolean := image IS NULL;
+    image jsonb;
+    start int;
     c record;
 BEGIN
     SELECT p.versioned_columns INTO versioned FROM crm._protected_tables() AS p WHERE p.object = _image_at.object;
-    IF NOT lost OR EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.op = 'delete') THEN
-        -- backwards from what is there, or from what the last delete kept
+    SELECT max(h.version) INTO start FROM crm_data.change AS h
+     WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.op = 'insert' AND h.version <= _image_at.version;
+    IF start IS NOT NULL THEN
+        -- forwards from the insert, which has all values
+        FOR c IN SELECT h.op, h.fields FROM crm_data.change AS h
+                  WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.version BETWEEN start AND _image_at.version ORDER BY h.version LOOP
+            IF c.op = 'delete' THEN
+                image := NULL;
+            ELSE
+                image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 1), '{}') FROM jsonb_each(c.fields) AS e);
+            END IF;
+        END LOOP;
+    ELSE
+        -- its months are retired: backwards from what is there
+        image := crm._image(object, id);
         FOR c IN SELECT h.op, h.fields FROM crm_data.change AS h
                   WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.version > _image_at.version ORDER BY h.version DESC LOOP
             IF c.op = 'insert' THEN
@@ -216,16 +239,6 @@ BEGIN
             ELSE
                 image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 0), '{}') FROM jsonb_each(c.fields) AS e);
             END IF;
-        END LOOP;
-        -- nothing to go back over and no record: it was deleted by then
-        IF image = '{}' THEN
-            image := NULL;
-        END IF;
-    ELSE
-        -- the row is gone without a delete: forwards from its insert
-        FOR c IN SELECT h.fields FROM crm_data.change AS h
-                  WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.version <= _image_at.version ORDER BY h.version LOOP
-            image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 1), '{}') FROM jsonb_each(c.fields) AS e);
         END LOOP;
     END IF;
     IF image IS NULL THEN
@@ -237,7 +250,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION crm._image_at(text, bigint, int) IS
-'The versioned columns of a record at a version, folded from what is there now and its history; NULL when it did not exist then. A record that is gone without a delete in its history is folded forwards.';
+'The versioned columns of a record at a version, folded from its history; NULL when it did not exist then. Where the month of its insert is retired, from what is there now, backwards.';
 
 CREATE OR REPLACE FUNCTION crm._version_at(object text, id bigint, at timestamptz) RETURNS int
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -400,3 +413,158 @@ $function$;
 COMMENT ON FUNCTION crm.verify_history(timestamptz, timestamptz) IS
 'Recomputes the digest chain of all changes of a period and answers what does not fit: a changed, missing or inserted row of the history, a record changed or removed behind its back. No rows: nothing was found.
 from_at, to_at: half-open period of change.at.';
+
+-- ---------------------------------------------------------------- daily roots
+
+CREATE OR REPLACE FUNCTION crm._root_of(prev bytea, from_at timestamptz, from_xid xid8, upto timestamptz, watermark xid8, OUT changes bigint, OUT root bytea)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    -- by hundred thousand records, then over those: no digest is taken over more than a hundred megabytes
+    SELECT coalesce(sum(b.n), 0), sha256(coalesce(prev, '') || coalesce(string_agg(b.digest, '' ORDER BY b.object COLLATE "C", b.bucket), ''))
+      INTO changes, root
+      FROM (SELECT h.object, h.record_id / 100000 AS bucket, count(*) AS n,
+                   sha256(string_agg(convert_to(h.object || ':' || h.record_id || ':' || h.version || ':', 'UTF8') || coalesce(h.hash, ''), '' ORDER BY h.record_id, h.version, h.hash)) AS digest
+              FROM crm_data.change AS h
+             WHERE h.at <= upto AND h.xid < watermark
+               AND NOT (from_xid IS NOT NULL AND h.at <= from_at AND h.xid < from_xid)
+             GROUP BY h.object, h.record_id / 100000) AS b;
+END
+$function$;
+COMMENT ON FUNCTION crm._root_of(bytea, timestamptz, xid8, timestamptz, xid8) IS
+'Count and digest of the changes that belong to a root: those up to its time and below its watermark that belong to none before. prev: the root before; from_at, from_xid: its time and watermark, NULL for the first root; therefore not STRICT.';
+
+CREATE OR REPLACE FUNCTION crm._job_history_root(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    last crm_data.history_root;
+    mark xid8 := pg_snapshot_xmin(pg_current_snapshot());
+    upto timestamptz := clock_timestamp();
+    n bigint;
+    digest bytea;
+BEGIN
+    LOCK TABLE crm_data.history_root IN SHARE ROW EXCLUSIVE MODE;
+    IF EXISTS (SELECT FROM crm_data.history_root AS r WHERE r.due_at = due) THEN
+        RETURN 0;
+    END IF;
+    SELECT * INTO last FROM crm_data.history_root AS r ORDER BY r.id DESC LIMIT 1;
+    SELECT x.changes, x.root INTO n, digest FROM crm._root_of(last.root, last.upto, last.watermark, upto, mark) AS x;
+    INSERT INTO crm_data.history_root (due_at, upto, watermark, changes, prev_root, root) VALUES (due, upto, mark, n, last.root, digest);
+    INSERT INTO crm_data.outbox (topic, channel, payload, dedupe_key)
+    VALUES ('history.root', 'email', jsonb_build_object('due', due, 'changes', n, 'root', encode(digest, 'hex'), 'previous', encode(last.root, 'hex')),
+            'history.root:' || extract(epoch FROM due));
+    RETURN n;
+END
+$function$;
+COMMENT ON FUNCTION crm._job_history_root(timestamptz) IS
+'Job: chains the daily root over all changes since the last one, keeps it and sends it out; once a due time. Answers how many changes it covers.';
+
+CREATE OR REPLACE FUNCTION crm.history_root() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT encode(r.root, 'hex') FROM crm_data.history_root AS r ORDER BY r.id DESC LIMIT 1
+$function$;
+COMMENT ON FUNCTION crm.history_root() IS
+'The last daily root of the history, hexadecimal, for report footers; NULL before the first. Whoever has it on paper can prove later that nothing before it was rewritten: crm.verify_roots computes it again.';
+
+CREATE OR REPLACE FUNCTION crm.verify_roots() RETURNS TABLE (due_at timestamptz, problem text)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    r crm_data.history_root;
+    before crm_data.history_root;
+    oldest timestamptz := (SELECT min(h.at) FROM crm_data.change AS h);
+    x record;
+BEGIN
+    FOR r IN SELECT * FROM crm_data.history_root AS h ORDER BY h.id LOOP
+        IF r.prev_root IS DISTINCT FROM before.root THEN
+            due_at := r.due_at;
+            problem := 'it does not follow from the root before';
+            RETURN NEXT;
+        -- the first root of all is computed again as long as no month is retired
+        ELSIF before.id IS NOT NULL OR oldest <= r.upto OR r.changes = 0 THEN
+            SELECT * INTO x FROM crm._root_of(r.prev_root, before.upto, before.watermark, r.upto, r.watermark);
+            IF x.root <> r.root THEN
+                due_at := r.due_at;
+                problem := format('the history is not what it was: %s changes then, %s now', r.changes, x.changes);
+                RETURN NEXT;
+            END IF;
+        END IF;
+        before := r;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION crm.verify_roots() IS
+'Computes every daily root again and answers those that no longer hold: part of the history was rewritten, with its chain, since. Roots of retired months do not hold either. Compare the roots themselves with those that left the database.';
+
+CREATE OR REPLACE FUNCTION crm._job_verify_history(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    n bigint;
+BEGIN
+    SELECT (SELECT count(*) FROM crm.verify_history(due - interval '2 days', 'infinity')) + (SELECT count(*) FROM crm.verify_roots()) INTO n;
+    IF n > 0 THEN
+        INSERT INTO crm_data.alert (kind, level, message, value, dedupe_key)
+        VALUES ('security', 'red', 'The history does not verify: part of it was changed behind its back. See crm.verify_history and crm.verify_roots.', n, 'verify_history')
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN n;
+END
+$function$;
+COMMENT ON FUNCTION crm._job_verify_history(timestamptz) IS
+'Job: verifies the chains of the last two days and all roots, and raises a red alert when something does not fit. Answers how many problems there are.';
+
+-- ---------------------------------------------------------------- the state behind the history
+
+CREATE OR REPLACE FUNCTION crm.integrity_check() RETURNS TABLE (check_name text, object text, problems bigint, sample text)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    -- the forms of values in the history
+    SET timezone = 'UTC'
+    SET datestyle = 'ISO, YMD'
+    SET intervalstyle = 'postgres'
+    SET bytea_output = 'hex'
+    SET extra_float_digits = 1
+AS $function$
+DECLARE
+    t record;
+BEGIN
+    RETURN QUERY
+    SELECT 'history', v.object, count(*), min(format('%s %s version %s: %s', v.object, v.record_id, v.version, v.problem)) FROM crm.verify_history() AS v GROUP BY v.object ORDER BY v.object;
+    RETURN QUERY
+    SELECT 'roots', NULL::text, count(*), min(v.problem) FROM crm.verify_roots() AS v HAVING count(*) > 0;
+
+    -- what the record says is what its history says
+    FOR t IN SELECT p.object, p.relid, p.versioned_columns FROM crm._protected_tables() AS p LOOP
+        RETURN QUERY EXECUTE format($query$
+            SELECT 'state', %L::text, count(*), min(format('%%s %%s: %%s', %1$L, x.record_id, x.field))
+              FROM (SELECT DISTINCT ON (h.record_id, e.key) h.record_id, e.key AS field, e.value -> 1 AS value
+                      FROM crm_data.change AS h, jsonb_each(h.fields) AS e
+                     WHERE h.object = %1$L AND h.value_hash IS NULL ORDER BY h.record_id, e.key, h.version DESC) AS x
+              JOIN %2$s AS r ON r.id = x.record_id
+             WHERE x.field = ANY ($1) AND x.value IS DISTINCT FROM coalesce(to_jsonb(r) -> x.field, 'null')
+               AND NOT (jsonb_typeof(x.value) = 'string' AND (to_jsonb(r) ->> x.field) IS NOT NULL AND x.value #>> '{}' = to_jsonb(r) ->> x.field)
+            HAVING count(*) > 0$query$, t.object, t.relid) USING t.versioned_columns;
+        RETURN QUERY EXECUTE format($query$
+            SELECT 'triggers', %L::text, 4 - count(*), 'a trigger of the history is missing or not ENABLE ALWAYS: run CALL crm.migrate()'
+              FROM pg_trigger AS g WHERE g.tgrelid = $1 AND g.tgenabled = 'A'
+               AND g.tgname IN ('zzz_crm_version', 'crm_history', 'crm_history_insert', 'crm_history_truncate')
+            HAVING count(*) < 4$query$, t.object) USING t.relid;
+    END LOOP;
+
+    -- every operation has its number, under its lock
+    RETURN QUERY
+    SELECT 'operations', o.root_object, count(*), min(format('%s %s has %s operations and the last is number %s', o.root_object, o.root_id, o.n, o.last))
+      FROM (SELECT p.root_object, p.root_id, count(*) AS n, max(p.op_seq) AS last FROM crm_data.operation AS p GROUP BY p.root_object, p.root_id) AS o
+     WHERE o.n <> o.last GROUP BY o.root_object ORDER BY o.root_object;
+END
+$function$;
+COMMENT ON FUNCTION crm.integrity_check() IS
+'Compares the records with their history and answers what does not fit, one row a kind of problem and object with a sample: history (crm.verify_history over all time), roots, state (a value in a record that its last change did not give it), triggers, operations (a number missing). No rows: nothing was found. Reads everything: for the night.';

@@ -121,3 +121,415 @@ COMMENT ON FUNCTION crm.remove(text, bigint, int) IS
 'Marks a record as deleted; nothing is erased, and crm.restore brings it back. Answers as crm.write does: when somebody changed the record since base_version, state is conflict and it stays.
 object, id: the record; base_version: the row_version that was read, NULL: none, then it stays; therefore not STRICT.
 Errors: those of crm.write; 42703 the object has no deleted_at.';
+
+CREATE OR REPLACE FUNCTION crm.save_account(doc jsonb, expected_version int DEFAULT NULL) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    source bigint;
+    found bigint;
+    a crm_data.account;
+    patch jsonb;
+    op uuid := coalesce((doc ->> 'op_id')::uuid, gen_random_uuid());
+    endpoint text := coalesce(doc ->> 'endpoint', 'api');
+    columns text;
+    answer jsonb;
+    bad text;
+BEGIN
+    IF jsonb_typeof(doc) IS DISTINCT FROM 'object' OR coalesce(doc ->> 'code', doc #>> '{external,id}', '') = '' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an account is found by its code or by an external reference',
+            HINT = 'Give {"code": .., ..} or {"external": {"source": .., "id": ..}, ..}.';
+    END IF;
+    patch := doc - '{op_id,endpoint,external}'::text[];
+    IF doc ? 'external' THEN
+        SELECT s.id INTO source FROM crm_data.source_system AS s WHERE s.name = doc #>> '{external,source}';
+        IF source IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no source system "%s"', doc #>> '{external,source}');
+        END IF;
+        -- one at a time for one reference: two senders of a new customer must not both insert it
+        PERFORM pg_advisory_xact_lock(hashtextextended(format('crm.external:%s:%s', source, doc #>> '{external,id}'), 0));
+        SELECT r.record_id INTO found FROM crm_data.external_ref AS r
+         WHERE r.source_id = source AND r.external_id = doc #>> '{external,id}' AND r.object = 'account';
+    END IF;
+    IF found IS NULL AND doc ? 'code' THEN
+        SELECT x.id INTO found FROM crm_data.account AS x WHERE x.code = doc ->> 'code';
+    END IF;
+
+    IF found IS NULL THEN
+        IF expected_version IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'there is no such account';
+        END IF;
+        SELECT string_agg(k.key, ', ' ORDER BY k.key) INTO bad
+          FROM jsonb_object_keys(patch) AS k (key) LEFT JOIN crm_data.field AS f ON f.object = 'account' AND f.name = k.key AND NOT f.custom
+         WHERE f.id IS NULL OR f.write_class IN ('fixed', 'engine');
+        IF bad IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('account has no field to be written: %s', bad);
+        END IF;
+        patch := jsonb_build_object('owner_id', crm.me()) || patch;
+        patch := jsonb_build_object('team_id', (SELECT m.team_id FROM crm_data.member AS m WHERE m.id = (patch ->> 'owner_id')::bigint)) || patch;
+        a := jsonb_populate_record(NULL::crm_data.account, patch);
+        IF NOT crm.row_visible('account', 'create', a.owner_id, a.team_id, coalesce(a.grade, 0::smallint)) THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to create an account';
+        END IF;
+        SELECT string_agg(k.key, ', ' ORDER BY k.key) INTO bad
+          FROM jsonb_object_keys(doc - '{op_id,endpoint,external}'::text[]) AS k (key) JOIN crm_data.field AS f ON f.object = 'account' AND f.name = k.key AND NOT f.custom
+         WHERE NOT crm._field_allowed('write', f.id, a.owner_id, a.team_id);
+        IF bad IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for fields of account: %s', bad);
+        END IF;
+        SELECT string_agg(quote_ident(k.key), ', ' ORDER BY k.key) INTO columns FROM jsonb_each(patch) AS k WHERE k.value <> 'null';
+        PERFORM crm._engine_write('none', endpoint);
+        EXECUTE format('INSERT INTO crm_data.account (%1$s) SELECT %1$s FROM jsonb_populate_record(NULL::crm_data.account, $1) RETURNING id', columns) INTO found USING patch;
+        PERFORM crm._engine_write('none');
+        answer := jsonb_build_object('state', 'created', 'id', found, 'version', 1, 'conflicts', '[]'::jsonb);
+    ELSE
+        answer := crm.write('account', found, op, endpoint, expected_version, patch - 'code');
+        found := (answer ->> 'id')::bigint;
+    END IF;
+    IF source IS NOT NULL THEN
+        INSERT INTO crm_data.external_ref (source_id, external_id, object, record_id) VALUES (source, doc #>> '{external,id}', 'account', found)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN answer;
+END
+$function$;
+COMMENT ON FUNCTION crm.save_account(jsonb, int) IS
+'Upsert of a customer: finds it by external reference or code and writes it as crm.write does, else inserts it. Answers {state: created | applied | partial | conflict, id, version, conflicts[]}.
+doc: fields and values, with "code" or "external": {"source", "id"}; "op_id" and "endpoint" (api) as for crm.write. expected_version: the row_version that was read; NULL: none, then what differs becomes a conflict and only empty fields that let a value win are filled. Without an owner the new customer is the caller''s. Not STRICT: expected_version may be NULL.
+Errors: those of crm.write; 22023 neither code nor reference; 42704 unknown source; 42703 no such field; 42501 not the caller''s to create; P0002 expected_version for a customer that does not exist.';
+
+-- ---------------------------------------------------------------- follow-ups
+
+CREATE OR REPLACE FUNCTION crm._interaction_rules() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    hours int := crm._setting('interaction.lock_after', '72')::int;
+    steward boolean := crm.has_role('crm_steward') OR crm.has_role('crm_admin');
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        -- a time of recording in the future would keep the follow-up open for longer
+        NEW.recorded_at := least(NEW.recorded_at, clock_timestamp());
+        RETURN NEW;
+    END IF;
+    IF crm._engine_writes() = 'erase' THEN
+        RETURN NEW;
+    END IF;
+    IF steward AND to_jsonb(NEW) - '{retracted_at,retracted_reason}'::text[] = to_jsonb(OLD) - '{retracted_at,retracted_reason}'::text[] THEN
+        RETURN NEW;
+    END IF;
+    IF clock_timestamp() > OLD.recorded_at + make_interval(hours => hours) THEN
+        RAISE EXCEPTION USING ERRCODE = 'RM205', MESSAGE = format('follow-up %s is older than %s hours and can no longer be changed', OLD.id, hours),
+            HINT = 'Add a follow-up that corrects it; a data steward may retract this one.';
+    END IF;
+    IF OLD.author_id IS DISTINCT FROM crm.me() AND NOT steward THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('only its author may change follow-up %s', OLD.id);
+    END IF;
+    RETURN NEW;
+END
+$function$;
+COMMENT ON FUNCTION crm._interaction_rules() IS
+'Trigger of follow-ups: their content may be changed by their author until the setting interaction.lock_after (72 hours) after they were recorded, retracted by a data steward at any time, and not at all otherwise. References move with merges.
+Errors: RM205 too old; 42501 not the author.';
+DROP TRIGGER IF EXISTS crm_interaction_insert ON crm_data.interaction;
+CREATE TRIGGER crm_interaction_insert BEFORE INSERT ON crm_data.interaction FOR EACH ROW
+    WHEN (NEW.recorded_at > now()) EXECUTE FUNCTION crm._interaction_rules();
+COMMENT ON TRIGGER crm_interaction_insert ON crm_data.interaction IS 'No follow-up is recorded in the future.';
+-- the references are moved by merges, the quality is the engine's: the rest is the content
+DROP TRIGGER IF EXISTS crm_interaction_rules ON crm_data.interaction;
+CREATE TRIGGER crm_interaction_rules BEFORE UPDATE ON crm_data.interaction FOR EACH ROW
+    WHEN ((OLD.kind, OLD.channel, OLD.direction, OLD.occurred_at, OLD.recorded_at, OLD.author_id, OLD.summary, OLD.body, OLD.progress, OLD.next_step, OLD.next_step_at, OLD.duration, OLD.depth, OLD.satisfaction, OLD.auto, OLD.preset, OLD.client_key, OLD.endpoint, OLD.detail, OLD.retracted_at, OLD.retracted_reason, OLD.created_at, OLD.created_by)
+          IS DISTINCT FROM
+          (NEW.kind, NEW.channel, NEW.direction, NEW.occurred_at, NEW.recorded_at, NEW.author_id, NEW.summary, NEW.body, NEW.progress, NEW.next_step, NEW.next_step_at, NEW.duration, NEW.depth, NEW.satisfaction, NEW.auto, NEW.preset, NEW.client_key, NEW.endpoint, NEW.detail, NEW.retracted_at, NEW.retracted_reason, NEW.created_at, NEW.created_by))
+    EXECUTE FUNCTION crm._interaction_rules();
+ALTER TABLE crm_data.interaction ENABLE ALWAYS TRIGGER crm_interaction_insert, ENABLE ALWAYS TRIGGER crm_interaction_rules;
+COMMENT ON TRIGGER crm_interaction_rules ON crm_data.interaction IS 'A follow-up is its author''s for 72 hours, then nobody''s.';
+
+CREATE OR REPLACE FUNCTION crm._add_interaction(doc jsonb) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    a crm_data.account;
+    known crm_data.interaction;
+    row jsonb;
+    columns text;
+    bad text;
+    added bigint;
+BEGIN
+    SELECT * INTO known FROM crm_data.interaction AS i WHERE i.client_key = doc ->> 'client_key';
+    IF FOUND THEN
+        IF NOT crm._row_readable('interaction', to_jsonb(known)) THEN
+            RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'the client key belongs to another follow-up';
+        END IF;
+        RETURN jsonb_build_object('state', 'applied', 'id', known.id, 'version', known.row_version, 'repeated', true);
+    END IF;
+    SELECT * INTO a FROM crm_data.account AS x WHERE x.id = (doc ->> 'account_id')::bigint;
+    IF NOT FOUND OR NOT crm._row_readable('account', to_jsonb(a)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no account %s', doc ->> 'account_id');
+    END IF;
+    IF NOT crm.row_visible('interaction', 'create', a.owner_id, a.team_id, a.grade) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to add a follow-up';
+    END IF;
+    SELECT string_agg(k.key, ', ' ORDER BY k.key) INTO bad
+      FROM jsonb_object_keys(doc) AS k (key) LEFT JOIN crm_data.field AS f ON f.object = 'interaction' AND f.name = k.key AND NOT f.custom
+     WHERE f.id IS NULL OR f.write_class = 'engine' OR k.key IN ('id', 'recorded_at', 'author_id', 'created_at', 'created_by');
+    IF bad IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('a follow-up has no field to be written: %s', bad);
+    END IF;
+    row := doc || jsonb_build_object('author_id', crm.me(), 'owner_id', a.owner_id, 'team_id', a.team_id, 'grade', a.grade);
+    SELECT string_agg(quote_ident(k.key), ', ' ORDER BY k.key) INTO columns FROM jsonb_each(row) AS k WHERE k.value <> 'null';
+    EXECUTE format('INSERT INTO crm_data.interaction (%1$s) SELECT %1$s FROM jsonb_populate_record(NULL::crm_data.interaction, $1) ON CONFLICT (client_key) DO NOTHING RETURNING id', columns)
+       INTO added USING row;
+    IF added IS NULL THEN
+        -- the same follow-up came at the same time through another connection
+        RETURN crm._add_interaction(doc);
+    END IF;
+    RETURN jsonb_build_object('state', 'created', 'id', added, 'version', 1);
+END
+$function$;
+COMMENT ON FUNCTION crm._add_interaction(jsonb) IS
+'Adds a follow-up of the caller, once for a client_key: the same again answers the one that is there. doc: fields of the follow-up, with account_id and client_key; occurred_at is kept beside the time of recording.
+Errors: P0002 no such customer, or hidden; 42501 not the caller''s to add; 42703 a field that is not to be written.';
+
+-- ---------------------------------------------------------------- drafts of a device that was offline
+
+CREATE OR REPLACE FUNCTION crm._draft_root(draft jsonb) RETURNS bigint
+    LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN CASE draft ->> 'object' WHEN 'account' THEN (draft ->> 'id')::bigint
+                                   ELSE (crm._image(draft ->> 'object', (draft ->> 'id')::bigint) ->> 'account_id')::bigint END;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$function$;
+COMMENT ON FUNCTION crm._draft_root(jsonb) IS 'Customer whose lock orders a draft; NULL when it names no record that has one.';
+
+CREATE OR REPLACE FUNCTION crm._draft_at(draft jsonb) RETURNS timestamptz
+    LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    RETURN least((draft ->> 'client_ts')::timestamptz, now());
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END
+$function$;
+COMMENT ON FUNCTION crm._draft_at(jsonb) IS 'Time of a draft by the device''s clock, at most now; NULL when it has none that can be read.';
+
+CREATE OR REPLACE FUNCTION crm._reject_draft(draft jsonb, error text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    op uuid := CASE WHEN draft ->> 'op_id' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN (draft ->> 'op_id')::uuid ELSE gen_random_uuid() END;
+    object text := coalesce(draft ->> 'object', '?');
+    root bigint := crm._draft_root(draft);
+    seq bigint;
+BEGIN
+    IF EXISTS (SELECT FROM crm_data.operation AS o WHERE o.op_id = op) THEN
+        RETURN;
+    END IF;
+    IF root IS NOT NULL THEN
+        UPDATE crm_data.account AS a SET op_seq = a.op_seq + 1 WHERE a.id = root RETURNING a.op_seq INTO seq;
+    END IF;
+    IF seq IS NULL THEN
+        -- no customer to count under: the drafts without a home have numbers of their own
+        PERFORM pg_advisory_xact_lock(hashtextextended('crm.drafts', 0));
+        SELECT coalesce(max(o.op_seq), 0) + 1 INTO seq FROM crm_data.operation AS o WHERE o.root_object = 'draft' AND o.root_id = 0;
+    END IF;
+    INSERT INTO crm_data.operation (op_id, root_object, root_id, op_seq, object, record_id, endpoint, actor, base_version, patch, client_ts, state, error, result)
+    VALUES (op, CASE WHEN root IS NULL THEN 'draft' ELSE 'account' END, coalesce(root, 0), seq, coalesce(nullif(object, ''), '?'), NULL, coalesce(nullif(draft ->> 'endpoint', ''), 'offline'),
+            coalesce((SELECT m.role_name FROM crm_data.member AS m WHERE m.id = crm.me()), SESSION_USER), NULL, draft, NULL, 'rejected', error,
+            jsonb_build_object('state', 'rejected', 'op_seq', seq, 'error', error));
+END
+$function$;
+COMMENT ON FUNCTION crm._reject_draft(jsonb, text) IS 'Keeps a draft that could not be applied, whole, with the reason: nothing that a device sent is dropped.';
+
+CREATE OR REPLACE FUNCTION crm.submit_drafts(drafts jsonb[]) RETURNS SETOF jsonb
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    d record;
+    answer jsonb;
+    reason text;
+BEGIN
+    FOR d IN
+        SELECT x.draft, x.place, x.draft ->> 'kind' AS kind
+          FROM unnest(drafts) WITH ORDINALITY AS x (draft, place)
+         -- customers in order of id, as every writer to several takes them; within one, by the device's clock, which no further than now counts
+         ORDER BY crm._draft_root(x.draft) NULLS FIRST, crm._draft_at(x.draft) NULLS LAST,
+                  CASE x.draft ->> 'kind' WHEN 'create' THEN 1 WHEN 'delete' THEN 3 ELSE 2 END, x.place
+    LOOP
+        BEGIN
+            IF jsonb_typeof(d.draft) <> 'object' THEN
+                RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a draft must be a JSON object';
+            ELSIF coalesce(d.kind, 'update') = 'update' THEN
+                answer := crm.write(d.draft ->> 'object', (d.draft ->> 'id')::bigint, (d.draft ->> 'op_id')::uuid, coalesce(d.draft ->> 'endpoint', 'offline'),
+                                    (d.draft ->> 'base_version')::int, d.draft -> 'patch', (d.draft ->> 'client_ts')::timestamptz);
+            ELSIF d.kind = 'delete' THEN
+                answer := crm.write(d.draft ->> 'object', (d.draft ->> 'id')::bigint, (d.draft ->> 'op_id')::uuid, coalesce(d.draft ->> 'endpoint', 'offline'),
+                                    (d.draft ->> 'base_version')::int, jsonb_build_object('deleted_at', d.draft ->> 'client_ts'), (d.draft ->> 'client_ts')::timestamptz);
+            ELSIF d.kind = 'create' AND d.draft ->> 'object' = 'account' THEN
+                answer := crm.save_account(d.draft -> 'patch' || jsonb_strip_nulls(jsonb_build_object('op_id', d.draft ->> 'op_id', 'endpoint', coalesce(d.draft ->> 'endpoint', 'offline'))));
+            ELSIF d.kind = 'create' AND d.draft ->> 'object' = 'interaction' THEN
+                answer := crm._add_interaction(d.draft -> 'patch' || jsonb_build_object('client_key', coalesce(d.draft #>> '{patch,client_key}', d.draft ->> 'op_id')));
+            ELSE
+                RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = format('a draft cannot %s %s', d.kind, d.draft ->> 'object'),
+                    HINT = 'Kinds are update and delete, and create for account and interaction.';
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            IF SQLSTATE = ANY ('{40001,40P01,55P03,57014}') THEN
+                RAISE;
+            END IF;
+            reason := SQLSTATE || ': ' || SQLERRM;
+            PERFORM crm._reject_draft(d.draft, reason);
+            answer := jsonb_build_object('state', 'rejected', 'error', reason);
+        END;
+        RETURN NEXT jsonb_build_object('op_id', d.draft -> 'op_id', 'place', d.place) || answer;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION crm.submit_drafts(jsonb[]) IS
+'Applies what a device wrote while it was offline, and answers each draft as crm.write does, with its op_id and place in the array.
+drafts: {object, id, op_id, base_version, patch, client_ts, endpoint (offline), kind: update (the default), delete, or create for account and interaction}. They are applied customer by customer, each customer''s by client_ts (a clock that runs ahead counts as now). The whole call can be sent again. A draft that cannot be applied is kept with its reason and answered as rejected; the others go on.
+Errors: 55P03, 40001 or 40P01: nothing was applied, send it again.';
+
+-- ---------------------------------------------------------------- going back
+
+CREATE OR REPLACE FUNCTION crm.restore(object text, id bigint, version int, fields text[] DEFAULT NULL) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    then_image jsonb;
+    now_image jsonb := crm._image(object, id);
+    now_version int := (now_image ->> 'row_version')::int;
+    patch jsonb;
+    bad text;
+BEGIN
+    IF now_image IS NULL OR NOT crm._row_readable(object, now_image - 'deleted_at') THEN
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no %s %s', object, id);
+    END IF;
+    then_image := crm._image_at(object, id, version);
+    IF then_image IS NULL OR version > now_version OR version < 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%s %s has no version %s', object, id, version),
+            HINT = format('Its versions go from 1 to %s.', now_version);
+    END IF;
+    SELECT string_agg(f.name, ', ' ORDER BY f.name) INTO bad FROM unnest(fields) AS f (name) WHERE NOT then_image ? f.name OR f.name = 'id';
+    IF bad IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('%s has no field with a history: %s', object, bad);
+    END IF;
+    -- only what differs; a key of a document that came later is taken away again
+    SELECT coalesce(jsonb_object_agg(t.key,
+               CASE WHEN f.write_class = 'keyed' AND jsonb_typeof(t.value) = 'object' AND jsonb_typeof(now_image -> t.key) = 'object'
+                    THEN t.value || (SELECT coalesce(jsonb_object_agg(k.key, 'null'::jsonb), '{}') FROM jsonb_object_keys(now_image -> t.key) AS k (key) WHERE NOT t.value ? k.key)
+                    ELSE t.value END), '{}')
+      INTO patch
+      FROM jsonb_each(then_image) AS t JOIN crm_data.field AS f ON f.object = restore.object AND f.name = t.key AND NOT f.custom
+     WHERE t.value IS DISTINCT FROM now_image -> t.key AND f.write_class NOT IN ('fixed', 'engine') AND (fields IS NULL OR t.key = ANY (fields));
+    RETURN crm.write(object, id, gen_random_uuid(), 'restore', now_version, patch);
+END
+$function$;
+COMMENT ON FUNCTION crm.restore(text, bigint, int, text[]) IS
+'Writes a record back to what it was at a version: a normal write, which makes a new version, asks the caller''s rights and has its history; what somebody changes at the same moment becomes a conflict. Brings back a record that crm.remove marked as deleted. Answers as crm.write does.
+object, id: the record; version: 1 to the present one; fields: only these, NULL: all that people write. Not STRICT: fields may be NULL.
+Errors: those of crm.write; P0002 no such record, or hidden; 22023 no such version; 42703 no such field.';
+
+CREATE OR REPLACE FUNCTION crm.restore_row(change_id bigint) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    c crm_data.change;
+    tab regclass;
+    target int;
+    image jsonb;
+    account crm_data.account;
+    columns text;
+    answer jsonb;
+BEGIN
+    SELECT * INTO c FROM crm_data.change AS h WHERE h.id = change_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no change %s', change_id);
+    END IF;
+    tab := crm._protected_table(c.object);
+    target := CASE c.op WHEN 'delete' THEN c.version - 1 ELSE c.version END;
+    IF crm._image(c.object, c.record_id) IS NOT NULL THEN
+        RETURN crm.restore(c.object, c.record_id, target);
+    END IF;
+    image := crm._image_at(c.object, c.record_id, target);
+    IF image IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('the history of %s %s does not hold version %s', c.object, c.record_id, target);
+    END IF;
+    -- a row that is gone comes back under its number, with the copies that the engine keeps
+    IF c.account_id IS NOT NULL AND c.object <> 'account' THEN
+        SELECT * INTO account FROM crm_data.account AS a WHERE a.id = c.account_id;
+        image := jsonb_build_object('owner_id', account.owner_id, 'team_id', account.team_id, 'grade', account.grade) || image;
+    END IF;
+    image := image || jsonb_build_object('op_seq', (SELECT coalesce(max(o.op_seq), 0) FROM crm_data.operation AS o
+                                                     WHERE o.root_object = c.object AND o.root_id = c.record_id));
+    SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns
+      FROM pg_attribute AS a WHERE a.attrelid = tab AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND coalesce(image -> a.attname, 'null') <> 'null';
+    PERFORM crm._engine_write('restore', 'restore', format('restored from change %s', change_id));
+    EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %2$s FROM jsonb_populate_record(NULL::%1$s, $1) RETURNING jsonb_build_object(''state'', ''restored'', ''id'', id, ''version'', row_version)', tab, columns)
+       INTO answer USING image;
+    PERFORM crm._engine_write('none');
+    RETURN answer;
+END
+$function$;
+COMMENT ON FUNCTION crm.restore_row(bigint) IS
+'Brings a record back as a change left it, a deleted one as it was before. One that is still there is written back as crm.restore does; one that is gone, by whatever way, is inserted again under its number and goes on with its versions.
+change_id: from crm.history. Answers {state: restored, id, version}, or as crm.write does.
+Errors: P0002 no such change, or its history is not complete; 23505 and others when the row does not fit any more.';
+
+-- ---------------------------------------------------------------- erasure on request
+
+CREATE OR REPLACE FUNCTION crm.forget(contact bigint, reason text) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    c crm_data.contact;
+    personal CONSTANT text[] := '{name,title,department,phone,email,wechat,birthday,attrs,preferred_channel}';
+    changes bigint;
+    n bigint;
+BEGIN
+    IF btrim(reason) = '' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a reason is needed';
+    END IF;
+    SELECT * INTO c FROM crm_data.contact AS x WHERE x.id = contact;
+    IF NOT FOUND OR NOT crm._row_readable('contact', to_jsonb(c)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no contact %s', contact);
+    END IF;
+    PERFORM FROM crm_data.account AS a WHERE a.id = c.account_id FOR NO KEY UPDATE;
+    PERFORM crm._engine_write('erase', 'forget', 'erased on request');
+    UPDATE crm_data.contact AS x
+       SET name = '(forgotten)', title = NULL, department = NULL, phone = NULL, phone_norm = NULL, email = NULL, email_norm = NULL, wechat = NULL, birthday = NULL,
+           preferred_channel = NULL, attrs = '{}', opt_out = '{all}', forgotten_at = now()
+     WHERE x.id = contact;
+    -- the history keeps which field changed when, and the digests that the chain is made of; values and salts go
+    UPDATE crm_data.change AS h
+       SET value_hash = coalesce(h.value_hash, crm._value_hashes(h.fields, h.salt)), salt = NULL,
+           fields = (SELECT coalesce(jsonb_object_agg(e.key, CASE WHEN e.key = ANY (personal) THEN '[null, null]'::jsonb ELSE e.value END), '{}') FROM jsonb_each(h.fields) AS e)
+     WHERE h.object = 'contact' AND h.record_id = contact;
+    GET DIAGNOSTICS changes = ROW_COUNT;
+    UPDATE crm_data.contact AS x SET last_hash = '\x00000000000000000000000000000000'::bytea || substring(x.last_hash FROM 17) WHERE x.id = contact;
+    UPDATE crm_data.conflict AS x SET base = NULL, theirs = NULL, mine = NULL WHERE x.object = 'contact' AND x.record_id = contact AND split_part(x.field, '.', 1) = ANY (personal);
+    GET DIAGNOSTICS n = ROW_COUNT;
+    UPDATE crm_data.operation AS o SET patch = o.patch - personal, result = o.result - 'conflicts' WHERE o.object = 'contact' AND o.record_id = contact;
+    PERFORM crm._engine_write('none');
+    INSERT INTO crm_data.access_log (actor, action, object, record_id, reason)
+    VALUES (coalesce((SELECT m.role_name FROM crm_data.member AS m WHERE m.id = crm.me()), SESSION_USER), 'forget', 'contact', contact, reason);
+    RETURN jsonb_build_object('contact', contact, 'changes', changes, 'conflicts', n);
+END
+$function$;
+COMMENT ON FUNCTION crm.forget(bigint, text) IS
+'Erases what the database knows of a person: the contact''s personal fields, their values in its history, in conflicts and in stored operations. The record stays as a nameless one, its history still says when which field changed, and the chain still verifies (the digests stay, values and salts go). Free text of follow-ups is not searched.
+contact: its id; reason: kept in the access log, never empty. Answers the number of changes and conflicts emptied.
+Errors: P0002 no such contact, or hidden; 22023 no reason.';

@@ -27,6 +27,12 @@ COMMENT ON FUNCTION crm._engine_write(text, text, text) IS
 mode: none; erase (physical deletes, changes of facts); restore (an insert continues the record''s earlier versions). endpoint, note: what the changes say about the way they came; NULL: sql, nothing. Not STRICT because of these.
 Errors: 42501 the caller is not the owner of the tables; 22023 unknown mode.';
 
+CREATE FUNCTION crm._engine_writes() RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'crm_history_engine_mode';
+COMMENT ON FUNCTION crm._engine_writes() IS
+'What a function of the engine may do now: none, erase or restore, as crm._engine_write said; for triggers that would refuse it to people.';
+
 CREATE FUNCTION crm._change_hash(prev_hash bytea, object text, record_id bigint, account_id bigint, version int, op text, at timestamptz,
         actor text, session_name text, endpoint text, client_version text, op_seq bigint, note text,
         fields jsonb, salt bytea, value_hash jsonb) RETURNS bytea

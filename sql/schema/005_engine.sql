@@ -407,6 +407,28 @@ COMMENT ON COLUMN crm_data.channel.created_by IS 'Member or role that made the r
 COMMENT ON COLUMN crm_data.channel.updated_at IS 'When the row was last changed.';
 COMMENT ON COLUMN crm_data.channel.updated_by IS 'Member or role that last changed the row.';
 
+CREATE TABLE crm_data.history_root (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    due_at timestamptz NOT NULL UNIQUE,
+    upto timestamptz NOT NULL,
+    watermark xid8 NOT NULL,
+    changes bigint NOT NULL CHECK (changes >= 0),
+    prev_root bytea,
+    root bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE crm_data.history_root IS 'Daily root of the history, chained: the digest over the hashes of all changes since the root before. It leaves the database by the outbox, so that who could rewrite all is found out.';
+COMMENT ON COLUMN crm_data.history_root.id IS 'Identifier.';
+COMMENT ON COLUMN crm_data.history_root.due_at IS 'When it was due; once a due time.';
+COMMENT ON COLUMN crm_data.history_root.upto IS 'Changes recorded after this belong to the next root.';
+COMMENT ON COLUMN crm_data.history_root.watermark IS 'Changes of this transaction and later ones belong to the next root: they may not have been committed.';
+COMMENT ON COLUMN crm_data.history_root.changes IS 'How many changes it covers.';
+COMMENT ON COLUMN crm_data.history_root.prev_root IS 'Root before; NULL for the first.';
+COMMENT ON COLUMN crm_data.history_root.root IS 'SHA-256 over prev_root and the hashes of the changes, in order of object, record and version.';
+COMMENT ON COLUMN crm_data.history_root.created_at IS 'When the row was made.';
+COMMENT ON COLUMN crm_data.history_root.created_by IS 'Member or role that made the row.';
+
 CREATE TABLE crm_data.outbox (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     topic text NOT NULL CHECK (topic <> ''),

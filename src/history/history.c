@@ -61,6 +61,7 @@ PG_FUNCTION_INFO_V1(crm_history_before);
 PG_FUNCTION_INFO_V1(crm_history_after);
 PG_FUNCTION_INFO_V1(crm_history_append_only);
 PG_FUNCTION_INFO_V1(crm_history_engine_context);
+PG_FUNCTION_INFO_V1(crm_history_engine_mode);
 
 /* rows of an INSERT that are written together */
 #define BATCH_ROWS 1000
@@ -200,6 +201,16 @@ crm_history_engine_context(PG_FUNCTION_ARGS)
 	write_context.note = PG_ARGISNULL(2) ? NULL : MemoryContextStrdup(TopTransactionContext, text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	write_context.op_seq = 0;
 	PG_RETURN_VOID();
+}
+
+/*
+ * crm._engine_writes(): what crm._engine_write said.
+ */
+Datum
+crm_history_engine_mode(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(engine_write == ENGINE_WRITE_ERASE ? "erase" :
+									 engine_write == ENGINE_WRITE_RESTORE ? "restore" : "none"));
 }
 
 /*
@@ -384,7 +395,8 @@ crm_history_before(PG_FUNCTION_ARGS)
 			{
 				AttrNumber	a = kept[i];
 
-				if (a == 0 || (old_null[a - 1] && new_null[a - 1]) ||
+				/* crm.forget takes the salt away */
+				if (a == 0 || (a == table->last_hash && engine_write == ENGINE_WRITE_ERASE) || (old_null[a - 1] && new_null[a - 1]) ||
 					(!old_null[a - 1] && !new_null[a - 1] &&
 					 datum_image_eq(old[a - 1], new[a - 1], TupleDescAttr(desc, a - 1)->attbyval, TupleDescAttr(desc, a - 1)->attlen)))
 					continue;

@@ -98,7 +98,7 @@ crm_value_hashes(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		JsonbValue	v;
-		char		hex[2 * CRM_HASH_LEN];
+		char	   *hex = palloc(2 * CRM_HASH_LEN);
 
 		v.type = jbvString;
 		v.val.string.val = fields[i].name;
@@ -106,7 +106,7 @@ crm_value_hashes(PG_FUNCTION_ARGS)
 		pushJsonbValue(&state, WJB_KEY, &v);
 		hex_encode((const char *) fields[i].digest, CRM_HASH_LEN, hex);
 		v.val.string.val = hex;
-		v.val.string.len = sizeof(hex);
+		v.val.string.len = 2 * CRM_HASH_LEN;
 		pushJsonbValue(&state, WJB_VALUE, &v);
 	}
 	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));

@@ -176,6 +176,92 @@ SET ROLE crm_sales;
 SELECT count(*) AS hidden FROM crm.history('account', :acc);
 RESET ROLE;
 
+-- going back is a write like others
+INSERT INTO crm_data.account (code, name, attrs, tags) VALUES ('HIST-R', '上海旧名', '{"a": 1}', '{x}') RETURNING id AS back \gset
+UPDATE crm_data.account SET name = '上海新名', attrs = '{"a": 2, "b": 1}', tags = '{x,y}', city = '上海' WHERE id = :back;
+SELECT crm.restore('account', :back, 1, '{name}') - 'id' - 'op_seq' AS one_field;
+SELECT crm.restore('account', :back, 1) - 'id' - 'op_seq' AS all_fields;
+SELECT name, attrs, tags, city, row_version FROM crm_data.account WHERE id = :back;
+SELECT crm.remove('account', :back, 4) ->> 'state' AS removed, crm.restore('account', :back, 4) ->> 'state' AS brought_back;
+SELECT deleted_at IS NULL AS there, row_version FROM crm_data.account WHERE id = :back;
+SELECT version, endpoint FROM crm_data.change WHERE object = 'account' AND record_id = :back ORDER BY version;
+\set VERBOSITY sqlstate
+SELECT crm.restore('account', :back, 99);
+SELECT crm.restore('account', :back, 1, '{nme}');
+SELECT crm.restore('account', -1, 1);
+SELECT crm.restore_row(-1);
+\set VERBOSITY terse
+-- a row that the engine deleted, and one that was deleted behind its back, come back with their versions
+INSERT INTO crm_data.contact (account_id, name, phone) VALUES (:back, '李雷', '13900000000') RETURNING id AS con \gset
+UPDATE crm_data.contact SET title = '经理' WHERE id = :con;
+BEGIN;
+SELECT crm._engine_write('erase');
+DELETE FROM crm_data.contact WHERE id = :con;
+COMMIT;
+SELECT crm.restore_row((SELECT max(id) FROM crm_data.change WHERE object = 'contact' AND record_id = :con)) - 'id' AS restored;
+SELECT name, title, row_version FROM crm_data.contact WHERE id = :con;
+ALTER TABLE crm_data.contact DISABLE TRIGGER USER;
+DELETE FROM crm_data.contact WHERE id = :con;
+DO $$ BEGIN EXECUTE (SELECT string_agg(format('ALTER TABLE crm_data.contact ENABLE ALWAYS TRIGGER %I', tgname), ';') FROM pg_trigger WHERE tgrelid = 'crm_data.contact'::regclass AND NOT tgisinternal); END $$;
+SELECT check_name, object, problems FROM crm.integrity_check() WHERE object = 'contact';
+SELECT crm.restore_row((SELECT max(id) FROM crm_data.change WHERE object = 'contact' AND record_id = :con)) - 'id' AS restored;
+SELECT name, title, row_version FROM crm_data.contact WHERE id = :con;
+SELECT version, op, note IS NOT NULL AS noted FROM crm_data.change WHERE object = 'contact' AND record_id = :con ORDER BY version;
+SELECT crm._image_at('contact', :con, 1) ->> 'title' AS at_1, crm._image_at('contact', :con, 2) ->> 'title' AS at_2, crm._image_at('contact', :con, 3) AS at_3;
+SELECT count(*) AS problems FROM crm.verify_history();
+
+-- the daily root: chained, once a due time, and it finds a history that was rewritten with its chain
+SELECT crm._job_history_root('2026-01-01 00:10+08') > 0 AS covers, crm._job_history_root('2026-01-01 00:10+08') AS again;
+UPDATE crm_data.account SET city = '苏州' WHERE id = :back;
+SELECT crm._job_history_root('2026-01-02 00:10+08') AS covers;
+SELECT count(*) AS roots, count(prev_root) AS chained, max(encode(root, 'hex')) FILTER (WHERE due_at = '2026-01-02 00:10+08') = crm.history_root() AS newest FROM crm_data.history_root;
+SELECT topic, payload - 'root' - 'previous' - 'due' - 'changes' AS rest, payload ->> 'root' = crm.history_root() AS same FROM crm_data.outbox WHERE topic = 'history.root' ORDER BY id DESC LIMIT 1;
+SELECT count(*) AS problems FROM crm.verify_roots();
+BEGIN;
+ALTER TABLE crm_data.change DISABLE TRIGGER USER;
+ALTER TABLE crm_data.account DISABLE TRIGGER USER;
+WITH forged AS (
+    UPDATE crm_data.change AS h SET fields = '{"city": [null, "杭州"]}',
+           hash = crm._change_hash(h.prev_hash, h.object, h.record_id, h.account_id, h.version, h.op, h.at, h.actor, h.session_name, h.endpoint, h.client_version, h.op_seq, h.note,
+                                   '{"city": [null, "杭州"]}', h.salt, NULL)
+     WHERE h.object = 'account' AND h.record_id = :back AND h.version = (SELECT row_version FROM crm_data.account WHERE id = :back) RETURNING h.salt, h.hash
+)
+UPDATE crm_data.account SET city = '杭州', last_hash = forged.salt || forged.hash FROM forged WHERE id = :back;
+SELECT count(*) AS chain_says FROM crm.verify_history();
+SELECT due_at = '2026-01-02 00:10+08' AS that_day, problem FROM crm.verify_roots();
+SELECT crm._job_verify_history(now()) AS problems;
+SELECT level, value FROM crm_data.alert WHERE dedupe_key = 'verify_history';
+ROLLBACK;
+-- a value edited behind the history's back
+BEGIN;
+ALTER TABLE crm_data.account DISABLE TRIGGER USER;
+UPDATE crm_data.account SET city = '宁波' WHERE id = :back;
+SELECT check_name, object, problems FROM crm.integrity_check() ORDER BY 1, 2;
+ROLLBACK;
+SELECT check_name, object, problems, sample FROM crm.integrity_check() WHERE check_name <> 'operations' ORDER BY 1, 2;
+
+-- erasure on request: the values go, the chain stays
+UPDATE crm_data.contact SET phone = '13911112222', email = 'li@example.com' WHERE id = :con;
+SELECT crm.forget(:con, '个人信息删除请求') - 'contact' AS forgotten;
+SELECT name, phone, email, title, opt_out, forgotten_at IS NOT NULL AS forgotten FROM crm_data.contact WHERE id = :con;
+SELECT count(*) AS found FROM crm_data.change AS h WHERE h.object = 'contact' AND h.record_id = :con AND (h::text ~ '1391111|li@example|李雷' OR h.salt IS NOT NULL);
+SELECT version, op, array_agg(e.key ORDER BY e.key) FILTER (WHERE e.key IN ('phone', 'email', 'name', 'title')) AS fields FROM crm_data.change AS h, jsonb_each(h.fields) AS e
+ WHERE h.object = 'contact' AND h.record_id = :con AND h.version > 4 GROUP BY 1, 2 ORDER BY 1;
+SELECT substring(last_hash FOR 16) = decode(repeat('00', 16), 'hex') AS salt_gone FROM crm_data.contact WHERE id = :con;
+SELECT count(*) AS problems FROM crm.verify_history();
+SELECT count(*) AS problems FROM crm.verify_roots();
+UPDATE crm_data.contact SET title = '离职' WHERE id = :con;
+SELECT count(*) AS problems FROM crm.verify_history();
+BEGIN;
+ALTER TABLE crm_data.change DISABLE TRIGGER USER;
+UPDATE crm_data.change SET value_hash = value_hash - 'phone' WHERE object = 'contact' AND record_id = :con AND version = 1;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK;
+\set VERBOSITY sqlstate
+SELECT crm.forget(:con, ' ');
+SELECT crm.forget(-1, 'x');
+\set VERBOSITY terse
+
 -- leave no crowd behind for the tests that follow
 BEGIN;
 SELECT crm._engine_write('erase');

@@ -102,6 +102,54 @@ SET LOCAL application_name = 'app/4.10';
 SELECT crm.write('account', :acc, pg_temp.op(42), 'app', NULL, '{"employees": 11}') ->> 'state' AS new_enough;
 ROLLBACK;
 
+-- upsert by code or reference
+SELECT crm.save_account('{"code": "SAVE-1", "name": "新客户", "city": "南京"}') - 'id' AS created;
+SELECT id AS saved FROM crm_data.account WHERE code = 'SAVE-1' \gset
+SELECT crm.save_account('{"code": "SAVE-1", "name": "改名", "city": "无锡"}', 1) - 'id' AS updated;
+SELECT crm.save_account('{"code": "SAVE-1", "name": "又改名", "industry": "制造"}') - 'id' AS nothing_read;
+SELECT crm.save_account('{"external": {"source": "erp", "id": "C-77"}, "code": "SAVE-1", "phone": "025-1"}', 3) ->> 'state' AS linked;
+SELECT (crm.save_account('{"external": {"source": "erp", "id": "C-77"}, "website": "s.example"}', 4) ->> 'id')::bigint = :saved AS found_by_reference;
+SELECT name, city, industry, phone, website, row_version FROM crm_data.account WHERE id = :saved;
+\set VERBOSITY sqlstate
+SELECT crm.save_account('{"name": "x"}');
+SELECT crm.save_account('{"code": "SAVE-9", "name": "x", "nme": 1}');
+SELECT crm.save_account('{"code": "SAVE-9", "name": "x"}', 5);
+SELECT crm.save_account('{"external": {"source": "nobody", "id": "1"}, "name": "x"}');
+\set VERBOSITY terse
+
+-- what a device wrote offline: ordered by its clock within a customer, sent twice without harm, nothing dropped
+SELECT d - 'id' - 'op_id' AS draft FROM crm.submit_drafts(ARRAY[
+    jsonb_build_object('object', 'account', 'id', :saved, 'op_id', pg_temp.op(72), 'base_version', 5, 'client_ts', '2026-03-01T10:05:00+08', 'patch', '{"city": "常州"}'::jsonb),
+    jsonb_build_object('object', 'account', 'id', :saved, 'op_id', pg_temp.op(71), 'base_version', 5, 'client_ts', '2026-03-01T10:00:00+08', 'patch', '{"district": "天宁"}'::jsonb),
+    jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', pg_temp.op(73), 'patch', jsonb_build_object('account_id', :saved, 'kind', 'visit', 'summary', '语音备注', 'occurred_at', '2026-03-01T09:00:00+08')),
+    jsonb_build_object('object', 'account', 'id', :saved, 'op_id', pg_temp.op(74), 'base_version', 5, 'client_ts', '2999-01-01', 'patch', '{"no_field": 1}'::jsonb),
+    '{"object": "account", "kind": "explode"}'::jsonb, '[1]'::jsonb]) AS d ORDER BY d -> 'place';
+SELECT d ->> 'state' AS again FROM crm.submit_drafts(ARRAY[
+    jsonb_build_object('object', 'account', 'id', :saved, 'op_id', pg_temp.op(72), 'base_version', 5, 'client_ts', '2026-03-01T10:05:00+08', 'patch', '{"city": "常州"}'::jsonb),
+    jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', pg_temp.op(73), 'patch', jsonb_build_object('account_id', :saved, 'kind', 'visit', 'summary', '语音备注', 'occurred_at', '2026-03-01T09:00:00+08'))]) AS d ORDER BY d -> 'place';
+SELECT op_seq, state, left(error, 5) AS code FROM crm_data.operation WHERE root_object = 'account' AND root_id = :saved ORDER BY op_seq;
+SELECT city, district, row_version FROM crm_data.account WHERE id = :saved;
+SELECT summary, occurred_at = '2026-03-01T09:00:00+08' AS occurred_kept, recorded_at > now() - interval '1 minute' AS recorded_now FROM crm_data.interaction WHERE account_id = :saved;
+
+-- follow-ups: nobody deletes them, only the author changes them, for 72 hours; a steward may retract
+SELECT id AS note FROM crm_data.interaction WHERE account_id = :saved \gset
+\set VERBOSITY sqlstate
+DELETE FROM crm_data.interaction WHERE id = :note;
+UPDATE crm_data.interaction SET summary = '更正' WHERE id = :note RETURNING summary, row_version;
+SELECT crm.write('interaction', :note, pg_temp.op(80), 'web', 2, '{"body": "补充"}') ->> 'state' AS within_72_hours;
+BEGIN;
+ALTER TABLE crm_data.interaction DISABLE TRIGGER crm_interaction_rules;
+UPDATE crm_data.interaction SET recorded_at = now() - interval '73 hours' WHERE id = :note;
+ALTER TABLE crm_data.interaction ENABLE ALWAYS TRIGGER crm_interaction_rules;
+COMMIT;
+UPDATE crm_data.interaction SET summary = '太晚' WHERE id = :note;
+UPDATE crm_data.interaction SET quality = 80 WHERE id = :note RETURNING quality;
+SELECT crm.write('interaction', :note, pg_temp.op(81), 'web', 4, '{"body": "太晚"}');
+UPDATE crm_data.interaction SET retracted_at = now(), retracted_reason = '重复' WHERE id = :note RETURNING retracted_reason;
+INSERT INTO crm_data.interaction (account_id, kind, recorded_at) VALUES (:saved, 'call', now() + interval '1 year') RETURNING recorded_at <= clock_timestamp() AS not_in_the_future;
+INSERT INTO crm_data.interaction (account_id, kind, client_key) VALUES (:saved, 'call', '00000000-0000-4000-8000-000000000073');
+\set VERBOSITY terse
+
 -- bad input: clear errors, nothing done
 SELECT crm.write('nothing', 1, pg_temp.op(50), 'web', 1, '{}');
 \echo :LAST_ERROR_SQLSTATE

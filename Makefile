@@ -26,6 +26,7 @@ ENGINE_SQL = \
 	sql/engine/text.sql \
 	sql/engine/match.sql \
 	sql/engine/odds.sql \
+	sql/engine/forecast.sql \
 	sql/engine/history.sql \
 	sql/engine/writes.sql \
 	sql/engine/import.sql \
@@ -50,6 +51,7 @@ API_SQL = \
 	sql/api/reports.sql \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
+	sql/api/forecast.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql
@@ -76,6 +78,7 @@ REGRESS ?= \
 	text \
 	match \
 	odds \
+	forecast \
 	history \
 	writes \
 	doctor \

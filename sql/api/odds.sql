@@ -51,10 +51,16 @@ COMMENT ON FUNCTION crm._stage_cuts(timestamptz, float8[]) IS
 'Quantiles of the completed stays known at a time, in seconds: {"stage id": [..]}, for stages with at least ten. percentiles: fractions 0 to 1. Internal.';
 
 -- The rows of deals: one at every entry into a stage, and one at every cut of the stay's age that it outlasts.
-CREATE OR REPLACE FUNCTION crm._win_rows(at timestamptz, cuts jsonb, config jsonb, opportunities bigint[] DEFAULT NULL)
-    RETURNS TABLE (opportunity_id bigint, seq int, stage_id bigint, entered timestamptz, labelled timestamptz, outcome float8, is_current boolean, amount numeric, currency text, dims text[])
-    LANGUAGE sql STABLE PARALLEL SAFE -- not STRICT: NULL opportunities means all
-BEGIN ATOMIC
+CREATE OR REPLACE FUNCTION crm._win_rows(at timestamptz, cuts jsonb, config jsonb, opportunities bigint[] DEFAULT NULL, current_only boolean DEFAULT false)
+    RETURNS TABLE (opportunity_id bigint, seq int, stage_id bigint, entered timestamptz, labelled timestamptz, outcome float8, is_current boolean, amount numeric, currency text, close_date date,
+                   opened timestamptz, dims text[])
+    LANGUAGE plpgsql STABLE PARALLEL SAFE -- not STRICT: NULL opportunities means all
+    SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_custom_plan -- one deal and all deals want different plans
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH place AS (
         SELECT crm._odds_setting('organisation.timezone') #>> '{}' AS tz, crm._odds_setting('organisation.currency') #>> '{}' AS currency,
                ARRAY(SELECT x::float8 FROM jsonb_array_elements_text(_win_rows.config #> '{buckets,amount}') AS x) AS amounts,
@@ -78,7 +84,8 @@ BEGIN ATOMIC
            AND NOT EXISTS (SELECT FROM crm_data.stage_history AS h WHERE h.opportunity_id = o.id)
     ), snapshot AS (
         SELECT s.opportunity_id, s.id, s.stage_id, s.amount, s.currency, s.close_date, b.bucket, s.entered_at + make_interval(secs => b.after) AS entered_at,
-               s.next_at, coalesce(s.next_at > _win_rows.at, true) AND row_number() OVER (PARTITION BY s.opportunity_id ORDER BY s.entered_at DESC, s.id DESC, b.bucket DESC) = 1 AS is_current
+               s.next_at, min(s.entered_at) OVER (PARTITION BY s.opportunity_id) AS opened,
+               coalesce(s.next_at > _win_rows.at, true) AND row_number() OVER (PARTITION BY s.opportunity_id ORDER BY s.entered_at DESC, s.id DESC, b.bucket DESC) = 1 AS is_current
           FROM stay AS s
          CROSS JOIN LATERAL (SELECT 0 AS bucket, 0::float8 AS after
                              UNION ALL
@@ -94,7 +101,7 @@ BEGIN ATOMIC
     SELECT p.opportunity_id, row_number() OVER (PARTITION BY p.opportunity_id ORDER BY p.entered_at, p.id, p.bucket)::int, p.stage_id, p.entered_at,
            coalesce(f.closed_at, CASE WHEN p.id = 0 AND p.next_at <= _win_rows.at THEN p.next_at END),
            CASE coalesce(f.outcome, CASE WHEN p.id = 0 AND p.next_at <= _win_rows.at THEN o.outcome END) WHEN 'won' THEN 1 WHEN 'lost' THEN 0 END::float8,
-           p.is_current AND f.outcome IS NULL, p.amount, p.currency,
+           p.is_current AND f.outcome IS NULL, p.amount, p.currency, p.close_date, p.opened,
            ARRAY(SELECT CASE d.name
                         WHEN 'stage' THEN pl.code || '.' || st.code
                         WHEN 'pipeline' THEN pl.code
@@ -129,11 +136,13 @@ BEGIN ATOMIC
       JOIN crm_data.account AS a ON a.id = o.account_id
       JOIN crm_data.pipeline AS pl ON pl.id = o.pipeline_id
       LEFT JOIN crm_data.stage AS st ON st.id = p.stage_id
-      LEFT JOIN fate AS f ON f.opportunity_id = p.opportunity_id;
-END;
-COMMENT ON FUNCTION crm._win_rows(timestamptz, jsonb, jsonb, bigint[]) IS
+      LEFT JOIN fate AS f ON f.opportunity_id = p.opportunity_id
+     WHERE NOT _win_rows.current_only OR (p.is_current AND f.outcome IS NULL);
+END
+$$;
+COMMENT ON FUNCTION crm._win_rows(timestamptz, jsonb, jsonb, bigint[], boolean) IS
 'Deals as the win probability sees them, from what was known at a time: a row for every entry into an open stage, and a further one whenever the stay outlasts a cut of the stage''s ages. is_current marks the row that an open deal is in at that time.
-cuts: of crm._stage_cuts; config: of crm._odds_config(''win''); opportunities: NULL for all. Internal.';
+cuts: of crm._stage_cuts; config: of crm._odds_config(''win''); opportunities: NULL for all; current_only: those rows alone. Internal.';
 
 -- The version that answers at a time: the champion if it knew no more than that, else the last that did.
 CREATE OR REPLACE FUNCTION crm._win_model(at timestamptz) RETURNS bigint
@@ -166,9 +175,8 @@ BEGIN ATOMIC
                coalesce((SELECT m.options -> 'cuts' FROM m), '{}') AS cuts
     ), raw AS (
         SELECT r.opportunity_id, r.stage_id, r.dims, x.p, ln(x.p / (1 - x.p)) AS logit, x.low, x.high
-          FROM config AS c, crm._win_rows(_win_predict.at, c.cuts, c.body, _win_predict.opportunities) AS r
+          FROM config AS c, crm._win_rows(_win_predict.at, c.cuts, c.body, _win_predict.opportunities, true) AS r
           LEFT JOIN LATERAL crm.lattice_predict((SELECT m.lattice FROM m), r.dims) AS x ON true
-         WHERE r.is_current
     ), moved AS (
         SELECT r.opportunity_id, r.stage_id, r.dims, r.p, r.logit, r.low, r.high, o.mu, o.locked
           FROM raw AS r
@@ -299,7 +307,7 @@ BEGIN
             jsonb_build_object('config', config, 'cuts', cuts, 'overrides', '{}'::jsonb,
                                'status', CASE WHEN closed >= coalesce((config ->> 'min_cases')::int, 30) AND won BETWEEN 1 AND closed - 1 THEN 'ok' ELSE 'insufficient_history' END),
             fitted, as_of, closed,
-            sha256(convert_to(config::text || pg_get_functiondef('crm._win_rows(timestamptz, jsonb, jsonb, bigint[])'::regprocedure), 'UTF8')),
+            sha256(convert_to(config::text || pg_get_functiondef('crm._win_rows(timestamptz, jsonb, jsonb, bigint[], boolean)'::regprocedure), 'UTF8')),
             jsonb_build_object('deals', deals, 'closed', closed, 'won', won), CASE WHEN is_newest THEN now() END)
     RETURNING id INTO model_id;
 

@@ -1,0 +1,108 @@
+-- The distribution of a sum of deals, and the forecast of a period.
+SET client_min_messages = warning;
+SET extra_float_digits = 0;
+
+-- against every one of the 4,096 outcomes of twelve deals: within one point of the grid
+CREATE TEMP TABLE deal AS SELECT i, (1000 * (1 + i * i % 7) + 137 * i)::float8 AS value, (0.1 + 0.07 * i)::float8 AS p FROM generate_series(1, 12) AS i;
+CREATE TEMP TABLE outcome AS
+SELECT sum(CASE WHEN bits >> (i - 1) & 1 = 1 THEN value ELSE 0 END) AS total, exp(sum(ln(CASE WHEN bits >> (i - 1) & 1 = 1 THEN p ELSE 1 - p END))) AS chance
+  FROM generate_series(0, 4095) AS bits, deal GROUP BY bits;
+CREATE TEMP VIEW exact AS
+SELECT (SELECT sum(value * p) FROM deal) AS mean, min(total) FILTER (WHERE below >= 0.1) AS low, min(total) FILTER (WHERE below >= 0.5) AS mid, min(total) FILTER (WHERE below >= 0.9) AS high
+  FROM (SELECT total, sum(chance) OVER (ORDER BY total) AS below FROM outcome) AS x;
+SELECT abs((d).mean - e.mean) < 1e-6 AS mean, abs((d).low - e.low) < 2 * step AS low, abs((d).mid - e.mid) < 2 * step AS mid, abs((d).high - e.high) < 2 * step AS high
+  FROM exact AS e, (SELECT crm.forecast_distribution(value, p, 0) AS d, sum(value) / 1023 AS step FROM deal) AS x;
+SELECT abs((d).noise_floor - greatest(0, 1 - sqrt(2 / pi()) * sqrt(v) / (d).mean)) < 1e-12 AS floor
+  FROM (SELECT crm.forecast_distribution(value, p, 0) AS d, sum(value * value * p * (1 - p)) AS v FROM deal) AS x;
+-- the order of the rows does not matter
+SELECT count(DISTINCT d) AS results FROM (SELECT crm.forecast_distribution(value, p, 0.2 ORDER BY i)::text AS d FROM deal UNION ALL SELECT crm.forecast_distribution(value, p, 0.2 ORDER BY md5(i::text))::text FROM deal) AS x;
+-- a shock widens; the normal form of many deals is near the grid of half as many
+SELECT (w).high > (d).high AND (w).low < (d).low AS wider FROM (SELECT crm.forecast_distribution(value, p, 0) AS d, crm.forecast_distribution(value, p, 0.3) AS w FROM deal) AS x;
+SELECT abs((a).high / (b).high - 1) < 0.01 AS same FROM (SELECT crm.forecast_distribution(100 + i % 50, 0.3, 0.1) AS a FROM generate_series(1, 501) AS i) AS x, (SELECT crm.forecast_distribution(100 + i % 50, 0.3, 0.1) AS b FROM generate_series(1, 499) AS i) AS y;
+-- sure, impossible and no deals
+SELECT crm.forecast_distribution(100, 1, 0) AS sure FROM generate_series(1, 3);
+SELECT crm.forecast_distribution(100, 0, 0.2) AS impossible FROM generate_series(1, 3);
+SELECT crm.forecast_distribution(0, 0.5, 0.2) AS nothing FROM generate_series(1, 3);
+SELECT crm.forecast_distribution(1, 0.5, 0) AS none WHERE false;
+-- of 200 generated months with a shock in common, 70 to 90 percent lie inside
+WITH u AS (SELECT m, i, ('x' || substr(md5(m || ':' || i), 1, 8))::bit(32)::bigint / 4294967296.0 + 0.5 AS u FROM generate_series(1, 200) AS m, generate_series(0, 60) AS i),
+     month AS (SELECT m, 0.6 * (sum(u) FILTER (WHERE i BETWEEN 49 AND 60) - 6) AS theta FROM (SELECT m, i, u - floor(u) AS u FROM u) AS z GROUP BY m),
+     fell AS (SELECT m, sum(CASE WHEN z.u < 1 / (1 + exp(-(ln(p / (1 - p)) + theta))) THEN value ELSE 0 END) AS total
+                FROM (SELECT m, i, u - floor(u) AS u FROM u) AS z JOIN month USING (m), LATERAL (SELECT 0.2 + 0.01 * (z.i % 40) AS p, 100 + 13 * (z.i % 9) AS value) AS d WHERE z.i < 48 GROUP BY m),
+     told AS (SELECT crm.forecast_distribution(100 + 13 * (i % 9), 0.2 + 0.01 * (i % 40), 0.37) AS d FROM generate_series(0, 47) AS i)
+SELECT count(*) FILTER (WHERE total BETWEEN (d).low AND (d).high) BETWEEN 140 AND 180 AS covered FROM fell, told;
+\set VERBOSITY terse
+SELECT crm.forecast_distribution(-1, 0.5, 0);
+SELECT crm.forecast_distribution('NaN', 0.5, 0);
+SELECT crm.forecast_distribution(1, 1.5, 0);
+SELECT crm.forecast_distribution(1, 0.5, -1);
+SELECT crm.forecast_distribution(1, NULL, 0);
+SELECT crm.forecast_distribution(1, 0.5, i / 10.0) FROM generate_series(1, 2) AS i;
+
+-- Deals of 2014 and 2015, rolled back: two in three close in the month after they open, half of those are won.
+BEGIN;
+INSERT INTO crm_data.pipeline (code, name) VALUES ('fctest', 'Forecast test');
+INSERT INTO crm_data.stage (pipeline_id, seq, code, name, outcome, default_probability, category)
+SELECT p.id, v.seq, v.code, v.code, v.outcome, v.p, v.category
+  FROM crm_data.pipeline AS p, (VALUES (1, 'talk', 'open', 0.8, 'commit'), (2, 'won', 'won', 1, 'closed'), (3, 'lost', 'lost', 0, 'omitted')) AS v (seq, code, outcome, p, category) WHERE p.code = 'fctest';
+INSERT INTO crm_data.account (code, name) VALUES ('fctest', 'Forecast test');
+INSERT INTO crm_data.member (full_name, employee_no) VALUES ('Forecaster One', 'fctest1'), ('Forecaster Two', 'fctest2');
+CREATE TEMP TABLE fate AS
+SELECT i, date_trunc('month', timestamptz '2014-01-01 00:00+08' + (i / 30) * interval '31 days') + (i % 28) * interval '1 day' AS opened, (i * 7 % 3) < 2 AS closes, (i * 11 % 4) < 2 AS won FROM generate_series(0, 659) AS i;
+INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, outcome, amount, owner_id, created_at, stage_entered_at, closed_at, close_date)
+SELECT a.id, 'fctest' || f.i, 'Deal', s.pipeline_id, s.id, s.outcome, 1000 + f.i % 5 * 100, m.id, f.opened, coalesce(c.at, f.opened), c.at, f.opened::date + 31
+  FROM fate AS f JOIN crm_data.account AS a ON a.code = 'fctest' JOIN crm_data.member AS m ON m.employee_no = 'fctest' || 1 + f.i % 2
+ CROSS JOIN LATERAL (SELECT CASE WHEN f.closes AND f.opened + interval '31 days' < '2015-10-01 00:00+08' THEN f.opened + interval '31 days' END AS at) AS c
+  JOIN crm_data.stage AS s ON s.code = CASE WHEN c.at IS NULL THEN 'talk' WHEN f.won THEN 'won' ELSE 'lost' END JOIN crm_data.pipeline AS p ON p.id = s.pipeline_id AND p.code = 'fctest';
+INSERT INTO crm_data.stage_history (opportunity_id, account_id, from_stage_id, to_stage_id, entered_at, recorded_at, amount, currency, close_date)
+SELECT o.id, o.account_id, x.from_id, x.to_id, x.at, x.at, o.amount, CASE o.code WHEN 'fctest650' THEN 'EUR' ELSE 'CNY' END, x.planned
+  FROM crm_data.opportunity AS o JOIN crm_data.stage AS t ON t.pipeline_id = o.pipeline_id AND t.code = 'talk',
+       LATERAL (SELECT NULL::bigint AS from_id, t.id AS to_id, o.created_at AS at, o.close_date AS planned UNION ALL SELECT t.id, o.stage_id, o.closed_at, NULL WHERE o.closed_at IS NOT NULL) AS x
+ WHERE o.code LIKE 'fctest%' ORDER BY o.id, x.at;
+-- What is won in a month of deals that were open at its start, against what was told, over six months.
+CREATE TEMP TABLE month AS
+SELECT m::date AS first, f.* FROM generate_series(timestamp '2015-03-01', '2015-08-01', '1 month') AS m, crm.forecast(daterange(m::date, (m + interval '1 month')::date), 'owner', m AT TIME ZONE 'Asia/Shanghai') AS f WHERE f.key LIKE 'Forecaster%';
+CREATE TEMP TABLE came AS
+SELECT date_trunc('month', o.closed_at AT TIME ZONE 'Asia/Shanghai')::date AS first, m.full_name AS key, sum(o.amount) FILTER (WHERE o.outcome = 'won' AND date_trunc('month', o.created_at AT TIME ZONE 'Asia/Shanghai') < date_trunc('month', o.closed_at AT TIME ZONE 'Asia/Shanghai')) AS amount
+  FROM crm_data.opportunity AS o JOIN crm_data.member AS m ON m.id = o.owner_id WHERE o.code LIKE 'fctest%' AND o.closed_at IS NOT NULL GROUP BY 1, 2;
+SELECT count(*) AS rows, min(status) AS status, bool_and(low <= mid AND mid <= high) AS ordered, bool_and(noise_floor BETWEEN 0 AND 1) AS floor, bool_and(base = adjusted) AS unadjusted,
+       round(1 - sum(abs(base - amount)) / sum(amount), 1) >= 0.7 AS accurate
+  FROM month JOIN came USING (first, key);
+-- total and owners add up, and in the middle of the month what was won is in it
+SELECT abs(sum(f.base) FILTER (WHERE f.key <> 'total') - sum(f.base) FILTER (WHERE f.key = 'total')) < 1 AS adds_up, sum(f.closed) FILTER (WHERE f.key = 'total') > 0 AS closed, sum(f.commit) > 0 AS commit
+  FROM (SELECT * FROM crm.forecast('[2015-06-01,2015-07-01)', 'owner', '2015-06-15 00:00+08') UNION ALL SELECT * FROM crm.forecast('[2015-06-01,2015-07-01)', 'total', '2015-06-15 00:00+08')) AS f;
+-- a period that is over is what was won in it
+SELECT f.base = f.closed AS over, f.low = f.high AS certain FROM crm.forecast('[2015-05-01,2015-06-01)', 'total', '2015-07-01 00:00+08') AS f;
+-- without history it says so, and the planned close decides
+SELECT status FROM crm.forecast('[2014-01-01,2014-02-01)', 'total', '2014-01-05 00:00+08');
+-- another currency without a rate is not silently left out
+SELECT o.id AS deal FROM crm_data.opportunity AS o WHERE o.code = 'fctest650' \gset
+SELECT status FROM crm.forecast('[2015-11-01,2015-12-01)', 'total', '2015-11-01 00:00+08');
+INSERT INTO crm_data.fx_rate (rate_date, currency, base_currency, rate, source) VALUES ('2015-10-01', 'EUR', 'CNY', 7.1, 'test');
+SELECT status FROM crm.forecast('[2015-11-01,2015-12-01)', 'total', '2015-11-01 00:00+08');
+-- a person's statement changes adjusted and leaves base alone
+SELECT base AS was FROM crm.forecast('[2015-11-01,2015-12-01)', 'total', '2015-11-01 00:00+08') \gset
+INSERT INTO crm_data.forecast (kind, period, opportunity_id, amount, reason_code, reason, as_of) VALUES ('adjusted', '[2015-11-01,2015-12-01)', :deal, 50000, 'customer', 'letter of award', '2015-10-31');
+SELECT base = :was AS base_stands, adjusted > base AS adjusted FROM crm.forecast('[2015-11-01,2015-12-01)', 'total', '2015-11-01 00:00+08');
+-- credibility: every evidence raises it
+SELECT credibility AS cold FROM crm.credibility(:deal, '2015-11-01 00:00+08') \gset
+INSERT INTO crm_data.attachment (object, record_id, kind, name, created_at) VALUES ('opportunity', :deal, 'requirement_confirmation', 'confirmation', '2015-10-01');
+SELECT round((credibility - :cold)::numeric, 1) AS unsigned, signed FROM crm.credibility(:deal, '2015-11-01 00:00+08');
+UPDATE crm_data.attachment SET signed_by_customer = true, legal_reviewed_at = '2015-10-02' WHERE object = 'opportunity' AND record_id = :deal;
+SELECT round((credibility - :cold)::numeric, 1) AS signed_and_reviewed, flag, contributions -> 'legal' AS legal FROM crm.credibility(:deal, '2015-11-01 00:00+08');
+-- bad input
+SAVEPOINT s;
+SELECT crm.forecast('empty');
+ROLLBACK TO s;
+SELECT crm.forecast('[2015-01-01,)');
+ROLLBACK TO s;
+SELECT crm.forecast('[2015-01-01,2015-02-01)', 'moon');
+ROLLBACK TO s;
+SELECT crm.forecast(NULL);
+ROLLBACK TO s;
+-- a person who may read no deal has an empty forecast
+SET LOCAL ROLE crm_sales;
+SELECT count(*) AS rows FROM crm.forecast('[2015-05-01,2015-06-01)', 'owner', '2015-05-01 00:00+08');
+SELECT crm.credibility(:deal);
+ROLLBACK TO s;
+ROLLBACK;

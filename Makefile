@@ -44,6 +44,7 @@ API_SQL = \
 	sql/api/manage.sql \
 	sql/api/cards.sql \
 	sql/api/doctor.sql \
+	sql/api/config.sql \
 	sql/api/import.sql \
 	sql/api/import_line.sql \
 	sql/api/outbox.sql \
@@ -82,6 +83,7 @@ REGRESS ?= \
 	history \
 	writes \
 	doctor \
+	config \
 	outbox \
 	jobs \
 	reports

@@ -32,6 +32,11 @@
 #define ERRCODE_CRM_RECORD_CLOSED MAKE_SQLSTATE('R', 'M', '2', '0', '5')	/* a follow-up can no longer be edited */
 
 /* process: raised in SQL */
+#define ERRCODE_CRM_CONFIG_STATE MAKE_SQLSTATE('R', 'M', '5', '0', '1')	 /* the version is not at that step */
+#define ERRCODE_CRM_CONFIG_INVALID MAKE_SQLSTATE('R', 'M', '5', '0', '2') /* the body is not valid */
+#define ERRCODE_CRM_CONFIG_LOSES MAKE_SQLSTATE('R', 'M', '5', '0', '3')	 /* its rehearsal loses records */
+#define ERRCODE_CRM_CONFIG_FOUR_EYES MAKE_SQLSTATE('R', 'M', '5', '0', '4') /* the author cannot approve */
+#define ERRCODE_CRM_CONFIG_BUNDLE MAKE_SQLSTATE('R', 'M', '5', '0', '5') /* a bundle of another format, or changed */
 #define ERRCODE_CRM_IMPORT_STATE MAKE_SQLSTATE('R', 'M', '5', '1', '0') /* the import is not at that step */
 #define ERRCODE_CRM_IMPORT_SHIFT MAKE_SQLSTATE('R', 'M', '5', '1', '1') /* a shifted distribution is not confirmed */
 #define ERRCODE_CRM_IMPORT_FILE MAKE_SQLSTATE('R', 'M', '5', '1', '2')	/* the file cannot be used as it is */

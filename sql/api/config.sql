@@ -1,0 +1,623 @@
+-- Configuration: immutable versions of rules, settings, policies and definitions; validated, rehearsed, approved by a second person, tried on a share, rolled back.
+
+CREATE OR REPLACE FUNCTION crm._actor() RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((SELECT coalesce(m.role_name::text, 'member ' || m.id) FROM crm_data.member AS m WHERE m.id = crm.me()), session_user::text)
+$$;
+COMMENT ON FUNCTION crm._actor() IS 'Internal: who is acting, as text: the login role of the member who asks, else the session''s role.';
+
+CREATE OR REPLACE FUNCTION crm._jsonpath_problem(path text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM path::jsonpath;
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLERRM;
+END
+$$;
+COMMENT ON FUNCTION crm._jsonpath_problem(text) IS 'Internal: what is wrong with a jsonpath, NULL if nothing.';
+
+CREATE OR REPLACE FUNCTION crm._interval_problem(value text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN CASE WHEN value::interval < interval '0' THEN 'an interval must not be negative' END;
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLERRM;
+END
+$$;
+COMMENT ON FUNCTION crm._interval_problem(text) IS 'Internal: what is wrong with the text of an interval, NULL if nothing.';
+
+CREATE OR REPLACE FUNCTION crm.config_validate(kind text, body jsonb)
+    RETURNS TABLE (severity text, path text, message text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_min int := crm._setting('stage.actions.min', '3')::int;
+    v_max int := crm._setting('stage.actions.max', '5')::int;
+    v_n int;
+    a jsonb;
+    v_i int;
+    v_text text;
+BEGIN
+    IF kind IS NULL OR NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conrelid = 'crm_data.config'::regclass AND c.contype = 'c' AND pg_get_constraintdef(c.oid) LIKE '%kind = ANY%' AND position(quote_literal(kind) IN pg_get_constraintdef(c.oid)) > 0) THEN
+        RETURN QUERY SELECT 'error', '$', format('there is no kind of configuration %L', kind);
+        RETURN;
+    END IF;
+    IF body IS NULL OR jsonb_typeof(body) <> 'object' THEN
+        RETURN QUERY SELECT 'error', '$', 'the body is not an object'::text;
+        RETURN;
+    END IF;
+    IF kind = 'setting' AND NOT body ? 'value' THEN
+        RETURN QUERY SELECT 'error', '$.value', 'a setting has a value'::text;
+    END IF;
+    -- every condition, wherever it stands
+    FOR v_text IN SELECT DISTINCT x.value #>> '{}' FROM jsonb_path_query(body, 'strict $.**.when') AS x (value) WHERE jsonb_typeof(x.value) = 'string' LOOP
+        IF crm._jsonpath_problem(v_text) IS NOT NULL THEN
+            RETURN QUERY SELECT 'error', '$.**.when', format('%s: %s', v_text, crm._jsonpath_problem(v_text));
+        END IF;
+    END LOOP;
+    FOR v_text IN SELECT DISTINCT x.value #>> '{}' FROM jsonb_path_query(body, 'strict $.**.evidence') AS x (value) WHERE jsonb_typeof(x.value) = 'string' LOOP
+        IF crm._jsonpath_problem(v_text) IS NOT NULL THEN
+            RETURN QUERY SELECT 'error', '$.**.evidence', format('%s: %s', v_text, crm._jsonpath_problem(v_text));
+        END IF;
+    END LOOP;
+
+    IF kind IN ('rule', 'risk_signal') THEN
+        FOR v_text IN SELECT k FROM unnest(ARRAY['on', 'when', 'then']) AS k WHERE NOT body ? k LOOP
+            RETURN QUERY SELECT 'error', '$.' || v_text, format('a rule has %L', v_text);
+        END LOOP;
+        IF jsonb_typeof(body -> 'then') IS DISTINCT FROM 'array' OR body -> 'then' = '[]' THEN
+            RETURN QUERY SELECT 'error', '$.then', 'a rule has at least one action'::text;
+        ELSE
+            FOR a, v_i IN SELECT x.value, x.ord - 1 FROM jsonb_array_elements(body -> 'then') WITH ORDINALITY AS x (value, ord) LOOP
+                IF coalesce(a ->> 'do', '') NOT IN ('task', 'tag', 'ticket', 'message', 'alert', 'hold_discount', 'assign', 'set', 'interaction', 'signal_tasks', 'chain') THEN
+                    RETURN QUERY SELECT 'error', format('$.then[%s].do', v_i), format('unknown action %L', a ->> 'do');
+                END IF;
+                IF a ? 'due' AND crm._interval_problem(a ->> 'due') IS NOT NULL THEN
+                    RETURN QUERY SELECT 'error', format('$.then[%s].due', v_i), crm._interval_problem(a ->> 'due');
+                END IF;
+            END LOOP;
+        END IF;
+        IF body ? 'window' AND (crm._interval_problem(body #>> '{window,within}') IS NOT NULL OR NOT body -> 'window' ? 'within') THEN
+            RETURN QUERY SELECT 'error', '$.window.within', coalesce(crm._interval_problem(body #>> '{window,within}'), 'a window has a length');
+        END IF;
+        FOR v_text IN SELECT s.value FROM jsonb_each_text(CASE WHEN jsonb_typeof(body -> 'settings') = 'object' THEN body -> 'settings' ELSE '{}' END) AS s
+                       WHERE NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = s.value AND c.status = 'active') LOOP
+            RETURN QUERY SELECT 'error', '$.settings', format('there is no setting %L', v_text);
+        END LOOP;
+        IF kind = 'risk_signal' AND coalesce((body ->> 'weight')::numeric NOT BETWEEN 1 AND 100, true) THEN
+            RETURN QUERY SELECT 'error', '$.weight', 'a risk signal weighs 1 to 100 points'::text;
+        END IF;
+    ELSIF kind = 'assignment' THEN
+        IF jsonb_typeof(body -> 'routes') IS DISTINCT FROM 'array' OR body -> 'routes' = '[]' THEN
+            RETURN QUERY SELECT 'error', '$.routes', 'an assignment has routes'::text;
+        ELSE
+            FOR a, v_i IN SELECT x.value, x.ord - 1 FROM jsonb_array_elements(body -> 'routes') WITH ORDINALITY AS x (value, ord) LOOP
+                IF coalesce(a ->> 'name', '') = '' OR jsonb_typeof(a -> 'to') IS DISTINCT FROM 'object' THEN
+                    RETURN QUERY SELECT 'error', format('$.routes[%s]', v_i), 'a route has a name and to'::text;
+                END IF;
+            END LOOP;
+            IF NOT EXISTS (SELECT FROM jsonb_array_elements(body -> 'routes') AS x (value) WHERE coalesce(x.value ->> 'when', '$') = '$') THEN
+                RETURN QUERY SELECT 'error', '$.routes', 'the last route must take everything (no condition, or "$"): without it a record that fits nowhere would be dropped'::text;
+            END IF;
+        END IF;
+    ELSIF kind = 'stage' THEN
+        IF jsonb_typeof(body -> 'actions') IS DISTINCT FROM 'array' THEN
+            RETURN QUERY SELECT 'error', '$.actions', 'a stage has a list of actions'::text;
+        ELSE
+            SELECT count(*) FILTER (WHERE (x.value ->> 'mandatory')::boolean) INTO v_n FROM jsonb_array_elements(body -> 'actions') AS x (value);
+            IF v_n NOT BETWEEN v_min AND v_max THEN
+                RETURN QUERY SELECT 'warning', '$.actions', format('%s mandatory actions; %s to %s work best', v_n, v_min, v_max);
+            END IF;
+            IF EXISTS (SELECT FROM jsonb_array_elements(body -> 'actions') AS x (value) GROUP BY x.value ->> 'key' HAVING count(*) > 1 OR x.value ->> 'key' IS NULL) THEN
+                RETURN QUERY SELECT 'error', '$.actions', 'every action has a key of its own'::text;
+            END IF;
+            FOR v_text IN SELECT x.value ->> 'due' FROM jsonb_array_elements(body -> 'actions') AS x (value) WHERE crm._interval_problem(x.value ->> 'due') IS NOT NULL LOOP
+                RETURN QUERY SELECT 'error', '$.actions[*].due', crm._interval_problem(v_text);
+            END LOOP;
+        END IF;
+    ELSIF kind = 'picklist' THEN
+        IF jsonb_typeof(body -> 'values') IS DISTINCT FROM 'array' THEN
+            RETURN QUERY SELECT 'error', '$.values', 'a picklist has values'::text;
+        ELSIF EXISTS (SELECT FROM jsonb_array_elements(body -> 'values') AS x (value) GROUP BY x.value ->> 'key' HAVING count(*) > 1 OR x.value ->> 'key' IS NULL) THEN
+            RETURN QUERY SELECT 'error', '$.values', 'every value has a key of its own'::text;
+        END IF;
+    ELSIF kind = 'metric' THEN
+        IF NOT body ? 'fact' OR to_regclass('crm_data.' || quote_ident(body ->> 'fact')) IS NULL THEN
+            RETURN QUERY SELECT 'error', '$.fact', format('there is no fact %L', body ->> 'fact');
+        END IF;
+        IF NOT body ? 'measure' THEN
+            RETURN QUERY SELECT 'error', '$.measure', 'a metric has a measure'::text;
+        END IF;
+    ELSIF kind = 'touch_preset' THEN
+        IF NOT body ?& ARRAY['kind', 'text'] THEN
+            RETURN QUERY SELECT 'error', '$', 'a button has a kind and a text'::text;
+        END IF;
+    ELSIF kind = 'field_map' AND jsonb_typeof(body -> 'fields') = 'array' AND body ? 'object' THEN
+        -- a text that goes into a number is cut on the way: refused before it happens
+        FOR a IN SELECT x.value FROM jsonb_array_elements(body -> 'fields') AS x (value)
+                  WHERE x.value ? 'source_type' AND NOT EXISTS (
+                      SELECT FROM pg_attribute AS t WHERE t.attrelid = to_regclass('crm_data.' || quote_ident(body ->> 'object')) AND t.attname = x.value ->> 'field'
+                         AND (t.atttypid = 'text'::regtype OR format_type(t.atttypid, NULL) = x.value ->> 'source_type')) LOOP
+            RETURN QUERY SELECT 'error', '$.fields', format('%s cannot hold what comes as %s without loss', a ->> 'field', a ->> 'source_type');
+        END LOOP;
+    ELSIF kind IN ('field_policy', 'row_policy', 'permission') THEN
+        BEGIN
+            PERFORM crm._check_policy(kind, body);
+        EXCEPTION WHEN OTHERS THEN
+            RETURN QUERY SELECT 'error', '$', SQLERRM;
+        END;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.config_validate(text, jsonb) IS
+'What is wrong with the body of a configuration, by kind: errors, which keep it from being proposed, and warnings. No row: nothing is wrong. Raises nothing.
+kind: see the check of crm_data.config. body: an object; its shape depends on the kind.';
+
+CREATE OR REPLACE FUNCTION crm.config_put(kind text, key text, body jsonb, note text DEFAULT NULL, scope text DEFAULT '*') RETURNS int
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_version int;
+BEGIN
+    PERFORM crm._require('configure');
+    IF coalesce(key, '') = '' OR coalesce(scope, '') = '' OR EXISTS (SELECT FROM crm.config_validate(kind, body) AS v WHERE v.path = '$' AND v.severity = 'error') THEN
+        RAISE EXCEPTION 'this cannot be a configuration: %', coalesce((SELECT v.message FROM crm.config_validate(kind, body) AS v WHERE v.path = '$' AND v.severity = 'error' LIMIT 1), 'it has no key')
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'SELECT * FROM crm.config_validate(kind, body) tells what is expected.';
+    END IF;
+    -- versions of one key come one after the other
+    PERFORM FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope ORDER BY c.version DESC LIMIT 1 FOR UPDATE;
+    INSERT INTO crm_data.config (kind, key, scope, version, body, author, note, based_on)
+    SELECT kind, key, scope, coalesce(max(c.version), 0) + 1, body, crm._actor(), note, max(c.version) FILTER (WHERE c.status = 'active')
+      FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope
+    RETURNING version INTO v_version;
+    RETURN v_version;
+END
+$$;
+COMMENT ON FUNCTION crm.config_put(text, text, jsonb, text, text) IS
+'Saves a draft: a new version of a configuration, which nothing uses yet. Returns its number. note: why. scope: * for the whole organisation.
+Errors: 22023 unknown kind, no key or a body that is no object; 42501 without the right to configure.';
+
+-- Which route a record takes: {"route", "catch_all", "to"}; NULL for none. A field that is missing makes a condition false, so the last route takes everything.
+CREATE OR REPLACE FUNCTION crm._route(body jsonb, doc jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_build_object('route', r.value ->> 'name', 'catch_all', coalesce(r.value ->> 'when', '$') = '$', 'to', r.value -> 'to')
+      FROM jsonb_array_elements(body -> 'routes') WITH ORDINALITY AS r (value, ord)
+     WHERE coalesce(r.value ->> 'when', '$') = '$' OR jsonb_path_exists(doc, (r.value ->> 'when')::jsonpath, '{}', true)
+     ORDER BY r.ord LIMIT 1
+$$;
+COMMENT ON FUNCTION crm._route(jsonb, jsonb) IS 'Internal: the first route of an assignment whose condition a document meets.';
+
+CREATE OR REPLACE FUNCTION crm._lead_document(l crm_data.lead) RETURNS jsonb
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT jsonb_strip_nulls(to_jsonb(l) - 'context' - 'attrs' || jsonb_build_object('account_owner_id', (SELECT a.owner_id FROM crm_data.account AS a WHERE a.id = l.account_id), 'context', l.context))
+$$;
+COMMENT ON FUNCTION crm._lead_document(crm_data.lead) IS 'Internal: what the conditions of routes see of a lead: its columns without the empty ones, the context, and the owner of the customer it belongs to.';
+
+CREATE OR REPLACE FUNCTION crm.config_simulate(kind text, key text, version int, period interval DEFAULT '30 days', scope text DEFAULT '*') RETURNS jsonb
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_new jsonb;
+    v_old jsonb;
+    v_result jsonb;
+    v_loss numeric;
+BEGIN
+    SELECT c.body INTO v_new FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.version = version AND c.scope = scope;
+    IF v_new IS NULL THEN
+        RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';
+    END IF;
+    SELECT c.body INTO v_old FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope AND c.status = 'active';
+    IF kind = 'assignment' THEN
+        WITH r AS (
+            SELECT l.id, crm._route(v_new, d.doc) AS n, crm._route(v_old, d.doc) AS o
+              FROM crm_data.lead AS l CROSS JOIN LATERAL (SELECT crm._lead_document(l) AS doc) AS d
+             WHERE l.recorded_at >= now() - period AND l.deleted_at IS NULL AND l.merged_into IS NULL
+        ), c AS (
+            SELECT count(*) AS total,
+                   count(*) FILTER (WHERE r.n IS NOT NULL AND NOT (r.n ->> 'catch_all')::boolean) AS new_covered,
+                   count(*) FILTER (WHERE r.o IS NOT NULL AND NOT (r.o ->> 'catch_all')::boolean) AS old_covered,
+                   count(*) FILTER (WHERE r.n IS NULL AND (r.o IS NOT NULL OR v_old IS NULL)) AS newly_unmatched,
+                   count(*) FILTER (WHERE r.n ->> 'route' IS DISTINCT FROM r.o ->> 'route') AS changed,
+                   (array_agg(r.id ORDER BY r.id) FILTER (WHERE (r.n IS NULL OR (r.n ->> 'catch_all')::boolean) AND r.o IS NOT NULL AND NOT (r.o ->> 'catch_all')::boolean))[1:20] AS examples
+              FROM r
+        )
+        SELECT jsonb_build_object('records', c.total, 'coverage', CASE WHEN c.total > 0 THEN round(100.0 * c.new_covered / c.total, 1) END,
+                                  'coverage_before', CASE WHEN c.total > 0 AND v_old IS NOT NULL THEN round(100.0 * c.old_covered / c.total, 1) END,
+                                  'changed', c.changed, 'newly_unmatched', c.newly_unmatched, 'examples', coalesce(to_jsonb(c.examples), '[]'))
+          INTO v_result FROM c;
+    ELSIF kind = 'quality_rule' AND to_regclass('crm_data.' || quote_ident(v_new ->> 'object')) IS NOT NULL THEN
+        EXECUTE format('SELECT jsonb_build_object(''records'', count(*), ''hits'', count(*) FILTER (WHERE jsonb_path_exists(to_jsonb(t), $1::jsonpath, ''{}'', true)),
+                               ''hits_before'', count(*) FILTER (WHERE jsonb_path_exists(to_jsonb(t), $2::jsonpath, ''{}'', true))) FROM crm_data.%I AS t', v_new ->> 'object')
+           INTO v_result USING v_new ->> 'when', coalesce(v_old ->> 'when', '$ ? (1 == 0)');
+    ELSE
+        v_result := jsonb_build_object('records', 0, 'note', 'nothing to rehearse: this kind decides about no records by itself');
+    END IF;
+    v_loss := coalesce((v_result ->> 'coverage_before')::numeric - (v_result ->> 'coverage')::numeric, 0);
+    RETURN v_result || jsonb_build_object('period', period, 'loss', v_loss,
+        'blocked', v_loss > crm._setting('simulate.max_coverage_loss', '2')::numeric OR coalesce((v_result ->> 'newly_unmatched')::int, 0) > 0);
+END
+$$;
+COMMENT ON FUNCTION crm.config_simulate(text, text, int, interval, text) IS
+'Rehearses a version on the records of a period and compares it with the active one, changing nothing: how many records there are, how many a route other than the last one takes (coverage, percent), how many go elsewhere, how many go nowhere, examples of those that lose their route.
+blocked: it loses more than simulate.max_coverage_loss points of coverage or leaves a record unmatched; it cannot be activated then. Errors: 42704 no such version.';
+
+CREATE OR REPLACE FUNCTION crm.config_impact(kind text, key text, version int, scope text DEFAULT '*') RETURNS jsonb
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_body jsonb;
+    v_records jsonb := '{}';
+BEGIN
+    SELECT c.body INTO v_body FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.version = version AND c.scope = scope;
+    IF v_body IS NULL THEN
+        RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';
+    END IF;
+    v_records := CASE kind
+        WHEN 'tag' THEN (SELECT jsonb_build_object('account', count(*)) FROM crm_data.account AS a WHERE a.tags @> ARRAY[key])
+        WHEN 'stage' THEN (SELECT jsonb_build_object('opportunity', count(*)) FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id JOIN crm_data.pipeline AS p ON p.id = s.pipeline_id
+                            WHERE o.outcome = 'open' AND p.code || '/' || s.code = key)
+        WHEN 'assignment' THEN (SELECT jsonb_build_object('lead', count(*)) FROM crm_data.lead AS l WHERE l.state IN ('new', 'unrouted', 'assigned'))
+        WHEN 'risk_signal' THEN (SELECT jsonb_build_object('opportunity', count(*)) FROM crm_data.opportunity AS o WHERE o.outcome = 'open')
+        ELSE '{}' END;
+    RETURN jsonb_build_object('records', v_records,
+        'used_by', (SELECT coalesce(jsonb_agg(c.kind || '/' || c.key ORDER BY c.kind, c.key), '[]') FROM crm_data.config AS c
+                     WHERE c.status = 'active' AND (c.kind, c.key) <> (kind, key) AND jsonb_path_exists(c.body, '$.** ? (@ == $k)', jsonb_build_object('k', key))),
+        'reports', (SELECT coalesce(jsonb_agg(c.key ORDER BY c.key), '[]') FROM crm_data.config AS c WHERE c.status = 'active' AND c.kind = 'report' AND kind = 'metric' AND c.body -> 'metrics' ? key),
+        'roles', CASE WHEN kind IN ('field_policy', 'row_policy', 'permission') THEN jsonb_build_array(v_body ->> 'role') ELSE '[]' END);
+END
+$$;
+COMMENT ON FUNCTION crm.config_impact(text, text, int, text) IS
+'What a version touches before it is activated: records, other configuration that names it, reports, roles. Errors: 42704 no such version.';
+
+CREATE OR REPLACE FUNCTION crm._config_check(kind text, key text, version int, scope text, wanted text[]) RETURNS crm_data.config
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    c crm_data.config;
+    v_problem text;
+    v_sim jsonb;
+BEGIN
+    PERFORM crm._require('configure');
+    SELECT * INTO c FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.version = version AND x.scope = scope;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';
+    END IF;
+    IF c.status <> ALL (wanted) THEN
+        RAISE EXCEPTION 'version % of %/% is %', version, kind, key, c.status USING ERRCODE = 'RM501', HINT = 'A version goes from draft to proposed, then to canary or active, then to retired.';
+    END IF;
+    SELECT string_agg(v.path || ' ' || v.message, '; ') INTO v_problem FROM crm.config_validate(kind, c.body) AS v WHERE v.severity = 'error';
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION 'version % of %/% is not valid', version, kind, key USING ERRCODE = 'RM502', DETAIL = v_problem, HINT = 'Save a corrected version with crm.config_put.';
+    END IF;
+    v_sim := crm.config_simulate(kind, key, version, make_interval(days => crm._setting('simulate.period', '30')::int), scope);
+    IF (v_sim ->> 'blocked')::boolean THEN
+        RAISE EXCEPTION 'version % of %/% would lose records', version, kind, key USING ERRCODE = 'RM503',
+            DETAIL = format('Coverage goes from %s to %s percent of %s records, %s would go nowhere.', v_sim ->> 'coverage_before', v_sim ->> 'coverage', v_sim ->> 'records', coalesce(v_sim ->> 'newly_unmatched', '0')),
+            HINT = 'SELECT crm.config_simulate(..) shows examples. Widen the conditions.';
+    END IF;
+    RETURN c;
+END
+$$;
+COMMENT ON FUNCTION crm._config_check(text, text, int, text, text[]) IS 'Internal: a version that may take its next step: the caller may configure, it is in one of the wanted states, valid, and its rehearsal loses nothing.';
+
+CREATE OR REPLACE FUNCTION crm.config_propose(kind text, key text, version int, scope text DEFAULT '*') RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c crm_data.config := crm._config_check(kind, key, version, scope, '{draft}');
+BEGIN
+    UPDATE crm_data.config AS x SET status = 'proposed', proposed_at = now(), updated_at = now(), updated_by = session_user WHERE x.id = c.id;
+END
+$$;
+COMMENT ON FUNCTION crm.config_propose(text, text, int, text) IS
+'Proposes a draft for approval by a second person. Errors: RM501 not a draft; RM502 not valid; RM503 its rehearsal loses records; 42704 no such version; 42501 without the right to configure.';
+
+CREATE OR REPLACE FUNCTION crm._config_activate(id bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    c crm_data.config;
+BEGIN
+    SELECT * INTO c FROM crm_data.config AS x WHERE x.id = id FOR UPDATE;
+    UPDATE crm_data.config AS x SET status = 'retired', valid = tstzrange(lower(x.valid), greatest(now(), lower(x.valid))), updated_at = now(), updated_by = session_user
+     WHERE x.kind = c.kind AND x.key = c.key AND x.scope = c.scope AND x.status IN ('active', 'canary') AND x.id <> id;
+    UPDATE crm_data.config AS x SET status = 'active', valid = tstzrange(now(), NULL), rollout_pct = NULL, canary_until = NULL, approver = c.approver, updated_at = now(), updated_by = session_user WHERE x.id = id;
+END
+$$;
+COMMENT ON FUNCTION crm._config_activate(bigint) IS 'Internal: makes a version the active one and retires the one before.';
+
+CREATE OR REPLACE FUNCTION crm._second_person(author text) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF crm._actor() = author THEN
+        RAISE EXCEPTION 'the author of a change cannot approve it' USING ERRCODE = 'RM504', HINT = 'Ask a second person with the right to configure.';
+    END IF;
+    RETURN crm._actor();
+END
+$$;
+COMMENT ON FUNCTION crm._second_person(text) IS 'Internal: who is acting, unless that is the author.';
+
+CREATE OR REPLACE FUNCTION crm.config_approve(kind text, key text, version int, scope text DEFAULT '*') RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c crm_data.config := crm._config_check(kind, key, version, scope, '{proposed,canary}');
+BEGIN
+    UPDATE crm_data.config AS x SET approver = crm._second_person(c.author) WHERE x.id = c.id;
+    PERFORM crm._config_activate(c.id);
+END
+$$;
+COMMENT ON FUNCTION crm.config_approve(text, text, int, text) IS
+'Approves a proposed version and activates it at once, for everything that happens from its commit on. The approver is never the author. Errors: RM504 the author himself; RM501 not proposed; RM502, RM503 as in crm.config_propose; 42501.';
+
+CREATE OR REPLACE FUNCTION crm.config_canary(kind text, key text, version int, pct numeric DEFAULT NULL, duration interval DEFAULT NULL, scope text DEFAULT '*') RETURNS timestamptz
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c crm_data.config := crm._config_check(kind, key, version, scope, '{proposed}');
+    v_until timestamptz := now() + coalesce(duration, make_interval(hours => crm._setting('rule.canary_hours', '72')::int));
+BEGIN
+    IF coalesce(pct, 1) <= 0 OR coalesce(pct, 1) > 50 THEN
+        RAISE EXCEPTION 'a canary takes up to 50 percent, not %', pct USING ERRCODE = 'invalid_parameter_value', HINT = 'Take the default of 1 percent.';
+    END IF;
+    UPDATE crm_data.config AS x SET status = 'canary', approver = crm._second_person(c.author), rollout_pct = coalesce(pct, crm._setting('rule.canary_pct', '1')::numeric), canary_until = v_until,
+           counters = '{"records": 0, "anomalies": 0}', updated_at = now(), updated_by = session_user WHERE x.id = c.id;
+    RETURN v_until;
+END
+$$;
+COMMENT ON FUNCTION crm.config_canary(text, text, int, numeric, interval, text) IS
+'Tries a proposed version on a share of the records, chosen by a stable hash of their key; an hourly job promotes it when the time is over without an anomaly, else takes it back. Returns until when.
+pct: above 0, up to 50, default rule.canary_pct. duration: default rule.canary_hours. Errors: as crm.config_approve.';
+
+-- The version that decides about one record: the canary for its share, else the active one.
+CREATE OR REPLACE FUNCTION crm._config_for(kind text, key text, record_key text, OUT body jsonb, OUT version int, OUT id bigint)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.body, c.version, c.id FROM crm_data.config AS c
+     WHERE c.kind = _config_for.kind AND c.key = _config_for.key AND c.scope = '*'
+       AND (c.status = 'active' OR (c.status = 'canary' AND (hashtextextended(_config_for.key || ':' || record_key, 0) & 2147483647) % 10000 < c.rollout_pct * 100))
+     ORDER BY c.status = 'canary' DESC LIMIT 1
+$$;
+COMMENT ON FUNCTION crm._config_for(text, text, text) IS 'Internal: the version of a configuration that decides about one record: body, number and row; a canary for its share of the records.';
+
+CREATE OR REPLACE FUNCTION crm._config_count(id bigint, anomaly boolean) RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    UPDATE crm_data.config AS c
+       SET counters = jsonb_build_object('records', coalesce((c.counters ->> 'records')::bigint, 0) + 1, 'anomalies', coalesce((c.counters ->> 'anomalies')::bigint, 0) + anomaly::int)
+     WHERE c.id = _config_count.id AND c.status = 'canary'
+$$;
+COMMENT ON FUNCTION crm._config_count(bigint, boolean) IS 'Internal: counts a record that a canary decided about, and whether something was odd.';
+
+CREATE OR REPLACE FUNCTION crm._job_config_canary(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c record;
+    v_n bigint := 0;
+BEGIN
+    FOR c IN SELECT x.* FROM crm_data.config AS x WHERE x.status = 'canary' ORDER BY x.id FOR UPDATE LOOP
+        IF coalesce((c.counters ->> 'anomalies')::bigint, 0) > crm._setting('rule.canary_anomalies', '0')::bigint THEN
+            UPDATE crm_data.config AS x SET status = 'retired', rollout_pct = NULL, note = concat_ws('; ', x.note, 'taken back: anomalies as a canary'), updated_at = now(), updated_by = 'canary' WHERE x.id = c.id;
+            INSERT INTO crm_data.alert (kind, level, message, value, dedupe_key)
+            VALUES ('canary_failed', 'orange', format('Version %s of %s/%s showed %s anomalies on its share and was taken back.', c.version, c.kind, c.key, c.counters ->> 'anomalies'), (c.counters ->> 'anomalies')::float8, 'canary:' || c.id)
+            ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+            v_n := v_n + 1;
+        ELSIF c.canary_until <= due THEN
+            PERFORM crm._config_activate(c.id);
+            v_n := v_n + 1;
+        END IF;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_config_canary(timestamptz) IS 'Job: promotes canaries whose time is over without an anomaly and takes the others back, with an alert. Internal.';
+
+CREATE OR REPLACE FUNCTION crm.config_rollback(kind text, key text, to_version int, scope text DEFAULT '*') RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    o crm_data.config;
+    v_version int;
+    v_id bigint;
+BEGIN
+    PERFORM crm._require('configure');
+    SELECT * INTO o FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.version = to_version AND x.scope = scope;
+    IF NOT FOUND OR o.approver IS NULL THEN
+        RAISE EXCEPTION 'version % of %/% was never in force', to_version, kind, key USING ERRCODE = 'RM501', HINT = 'Only what was once approved can be put back without a second person.';
+    END IF;
+    PERFORM FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope ORDER BY c.version DESC LIMIT 1 FOR UPDATE;
+    INSERT INTO crm_data.config (kind, key, scope, version, body, author, approver, note, based_on)
+    SELECT kind, key, scope, max(c.version) + 1, o.body, crm._actor(), 'version ' || to_version, format('rolled back to version %s', to_version), to_version
+      FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope
+    RETURNING id, version INTO v_id, v_version;
+    PERFORM crm._config_activate(v_id);
+    RETURN v_version;
+END
+$$;
+COMMENT ON FUNCTION crm.config_rollback(text, text, int, text) IS
+'Puts an earlier version back in force at once, as a new version with its body; what was once approved needs no second approval. Returns the new number. Errors: RM501 it was never in force; 42501.';
+
+CREATE OR REPLACE FUNCTION crm.config_as_of(at timestamptz) RETURNS TABLE (kind text, key text, scope text, version int, body jsonb)
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT ON (c.kind, c.key, c.scope) c.kind, c.key, c.scope, c.version, c.body FROM crm_data.config AS c
+     WHERE c.valid @> at ORDER BY c.kind, c.key, c.scope, c.version DESC
+$$;
+COMMENT ON FUNCTION crm.config_as_of(timestamptz) IS 'The configuration that was in force at an instant.';
+
+CREATE OR REPLACE FUNCTION crm.config_rollback_to(at timestamptz, kinds text[]) RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    c record;
+    v_n int := 0;
+BEGIN
+    PERFORM crm._require('configure');
+    IF at > now() THEN
+        RAISE EXCEPTION 'the configuration of the future is not known' USING ERRCODE = 'invalid_parameter_value', HINT = 'Give an instant in the past.';
+    END IF;
+    FOR c IN SELECT coalesce(o.kind, n.kind) AS kind, coalesce(o.key, n.key) AS key, coalesce(o.scope, n.scope) AS scope, o.version AS old_version, n.id AS now_id
+               FROM (SELECT * FROM crm.config_as_of(at) AS x WHERE x.kind = ANY (kinds)) AS o
+               FULL JOIN (SELECT * FROM crm_data.config AS x WHERE x.status = 'active' AND x.kind = ANY (kinds)) AS n ON n.kind = o.kind AND n.key = o.key AND n.scope = o.scope
+              WHERE o.version IS DISTINCT FROM n.version AND o.body IS DISTINCT FROM n.body
+              ORDER BY 1, 2, 3 LOOP
+        IF c.old_version IS NOT NULL THEN
+            PERFORM crm.config_rollback(c.kind, c.key, c.old_version, c.scope);
+        ELSE
+            UPDATE crm_data.config AS x SET status = 'retired', valid = tstzrange(lower(x.valid), now()), note = concat_ws('; ', x.note, 'rolled back to before it was'), updated_at = now(), updated_by = session_user WHERE x.id = c.now_id;
+        END IF;
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm.config_rollback_to(timestamptz, text[]) IS
+'Puts the configuration of some kinds back as it was at an instant; what did not exist then is retired. Returns how many changed. Errors: 22023 an instant in the future; 42501.';
+
+CREATE OR REPLACE FUNCTION crm._json_diff(a jsonb, b jsonb, prefix text DEFAULT '') RETURNS TABLE (path text, old jsonb, new jsonb)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH RECURSIVE d AS (
+        SELECT prefix AS path, a AS old, b AS new
+        UNION ALL
+        SELECT d.path || CASE WHEN d.path = '' THEN '' ELSE '.' END || k.key, d.old -> k.key, d.new -> k.key
+          FROM d CROSS JOIN LATERAL (SELECT jsonb_object_keys(d.old) AS key UNION SELECT jsonb_object_keys(d.new)) AS k
+         WHERE jsonb_typeof(d.old) = 'object' AND jsonb_typeof(d.new) = 'object' AND d.old -> k.key IS DISTINCT FROM d.new -> k.key
+    )
+    SELECT d.path, d.old, d.new FROM d
+     WHERE d.old IS DISTINCT FROM d.new AND NOT (jsonb_typeof(d.old) = 'object' AND jsonb_typeof(d.new) = 'object' AND d.old IS NOT NULL AND d.new IS NOT NULL)
+$$;
+COMMENT ON FUNCTION crm._json_diff(jsonb, jsonb, text) IS 'Internal: where two documents differ: path, old and new value; lists are compared as a whole.';
+
+CREATE OR REPLACE FUNCTION crm.config_diff(kind text, key text, v1 int, v2 int, scope text DEFAULT '*') RETURNS jsonb
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_object_agg(d.path, jsonb_build_array(d.old, d.new)), '{}')
+      FROM crm_data.config AS a JOIN crm_data.config AS b ON b.kind = a.kind AND b.key = a.key AND b.scope = a.scope AND b.version = v2
+     CROSS JOIN LATERAL crm._json_diff(a.body, b.body) AS d
+     WHERE a.kind = config_diff.kind AND a.key = config_diff.key AND a.scope = config_diff.scope AND a.version = v1
+$$;
+COMMENT ON FUNCTION crm.config_diff(text, text, int, int, text) IS 'Where two versions differ: {path: [old, new]}; {} when they do not, or when one does not exist.';
+
+CREATE OR REPLACE FUNCTION crm.config_list(kind text DEFAULT NULL)
+    RETURNS TABLE (kind text, key text, scope text, version int, status text, author text, approver text, valid tstzrange, rollout_pct numeric, counters jsonb, note text, created_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.kind, c.key, c.scope, c.version, c.status, c.author, c.approver, c.valid, c.rollout_pct, c.counters, c.note, c.created_at
+      FROM crm_data.config AS c WHERE config_list.kind IS NULL OR c.kind = config_list.kind ORDER BY c.kind, c.key, c.scope, c.version
+$$;
+COMMENT ON FUNCTION crm.config_list(text) IS 'All versions of the configuration with who made and approved them and when they were in force. kind: only this one.';
+
+CREATE OR REPLACE FUNCTION crm.config_export(keys text[] DEFAULT NULL) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_items jsonb;
+    v_missing text;
+BEGIN
+    SELECT string_agg(k, ', ') INTO v_missing FROM unnest(keys) AS k WHERE NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.status = 'active' AND c.kind || '/' || c.key LIKE k);
+    IF v_missing IS NOT NULL THEN
+        RAISE EXCEPTION 'there is no active configuration %', v_missing USING ERRCODE = 'undefined_object', HINT = 'Keys are kind/key, for example rule/sms_escalation; rule/% takes all of a kind.';
+    END IF;
+    SELECT coalesce(jsonb_agg(jsonb_build_object('kind', c.kind, 'key', c.key, 'scope', c.scope, 'body', c.body) ORDER BY c.kind, c.key, c.scope), '[]') INTO v_items
+      FROM crm_data.config AS c WHERE c.status = 'active' AND (keys IS NULL OR EXISTS (SELECT FROM unnest(keys) AS k WHERE c.kind || '/' || c.key LIKE k));
+    RETURN jsonb_build_object('format', 'crm-config-1', 'items', v_items, 'digest', encode(sha256(convert_to(v_items::text, 'UTF8')), 'hex'));
+END
+$$;
+COMMENT ON FUNCTION crm.config_export(text[]) IS
+'Active configuration as one document, to be carried to another installation: {"format", "items", "digest"}. keys: kind/key, with % as a wildcard; NULL: all. Errors: 42704 a key that fits nothing.';
+
+CREATE OR REPLACE FUNCTION crm.config_import(bundle jsonb, note text DEFAULT 'imported') RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    i record;
+    v_problem text;
+    v_n int := 0;
+BEGIN
+    PERFORM crm._require('configure');
+    IF jsonb_typeof(bundle) <> 'object' OR bundle ->> 'format' IS DISTINCT FROM 'crm-config-1' THEN
+        RAISE EXCEPTION 'this is no bundle of this version: %', coalesce(bundle ->> 'format', 'it states no format') USING ERRCODE = 'RM505', HINT = 'Bundles are made by crm.config_export of the same release.';
+    END IF;
+    IF bundle ->> 'digest' IS DISTINCT FROM encode(sha256(convert_to((bundle -> 'items')::text, 'UTF8')), 'hex') THEN
+        RAISE EXCEPTION 'the bundle was changed on its way' USING ERRCODE = 'RM505', HINT = 'Export it again.';
+    END IF;
+    -- nothing of a bundle is taken unless all of it is good
+    SELECT string_agg(format('%s/%s %s %s', x.value ->> 'kind', x.value ->> 'key', v.path, v.message), '; ') INTO v_problem
+      FROM jsonb_array_elements(bundle -> 'items') AS x (value) CROSS JOIN LATERAL crm.config_validate(x.value ->> 'kind', x.value -> 'body') AS v WHERE v.severity = 'error';
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION 'the bundle holds something that is not valid' USING ERRCODE = 'RM502', DETAIL = v_problem, HINT = 'Correct it where it was exported.';
+    END IF;
+    FOR i IN SELECT x.value ->> 'kind' AS kind, x.value ->> 'key' AS key, coalesce(x.value ->> 'scope', '*') AS scope, x.value -> 'body' AS body FROM jsonb_array_elements(bundle -> 'items') AS x (value) LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = i.kind AND c.key = i.key AND c.scope = i.scope AND c.status = 'active' AND c.body = i.body);
+        PERFORM crm.config_put(i.kind, i.key, i.body, note, i.scope);
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm.config_import(jsonb, text) IS
+'Saves what a bundle has and this installation has not, as drafts: they are proposed and approved like any other. Returns how many. All or nothing.
+Errors: RM505 another format, or changed on its way; RM502 something in it is not valid; 42501.';
+
+CREATE OR REPLACE FUNCTION crm._config_fixed() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- a superuser repairs by hand what he must; the engine and people never do
+    IF (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'a version of the configuration never changes' USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Save a new one with crm.config_put.';
+END
+$$;
+COMMENT ON FUNCTION crm._config_fixed() IS 'Trigger of config: what a version says never changes, only its status. Internal.';
+DROP TRIGGER IF EXISTS config_fixed ON crm_data.config;
+CREATE TRIGGER config_fixed BEFORE UPDATE ON crm_data.config FOR EACH ROW
+    WHEN (OLD.body IS DISTINCT FROM NEW.body OR OLD.kind <> NEW.kind OR OLD.key <> NEW.key OR OLD.scope <> NEW.scope OR OLD.version <> NEW.version OR OLD.author <> NEW.author)
+    EXECUTE FUNCTION crm._config_fixed();
+COMMENT ON TRIGGER config_fixed ON crm_data.config IS 'What a version says never changes.';

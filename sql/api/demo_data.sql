@@ -228,7 +228,7 @@ BEGIN
                            (ARRAY[1, 1, 1, 2, 2, 2, 2, 3, 3, 4])[1 + floor(10 * crm._demo_u(x.e, salt + 17))::int] AS grade,
                            CASE WHEN x.city <= 30 THEN (ARRAY['138', '139', '136', '158', '159', '186', '187', '177'])[1 + x.e % 8] || lpad(floor(1e8 * crm._demo_u(x.e, salt + 18))::text, 8, '0')
                                 ELSE dial[x.city - 30] || floor(2e8 + 7e8 * crm._demo_u(x.e, salt + 18))::text END AS phone,
-                           CASE WHEN x.city <= 30 THEN crm._demo_uscc((x.e * 7919 + seed) % 100000000, divisions[x.city]) END AS uscc,
+                           CASE WHEN x.city <= 30 THEN crm._demo_uscc(((x.e::bigint * 7919 + seed) % 100000000 + 100000000) % 100000000, divisions[x.city]) END AS uscc,
                            'info@' || CASE WHEN x.city <= 30 THEN 'c' ELSE 'w' END || x.e || '.example' AS email,
                            CASE WHEN x.city <= 30 THEN substr(surnames, 1 + floor(40 * crm._demo_u(x.e, salt + 26))::int, 1) || substr(given_names, 1 + 2 * floor(24 * crm._demo_u(x.e, salt + 27))::int, 2)
                                 ELSE english_given[1 + floor(20 * crm._demo_u(x.e, salt + 26))::int] || ' ' || english_family[1 + floor(20 * crm._demo_u(x.e, salt + 27))::int] END AS legal_person,
@@ -264,6 +264,7 @@ BEGIN
                               ELSE cities[city] || brand || trades_zh[trade] || forms_zh[form] END END AS name) AS v
         ORDER BY n;
 
+        -- plans that follow must not take the new tables for empty
         ANALYZE crm_data.account;
 
         -- One or two persons at every entity; the second is the technical one.
@@ -360,6 +361,8 @@ BEGIN
         JOIN (SELECT j, count(*)::int AS steps, max(stage) FILTER (WHERE stage < 6) AS furthest, (array_agg(stage ORDER BY i DESC))[1] AS stage, max(at) AS at FROM pg_temp.crm_demo_step GROUP BY j) AS l ON l.j = d.j
         ORDER BY d.j;
 
+        ANALYZE crm_data.contact, crm_data.opportunity;
+
         INSERT INTO crm_data.stage_history (opportunity_id, account_id, from_stage_id, to_stage_id, entered_at, left_at, recorded_at, amount, currency, close_date, actor, reason, owner_id, team_id, grade, created_at)
         SELECT deal0 + s.j, d.account_id, stages[s.from_stage], stages[s.stage], s.at, s.left_at, s.at, d.amount, d.currency, (d.started + d.lasted * 0.9)::date, 'demo',
                CASE WHEN s.stage < s.from_stage THEN '客户要求重新比价' END, d.owner_id, d.team_id, d.grade, s.at
@@ -428,6 +431,7 @@ BEGIN
                o.close_date, o.close_date + 5, o.close_date + 370, o.closed_at - interval '72 hours', (d.j % 5)::int, o.owner_id, o.team_id, o.grade, o.closed_at, o.closed_at
         FROM pg_temp.crm_demo_deal AS d JOIN crm_data.opportunity AS o ON o.id = deal0 + d.j AND o.outcome = 'won'
         ORDER BY d.j;
+        ANALYZE crm_data.contract;
         INSERT INTO crm_data.payment_plan (contract_id, account_id, seq, name, condition, due_on, amount, currency, paid_on, owner_id, team_id, grade, created_at, updated_at)
         SELECT c.id, c.account_id, k, (ARRAY['预付款', '验收款', '质保金'])[k], (ARRAY['合同签署后', '验收合格后', '质保期满'])[k], p.due, CASE k WHEN 1 THEN round(c.amount * 0.3, 2) WHEN 2 THEN round(c.amount * 0.5, 2) ELSE c.amount - round(c.amount * 0.3, 2) - round(c.amount * 0.5, 2) END, c.currency,
                CASE WHEN p.paid <= as_of THEN p.paid END, c.owner_id, c.team_id, c.grade, c.created_at, c.created_at
@@ -437,6 +441,7 @@ BEGIN
         CROSS JOIN LATERAL (SELECT c.signed_on + (ARRAY[7, 60, 180])[k] AS due,
                                    c.signed_on + (ARRAY[7, 60, 180])[k] + floor(CASE d.credit_rating WHEN 'A' THEN 6 WHEN 'B' THEN 18 WHEN 'C' THEN 45 ELSE 120 END * crm._demo_u(d.j * 4 + k, salt + 120) ^ 2)::int - 2 AS paid) AS p
         ORDER BY d.j, k;
+        ANALYZE crm_data.payment_plan;
         INSERT INTO crm_data.receivable_entry (kind, account_id, contract_id, payment_plan_id, number, amount, tax_rate, currency, occurred_on, recorded_at, owner_id, team_id, grade, created_at)
         SELECT x.kind, p.account_id, p.contract_id, p.id, x.prefix || c.code || '-' || p.seq, x.amount, 0.06, p.currency, x.day, x.day + time '10:00' + make_interval(days => x.late), p.owner_id, p.team_id, p.grade, x.day + time '10:00' + make_interval(days => x.late)
         FROM crm_data.payment_plan AS p
@@ -486,6 +491,7 @@ BEGIN
         WHERE x.at <= present AND k <= 1 + floor(5.5 * crm._demo_u(e, salt + 154) ^ 0.7)
         ORDER BY e, k;
 
+        ANALYZE crm_data.interaction;
         -- What the engine keeps up to date for every new row, in one sweep for the old ones.
         UPDATE crm_data.account AS a
         SET last_contact_at = t.last_at,

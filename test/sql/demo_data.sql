@@ -86,6 +86,15 @@ BEGIN;
 SELECT count(*) FROM crm.demo_data(300, 7, '2027-03-01');
 SELECT pg_temp.digest() = :'first_digest' AS same, max(created_at) > '2027-01-01' AS later FROM crm_data.interaction;
 ROLLBACK;
+-- any seed will do, and codes keep their check characters
+BEGIN;
+SELECT row_count FROM crm.demo_data(50, -2147483648) WHERE object = 'account';
+SELECT bool_and(crm.uscc_valid(uscc)) AS codes_valid FROM crm_data.account WHERE uscc IS NOT NULL;
+ROLLBACK;
+BEGIN;
+SELECT row_count FROM crm.demo_data(50, 2147483647) WHERE object = 'account';
+SELECT bool_and(crm.uscc_valid(uscc)) AS codes_valid FROM crm_data.account WHERE uscc IS NOT NULL;
+ROLLBACK;
 -- customers of somebody are never mixed with it
 BEGIN;
 INSERT INTO crm_data.account (code, name) VALUES ('demo-test', 'Somebody''s customer');

@@ -43,7 +43,6 @@ API_SQL = \
 	sql/api/views.sql \
 	sql/api/manage.sql \
 	sql/api/cards.sql \
-	sql/api/doctor.sql \
 	sql/api/config.sql \
 	sql/api/import.sql \
 	sql/api/import_line.sql \
@@ -53,6 +52,7 @@ API_SQL = \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
 	sql/api/forecast.sql \
+	sql/api/doctor.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql

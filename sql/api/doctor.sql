@@ -150,6 +150,14 @@ BEGIN
         coalesce('no partition for next month: ' || bad, 'made for this and the next month'),
         CASE WHEN bad IS NOT NULL THEN 'Run CALL crm.maintenance(); and let SELECT crm.schedule(); run it nightly.' END;
 
+    -- the clock: a job that is due every minute leaves its run, the first one a minute after the schema was made
+    SELECT max(r.finished_at) INTO seen FROM crm_data.job_run AS r;
+    RETURN QUERY SELECT 'clock', CASE WHEN k.ticks THEN 'ok' ELSE 'warning' END,
+        CASE WHEN seen IS NULL THEN 'no job ran yet'
+             ELSE 'jobs last ran ' || date_trunc('second', greatest(clock_timestamp() - seen, interval '0')) || ' ago' END,
+        CASE WHEN NOT k.ticks THEN 'SELECT crm.schedule() registers the jobs with pg_cron; without it let any scheduler run CALL crm.tick() and CALL crm.run_jobs() every minute.' END
+      FROM (SELECT coalesce(seen, (SELECT min(j.starts_at) FROM crm_data.job AS j)) > clock_timestamp() - interval '3 minutes' AS ticks) AS k;
+
     -- durability
     SELECT string_agg(s, ', ') INTO bad
       FROM unnest(ARRAY['fsync', 'full_page_writes', 'synchronous_commit']) AS s WHERE current_setting(s) = 'off';

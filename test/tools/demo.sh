@@ -25,7 +25,14 @@ export PGOPTIONS='-c client_min_messages=warning'
 sql() { psql -qX -v ON_ERROR_STOP=1 "$@"; }
 
 step "a fresh database: CREATE EXTENSION crm; CALL crm.migrate();"
-sql -d postgres -c 'DROP DATABASE IF EXISTS crm WITH (FORCE)' -c 'CREATE DATABASE crm'
+# pg_cron does not come back by itself to a database that was dropped under it
+if [ "$(sql -d postgres -At -c "SELECT count(*) FROM pg_database WHERE datname = 'crm'")" = 1 ]; then
+    sql -d postgres -c 'DROP DATABASE crm WITH (FORCE)'
+    bash test/tools/server.sh stop > /dev/null
+    bash test/tools/server.sh start > /dev/null
+    . .pg/env
+fi
+sql -d postgres -c 'CREATE DATABASE crm'
 sql -c 'CREATE EXTENSION crm'
 PGOPTIONS='' psql -qX -v ON_ERROR_STOP=1 -c 'CALL crm.migrate()' 2>&1 | tail -n 1 | sed 's/^NOTICE:  /    /'
 

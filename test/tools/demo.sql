@@ -11,6 +11,21 @@ SELECT (max(h.entered_at) + interval '1 hour') AS present, (date_trunc('month', 
   FROM crm_data.stage_history AS h \gset
 
 \echo
+\echo '=== The same customer three times ==='
+\echo 'SELECT crm.scan_duplicates(\'account\'); learned from the customers themselves, no examples, no thresholds to set.'
+SELECT crm.scan_duplicates('account') AS pairs \gset
+SELECT CASE p.band WHEN 'auto' THEN 'certain enough to merge' ELSE 'for a person to decide' END AS band, count(*) AS pairs,
+       count(*) FILTER (WHERE p.rule IS NOT NULL) AS "by a rule (R0 to R2)", round(min(p.score)::numeric, 3) AS "lowest probability"
+  FROM crm.duplicate_pair AS p WHERE p.state = 'open' AND p.object_a = 'account' GROUP BY p.band ORDER BY p.band;
+SELECT a.name AS "one customer", b.name AS "or two?", round(p.score::numeric, 3) AS probability,
+       (SELECT string_agg(format('%s %s', e.key, e.value ->> 'level'), ', ' ORDER BY (e.value ->> 'weight')::float8 DESC, e.key)
+          FROM jsonb_each(p.evidence -> 'fields') AS e WHERE e.value ->> 'level' NOT IN ('missing')) AS "because"
+  FROM (SELECT d.*, row_number() OVER (PARTITION BY d.band, d.rule ORDER BY d.score DESC, d.id) AS n FROM crm.duplicate_pair AS d
+         WHERE d.state = 'open' AND d.object_a = 'account' AND d.object_b = 'account') AS p
+       JOIN crm.account AS a ON a.id = p.a_id JOIN crm.account AS b ON b.id = p.b_id
+ WHERE p.n <= 2 ORDER BY p.band, p.rule NULLS LAST, p.n LIMIT 6;
+
+\echo
 \echo '=== The same customer, three people ==='
 \echo 'SELECT * FROM crm.account, crm.opportunity ... by three logins, straight from SQL. The planner folds the rules in: no middle layer to go around.'
 SELECT o.account_id AS id, o.id AS deal
@@ -49,6 +64,13 @@ SELECT o.id AS deal, left(o.name, 40) AS name, o.amount, round(100 * w.p) || ' %
   FROM crm.opportunity AS o, crm.win_probability(o.id, :'present') AS w WHERE o.id = :deal;
 SELECT e.dimension, e.value, to_char(e.points, 'S990.0') AS "points of probability", e.n::bigint AS "times seen"
   FROM crm.win_explain(:deal, :'present') AS e WHERE e.dimension <> 'base' ORDER BY abs(e.points) DESC, e.dimension LIMIT 5;
+
+\echo
+\echo '=== The Monday brief: where the team is stuck ==='
+\echo 'SELECT * FROM crm.bottleneck_brief(:present); stored and sent by its job every Monday at 10:00.'
+SELECT b.rank, b.action, b.stage, b.deals, to_char(b.amount, 'FM999,999,999,990') || ' ' || b.currency AS amount, b.median_days AS "median days over",
+       array_to_string(b.customers[1:2], E'\n') AS "customers, largest first"
+  FROM crm.bottleneck_brief(:'present') AS b;
 
 \echo
 \echo '=== Everything in place? SELECT * FROM crm.doctor(); ==='

@@ -28,3 +28,19 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Customers that came without an owner go to whoever has their deals.
+WITH most AS (
+    SELECT DISTINCT ON (o.account_id) o.account_id, o.owner_id FROM crm_data.opportunity AS o WHERE o.owner_id IS NOT NULL
+     GROUP BY o.account_id, o.owner_id ORDER BY o.account_id, count(*) DESC, o.owner_id)
+UPDATE crm.account AS a SET owner_id = m.owner_id FROM most AS m WHERE a.id = m.account_id AND a.owner_id IS NULL;
+
+-- The clock: pg_cron where it is there, and its first minute now.
+SELECT count(*) > 0 AS cron FROM pg_available_extensions WHERE name = 'pg_cron' AND current_setting('shared_preload_libraries') ~ 'pg_cron' \gset
+\if :cron
+CREATE EXTENSION IF NOT EXISTS pg_cron;
+SELECT crm.schedule();
+\endif
+CALL crm.maintenance();
+CALL crm.tick();
+CALL crm.run_jobs();

@@ -15,8 +15,6 @@
  */
 #include "odds/lattice.h"
 
-#include <math.h>
-
 #define BLOB_MAGIC 0x4c6d7263	/* "crmL" */
 #define BLOB_VERSION 1
 #define CHECKSUM_AT 8
@@ -127,7 +125,6 @@ void
 crm_lattice_blob_write(const Lattice *m, char *to)
 {
 	char	   *start = to;
-	char	   *at;
 	size_t		size = crm_lattice_blob_size(m);
 
 	put(&to, BLOB_MAGIC, 4);
@@ -179,17 +176,40 @@ crm_lattice_blob_write(const Lattice *m, char *to)
 			}
 		}
 	}
-	at = start + CHECKSUM_AT;
-	put(&at, checksum((const unsigned char *) start + LENGTH_AT, size - LENGTH_AT), 8);
+	crm_lattice_blob_seal(start, size);
 }
 
 /*
- * Is this a variance: finite and not negative?
+ * Write the checksum of a blob into it.
  */
+void
+crm_lattice_blob_seal(char *blob, size_t len)
+{
+	char	   *at = blob + CHECKSUM_AT;
+
+	if (len >= HEADER_SIZE)
+		put(&at, checksum((const unsigned char *) blob + LENGTH_AT, len - LENGTH_AT), 8);
+}
+
+/*
+ * Bounds that no fitted model comes near: within them no sum or exponential of the model's numbers overflows.
+ */
+static bool
+is_effect(double x)
+{
+	return x >= -1e6 && x <= 1e6;
+}
+
 static bool
 is_variance(double x)
 {
-	return isfinite(x) && x >= 0;
+	return x >= 0 && x <= 1e6;
+}
+
+static bool
+is_weight(double x)
+{
+	return x >= 0 && x <= 1e24;
 }
 
 static const char *
@@ -213,7 +233,7 @@ read_dict(Reader *r, Lattice *m, int32_t dim)
 			return "a value is longer than the whole";
 		else
 			r->at += len;
-		if (!isfinite(n))
+		if (!is_weight(n))
 			return "a value's weight is no number";
 		code = crm_lattice_add_value(m, dim, text, text ? (int32_t) len : 0, false);
 		if (code != (int32_t) k)
@@ -270,7 +290,7 @@ read_expert(Reader *r, Lattice *m)
 	x->loss = get_double(r);
 	x->b = get_double(r);
 	x->bvar = get_double(r);
-	if (!is_variance(x->prior) || !isfinite(x->loss) || !isfinite(x->b) || !is_variance(x->bvar))
+	if (!is_variance(x->prior) || !is_weight(x->loss) || !is_effect(x->b) || !is_variance(x->bvar))
 		return "an expert's numbers are out of range";
 	for (int32_t c = 0; c < m->nblocks; c++)
 	{
@@ -284,7 +304,7 @@ read_expert(Reader *r, Lattice *m)
 		{
 			x->cell[c][k].mu = get_double(r);
 			x->cell[c][k].var = get_double(r);
-			if (!isfinite(x->cell[c][k].mu) || !is_variance(x->cell[c][k].var))
+			if (!is_effect(x->cell[c][k].mu) || !is_variance(x->cell[c][k].var))
 				return "an effect is out of range";
 		}
 	}
@@ -316,7 +336,7 @@ crm_lattice_blob_read(const char *from, size_t len, Lattice **m)
 		return "its checksum is wrong";
 	nexperts = (uint32_t) get(&r, 4);
 	n = get_double(&r);
-	if (ndims < 1 || ndims > LATTICE_MAX_DIMS || nexperts < 1 || nexperts > LATTICE_MAX_EXPERTS || !is_variance(n))
+	if (ndims < 1 || ndims > LATTICE_MAX_DIMS || nexperts < 1 || nexperts > LATTICE_MAX_EXPERTS || !is_weight(n))
 		return "its header is out of range";
 
 	read = crm_lattice_create((int32_t) ndims);
@@ -335,7 +355,7 @@ crm_lattice_blob_read(const char *from, size_t len, Lattice **m)
 	}
 	if (r.at != r.end)
 		return "it goes on after its end";
-	if (!(pool > 0) || !isfinite(pool))
+	if (!(pool > 0))
 		return "no expert has a weight";
 	*m = read;
 	return NULL;

@@ -17,9 +17,10 @@
 #include <string.h>
 extern void *crm_lattice_standalone_alloc(size_t size);
 extern void *crm_lattice_standalone_grow(void *p, size_t size);
+extern void crm_lattice_standalone_free(void *p);
 #define LATTICE_ALLOC(size) crm_lattice_standalone_alloc(size)
 #define LATTICE_GROW(p, size) crm_lattice_standalone_grow(p, size)
-#define LATTICE_FREE(p) free(p)
+#define LATTICE_FREE(p) crm_lattice_standalone_free(p)
 #define LATTICE_TICK() ((void) 0)
 #else
 #include "postgres.h"
@@ -156,6 +157,7 @@ extern void crm_lattice_drop_idle_experts(Lattice *m);
 /* blob.c */
 extern size_t crm_lattice_blob_size(const Lattice *m);
 extern void crm_lattice_blob_write(const Lattice *m, char *to);
+extern void crm_lattice_blob_seal(char *blob, size_t len);
 extern const char *crm_lattice_blob_read(const char *from, size_t len, Lattice **m);
 
 #endif							/* CRM_ODDS_LATTICE_H */

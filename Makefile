@@ -92,7 +92,14 @@ REGRESS += catalog
 
 # Likewise the first spec, on a database of its own.
 ISOLATION ?= \
-	migrate_lock
+	migrate_lock \
+	writes_stale \
+	writes_lease \
+	writes_delete \
+	writes_merge \
+	writes_drain \
+	writes_restore \
+	writes_busy
 
 REGRESS_OPTS = --inputdir=. --outputdir=test
 ISOLATION_OPTS = --inputdir=. --outputdir=test --load-extension=crm

@@ -158,7 +158,12 @@ merge_field(CrmMerge *merge, int c, const JsonbValue *mine)
 	}
 
 	if (stale)
-		add_conflict(merge, c, name, base_value(merge, name), crm_write_jsonb(column, merge->values[c], merge->nulls[c]), json_of(mine));
+	{
+		Jsonb	   *theirs = crm_write_jsonb(column, merge->values[c], merge->nulls[c]);
+		bool		untouched = merge->has_base && field_version(merge, name) <= merge->base;
+
+		add_conflict(merge, c, name, untouched ? theirs : base_value(merge, name), theirs, json_of(mine));
+	}
 	else
 		set_value(merge, c, value, isnull);
 }

@@ -74,17 +74,21 @@ FROM crm_data.opportunity AS o JOIN crm_data.account AS a ON a.id = o.account_id
 ROLLBACK;
 -- the same arguments give the same company, in another time zone too; another seed another one
 BEGIN;
+SELECT count(*) FROM crm.demo_data(80, 7);
+SELECT pg_temp.digest() AS digest \gset small_
+ROLLBACK;
+BEGIN;
 SET LOCAL timezone = 'America/New_York';
-SELECT count(*) FROM crm.demo_data(300, 7);
-SELECT pg_temp.digest() = :'first_digest' AS same;
+SELECT count(*) FROM crm.demo_data(80, 7);
+SELECT pg_temp.digest() = :'small_digest' AS same;
 ROLLBACK;
 BEGIN;
-SELECT count(*) FROM crm.demo_data(300, 8);
-SELECT pg_temp.digest() = :'first_digest' AS same;
+SELECT count(*) FROM crm.demo_data(80, 8);
+SELECT pg_temp.digest() = :'small_digest' AS same;
 ROLLBACK;
 BEGIN;
-SELECT count(*) FROM crm.demo_data(300, 7, '2027-03-01');
-SELECT pg_temp.digest() = :'first_digest' AS same, max(created_at) > '2027-01-01' AS later FROM crm_data.interaction;
+SELECT count(*) FROM crm.demo_data(80, 7, '2027-03-01');
+SELECT pg_temp.digest() = :'small_digest' AS same, max(created_at) > '2027-01-01' AS later FROM crm_data.interaction;
 ROLLBACK;
 -- any seed will do, and codes keep their check characters
 BEGIN;

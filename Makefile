@@ -49,6 +49,7 @@ API_SQL = \
 	sql/api/outbox.sql \
 	sql/api/jobs.sql \
 	sql/api/reports.sql \
+	sql/api/report_html.sql \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
 	sql/api/forecast.sql \

@@ -59,6 +59,9 @@ BEGIN
         ('crm.similar_cases(text, bigint, int)', 'crm_admin, crm_sales, crm_manager, crm_director'),
         ('crm.report_list(text)', '*'),
         ('crm.report_body(bigint)', '*'),
+        ('crm.report_html(bigint, text)', '*'),
+        ('crm.action_heatmap(date)', 'crm_admin, crm_manager, crm_director'),
+        ('crm.morning_brief(timestamptz)', '*'),
         ('crm.verify_reports()', 'crm_admin, crm_director, crm_risk'),
         -- import: for those who answer for the data
         ('crm.csv_fields(text, text)', '*'),

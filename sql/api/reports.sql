@@ -255,3 +255,119 @@ AS $$
      WHERE s.id = snapshot AND (s.recipient_id = crm.me() OR crm.has_role('crm_admin') OR crm.has_role('crm_director'))
 $$;
 COMMENT ON FUNCTION crm.report_body(bigint) IS 'A stored report as a document: title, rows, versions of its definitions, data as of, freshness of the sources, digest. NULL for one that does not exist or is not the caller''s.';
+
+CREATE OR REPLACE FUNCTION crm._action_heatmap(from_at timestamptz, to_at timestamptz, teams bigint[])
+    RETURNS TABLE (team text, action text, due bigint, done_rate numeric, mean_hours numeric, first_pass_rate numeric)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(t.name, '?'), coalesce(max(k.title), k.action_key), count(*),
+           round(avg((k.state = 'done')::int), 3), round((avg(extract(epoch FROM k.done_at - k.created_at) / 3600) FILTER (WHERE k.state = 'done'))::numeric, 1),
+           round(avg((k.reopened = 0)::int) FILTER (WHERE k.state = 'done'), 3)
+      FROM crm_data.task AS k LEFT JOIN crm_data.team AS t ON t.id = k.team_id
+     WHERE k.kind = 'stage_action' AND k.state <> 'cancelled' AND k.due_at >= from_at AND k.due_at < to_at AND (teams IS NULL OR k.team_id = ANY (teams))
+     GROUP BY t.name, k.action_key
+     ORDER BY 1, k.action_key
+$$;
+COMMENT ON FUNCTION crm._action_heatmap(timestamptz, timestamptz, bigint[]) IS 'Internal: the rows of the action heat map for some teams, or all (NULL).';
+
+CREATE OR REPLACE FUNCTION crm.action_heatmap(week date DEFAULT current_date)
+    RETURNS TABLE (team text, action text, due bigint, done_rate numeric, mean_hours numeric, first_pass_rate numeric)
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT h.* FROM crm._action_heatmap(date_trunc('week', week::timestamp) AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'),
+                                        (date_trunc('week', week::timestamp) + interval '7 days') AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'),
+                                        CASE WHEN crm.has_role('crm_admin') OR crm.has_role('crm_director') THEN NULL ELSE crm.my_teams('subtree') END) AS h
+$$;
+COMMENT ON FUNCTION crm.action_heatmap(date) IS
+'How the stage actions of a week went, by team and action: how many were due, the share that is done, mean hours from the task to its end, and the share done without being reopened. Managers see their teams, directors and administrators all. week: any day of it.';
+
+CREATE OR REPLACE FUNCTION crm._job_action_heatmap(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
+    v_to timestamptz := date_trunc('week', due AT TIME ZONE v_tz) AT TIME ZONE v_tz;
+    v_from timestamptz := (date_trunc('week', due AT TIME ZONE v_tz) - interval '7 days') AT TIME ZONE v_tz;
+    v_rows jsonb;
+    v_id bigint;
+BEGIN
+    SELECT coalesce(jsonb_agg(to_jsonb(h)), '[]') INTO v_rows FROM crm._action_heatmap(v_from, v_to, NULL) AS h;
+    v_id := crm._report_store('action_heatmap', tstzrange(v_from, v_to, '[)'), due, jsonb_build_object('title', crm._report_title('action_heatmap'), 'columns', '["team", "action", "due", "done_rate", "mean_hours", "first_pass_rate"]'::jsonb, 'rows', v_rows));
+    PERFORM crm._notify('report.heatmap', 'action_heatmap:' || extract(epoch FROM due), jsonb_build_object('report', 'action_heatmap', 'snapshot', v_id), crm._report_readers('action_heatmap'));
+    RETURN jsonb_array_length(v_rows);
+END
+$$;
+COMMENT ON FUNCTION crm._job_action_heatmap(timestamptz) IS 'Job: the action heat map of the week before a due time. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._report_title(report text) RETURNS jsonb
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((SELECT jsonb_build_object('en', c.body ->> 'en', 'zh', c.body ->> 'zh') FROM crm_data.config AS c WHERE c.kind = 'report' AND c.key = report AND c.scope = '*' AND c.status = 'active'), jsonb_build_object('en', report, 'zh', report))
+$$;
+COMMENT ON FUNCTION crm._report_title(text) IS 'Internal: the title of a report in both languages.';
+
+CREATE OR REPLACE FUNCTION crm._report_readers(report text) RETURNS bigint[]
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT crm._members_with(ARRAY(SELECT jsonb_array_elements_text(c.body -> 'to') FROM crm_data.config AS c WHERE c.kind = 'report' AND c.key = report AND c.scope = '*' AND c.status = 'active'))
+$$;
+COMMENT ON FUNCTION crm._report_readers(text) IS 'Internal: the members whose roles a report goes to.';
+
+-- The morning list of one member: what is due, whom nobody has spoken to, what expires.
+CREATE OR REPLACE FUNCTION crm._morning_brief(member bigint, at timestamptz)
+    RETURNS TABLE (kind text, account text, title text, due_at timestamptz, days int)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    (SELECT 'todo', a.name, k.title, k.due_at, ceil(extract(epoch FROM k.due_at - at) / 86400)::int
+       FROM crm_data.task AS k LEFT JOIN crm_data.account AS a ON a.id = k.account_id
+      WHERE k.owner_id = member AND k.state = 'open' AND k.created_at <= at ORDER BY k.priority DESC, k.due_at NULLS LAST, k.id LIMIT crm._setting('board.top_todos', '3')::int)
+    UNION ALL
+    (SELECT 'silent', a.name, NULL, a.last_contact_at, floor(extract(epoch FROM at - a.last_contact_at) / 86400)::int
+       FROM crm_data.account AS a
+      WHERE a.owner_id = member AND a.deleted_at IS NULL AND a.merged_into IS NULL AND a.last_contact_at < at - make_interval(days => crm._setting('followup.alert_days', '30')::int)
+      ORDER BY a.last_contact_at, a.id LIMIT 20)
+    UNION ALL
+    (SELECT 'expiring', a.name, c.code, c.expires_on::timestamptz, c.expires_on - at::date
+       FROM crm_data.contract AS c JOIN crm_data.account AS a ON a.id = c.account_id
+      WHERE a.owner_id = member AND c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND c.expires_on BETWEEN at::date AND at::date + crm._setting('renewal.window', '90')::int
+      ORDER BY c.expires_on, c.id LIMIT 20)
+$$;
+COMMENT ON FUNCTION crm._morning_brief(bigint, timestamptz) IS 'Internal: the morning list of a member: the first tasks, customers without contact for followup.alert_days, contracts that expire within renewal.window.';
+
+CREATE OR REPLACE FUNCTION crm.morning_brief(at timestamptz DEFAULT now())
+    RETURNS TABLE (kind text, account text, title text, due_at timestamptz, days int)
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT b.* FROM crm._morning_brief(crm.me(), at) AS b
+$$;
+COMMENT ON FUNCTION crm.morning_brief(timestamptz) IS 'The caller''s morning list: the first tasks (todo), customers nobody has spoken to for followup.alert_days (silent), contracts that expire within renewal.window (expiring).';
+
+CREATE OR REPLACE FUNCTION crm._job_morning_brief(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    m record;
+    v_rows jsonb;
+    v_id bigint;
+    v_n bigint := 0;
+BEGIN
+    FOR m IN SELECT x.id FROM crm_data.member AS x WHERE (x.left_at IS NULL OR x.left_at > due::date) ORDER BY x.id LOOP
+        SELECT jsonb_agg(to_jsonb(b)) INTO v_rows FROM crm._morning_brief(m.id, due) AS b;
+        CONTINUE WHEN v_rows IS NULL;
+        v_id := crm._report_store('morning_brief', tstzrange(due - interval '1 day', due, '[)'), due,
+                                  jsonb_build_object('title', crm._report_title('morning_brief'), 'columns', '["kind", "account", "title", "due_at", "days"]'::jsonb, 'rows', v_rows), m.id);
+        PERFORM crm._notify('brief.daily', 'morning_brief:' || extract(epoch FROM due), jsonb_build_object('report', 'morning_brief', 'snapshot', v_id, 'items', jsonb_array_length(v_rows)), ARRAY[m.id]);
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_morning_brief(timestamptz) IS 'Job: stores and sends the morning list of every member who has something on it. Internal.';

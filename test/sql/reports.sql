@@ -34,6 +34,26 @@ SELECT o.topic, o.payload - 'snapshot' AS payload FROM crm_data.outbox AS o JOIN
 SELECT crm.report_body(id) #>> '{rows,0,action}' AS first_action, crm.report_body(id) #>> '{title,zh}' AS title FROM crm.report_list('bottleneck_brief') WHERE due_at = '2001-02-15' AND recipient IS NULL;
 SELECT crm.report_body(-1) IS NULL AS none;
 SELECT * FROM crm.verify_reports();
+-- as a page: every text escaped, no script, tags in pairs, in both languages, the footer says what stands behind the figures
+UPDATE crm_data.account SET name = 'Brief <script>alert(1)</script> & "Co"' WHERE name = 'Brief Customer 3';
+SELECT crm._job_bottleneck_brief('2001-02-16') > 0 AS rows_stored;
+SELECT h !~* '<script' AS no_script, h LIKE '%Brief &lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;Co&quot;%' AS escaped, h LIKE '<!DOCTYPE html>%</html>' AS whole,
+       (SELECT bool_and(regexp_count_open = regexp_count_close) FROM (SELECT cardinality(regexp_split_to_array(h, '<' || t || '[ >]')) AS regexp_count_open, cardinality(regexp_split_to_array(h, '</' || t || '>')) AS regexp_count_close
+          FROM unnest(ARRAY['svg', 'table', 'tr', 'td', 'th', 'section', 'ul', 'li', 'h1', 'h2', 'h3', 'p', 'text', 'body', 'footer', 'div']) AS t) AS n) AS tags_in_pairs,
+       h LIKE '%report/bottleneck_brief v1%' AS definitions, h !~ 'https?://' AS self_contained
+  FROM (SELECT crm.report_html(id, 'en') AS h FROM crm.report_list('bottleneck_brief') WHERE due_at = '2001-02-16' AND recipient IS NULL) AS x;
+SELECT h LIKE '%团队瓶颈诊断简报%' AND h LIKE '%<html lang="zh">%' AS chinese FROM (SELECT crm.report_html(id, 'zh') AS h FROM crm.report_list('bottleneck_brief') WHERE due_at = '2001-02-16' AND recipient IS NULL) AS x;
+SELECT crm.report_html(-1);
+SELECT crm.report_html(id, 'fr') FROM crm.report_list('bottleneck_brief') LIMIT 1;
+SELECT crm._svg_bars('{a,b}', '{1,0}') LIKE '<svg %</svg>' AS bars, crm._svg_bars('{}', '{}') LIKE '<svg %</svg>' AS empty, crm._svg_trend('{a,b}', '{1,2}') LIKE '<svg %</svg>' AS trend,
+       crm._svg_waterfall('{start,more,less}', '{100,20,-50}') LIKE '%70</text>%</svg>' AS waterfall, crm._svg_heat('{t}', '{a,b}', '[[0.5, null]]') LIKE '%50 %%</svg></div>' AS heat;
+-- the heat map of a week
+SELECT crm._job_action_heatmap('2001-01-22 08:30') AS rows_stored;
+SELECT * FROM crm.action_heatmap('2001-01-15');
+SELECT crm.report_html(id, 'en') LIKE '%<svg%Upload the deck%' AS drawn FROM crm.report_list('action_heatmap') WHERE due_at = '2001-01-22 08:30';
+-- the morning list of a member
+UPDATE crm_data.task SET priority = 9 WHERE title = 'Upload the deck';
+SELECT b.kind, b.title, b.due_at, b.days FROM crm_data.member AS m, crm._morning_brief(m.id, '2001-02-15') AS b WHERE m.full_name = 'Brief Rep';
 -- a snapshot never changes; one that was changed behind the triggers is found
 UPDATE crm_data.report_snapshot SET body = '{}';
 BEGIN;
@@ -52,5 +72,5 @@ SELECT count(*) AS of_a_manager_without_team FROM crm.bottleneck_brief('2001-02-
 SELECT crm.bottleneck_brief('2001-02-15', (SELECT 1));
 RESET ROLE;
 UPDATE crm_data.opportunity SET deleted_at = now() WHERE code LIKE 'BR%';
-UPDATE crm_data.account SET deleted_at = now() WHERE name LIKE 'Brief Customer %';
+UPDATE crm_data.account SET deleted_at = now() WHERE name LIKE 'Brief %';
 UPDATE crm_data.task SET state = 'cancelled', done_at = now() WHERE title = 'Upload the deck';

@@ -66,6 +66,18 @@ SELECT e.dimension, e.value, to_char(e.points, 'S990.0') AS "points of probabili
   FROM crm.win_explain(:deal, :'present') AS e WHERE e.dimension <> 'base' ORDER BY abs(e.points) DESC, e.dimension LIMIT 5;
 
 \echo
+\echo '=== The forecast of next month, and how far to believe it ==='
+\echo 'SELECT * FROM crm.forecast(:next_month, \'total\', :present); then by team.'
+SELECT CASE WHEN f.key IS NULL OR f.key = '' OR f.key = 'total' THEN 'all' ELSE f.key END AS "who", f.deals AS "open deals",
+       to_char(f.low, 'FM999,999,999,990') AS "P10", to_char(f.mid, 'FM999,999,999,990') AS "P50", to_char(f.high, 'FM999,999,999,990') AS "P90",
+       to_char(f.quota, 'FM999,999,999,990') AS quota, round(f.credibility::numeric) AS "credibility 0-100", to_char(100 * f.noise_floor, 'FM990') || ' %' AS "best possible accuracy",
+       f.currency, f.status
+  FROM (SELECT 0 AS part, * FROM crm.forecast(daterange(:'next_month', :'month_after'), 'total', :'present')
+        UNION ALL
+        SELECT 1, * FROM crm.forecast(daterange(:'next_month', :'month_after'), 'team', :'present')) AS f
+ ORDER BY f.part, f.mid DESC NULLS LAST, f.key LIMIT 8;
+
+\echo
 \echo '=== The Monday brief: where the team is stuck ==='
 \echo 'SELECT * FROM crm.bottleneck_brief(:present); stored and sent by its job every Monday at 10:00.'
 SELECT b.rank, b.action, b.stage, b.deals, to_char(b.amount, 'FM999,999,999,990') || ' ' || b.currency AS amount, b.median_days AS "median days over",

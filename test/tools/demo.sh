@@ -21,8 +21,7 @@ case ${ACCOUNTS:=2000}${SEED:=1} in *[!0-9]*) die "ACCOUNTS and SEED must be who
 
 bash test/tools/server.sh start
 . .pg/env
-export PGOPTIONS='-c client_min_messages=warning'
-sql() { psql -qX -v ON_ERROR_STOP=1 "$@"; }
+sql() { PGOPTIONS='-c client_min_messages=warning' psql -qX -v ON_ERROR_STOP=1 "$@"; }
 
 step "a fresh database: CREATE EXTENSION crm; CALL crm.migrate();"
 # pg_cron does not come back by itself to a database that was dropped under it
@@ -34,11 +33,18 @@ if [ "$(sql -d postgres -At -c "SELECT count(*) FROM pg_database WHERE datname =
 fi
 sql -d postgres -c 'CREATE DATABASE crm'
 sql -c 'CREATE EXTENSION crm'
-PGOPTIONS='' psql -qX -v ON_ERROR_STOP=1 -c 'CALL crm.migrate()' 2>&1 | tail -n 1 | sed 's/^NOTICE:  /    /'
+psql -qX -v ON_ERROR_STOP=1 -c 'CALL crm.migrate()' 2>&1 | tail -n 1 | sed 's/^NOTICE:  /    /'
 
 if [ -n "$data" ]; then
     step "loading $data: each file is rehearsed first, then applied"
-    bash test/tools/load_csv.sh --source "$(basename "$data")" "$data"
+    name=$(basename "$(cd "$data" && pwd)")
+    about=test/tools/demo_sources/$name.sql
+    options='{}'
+    if [ -f "$about" ]; then
+        sql -f "$about" > /dev/null
+        options=$(sed -n 's/^-- options: //p' "$about")
+    fi
+    bash test/tools/load_csv.sh --source "$name" --options "$options" "$data" 2>&1 | sed 's/^psql:[^ ]*: NOTICE:  /    /'
 else
     step "a company of its own: SELECT * FROM crm.demo_data($ACCOUNTS, $SEED);"
     sql -c "\\pset footer off" -c "SELECT object, to_char(row_count, 'FM999,999,999') AS rows FROM crm.demo_data($ACCOUNTS, $SEED) WHERE row_count > 0"

@@ -13,7 +13,9 @@ SELECT (max(h.entered_at) + interval '1 hour') AS present, (date_trunc('month', 
 \echo
 \echo '=== The same customer three times ==='
 \echo 'SELECT crm.scan_duplicates(\'account\'); learned from the customers themselves, no examples, no thresholds to set.'
-SELECT crm.scan_duplicates('account') AS pairs \gset
+SELECT crm.scan_duplicates('account') AS pairs, (SELECT count(*) FROM crm.account) AS customers, EXISTS (SELECT FROM crm.duplicate_pair) AS any_pair \gset
+\echo :pairs 'pairs among' :customers 'customers'
+\if :any_pair
 SELECT CASE p.band WHEN 'auto' THEN 'certain enough to merge' ELSE 'for a person to decide' END AS band, count(*) AS pairs,
        count(*) FILTER (WHERE p.rule IS NOT NULL) AS "by a rule (R0 to R2)", round(min(p.score)::numeric, 3) AS "lowest probability"
   FROM crm.duplicate_pair AS p WHERE p.state = 'open' AND p.object_a = 'account' GROUP BY p.band ORDER BY p.band;
@@ -24,6 +26,7 @@ SELECT a.name AS "one customer", b.name AS "or two?", round(p.score::numeric, 3)
          WHERE d.state = 'open' AND d.object_a = 'account' AND d.object_b = 'account') AS p
        JOIN crm.account AS a ON a.id = p.a_id JOIN crm.account AS b ON b.id = p.b_id
  WHERE p.n <= 2 ORDER BY p.band, p.rule NULLS LAST, p.n LIMIT 6;
+\endif
 
 \echo
 \echo '=== The same customer, three people ==='
@@ -58,7 +61,8 @@ SELECT p.name || ': ' || s.name AS stage, to_char(100 * s.default_probability, '
 
 \echo
 \echo 'One deal, and why: SELECT * FROM crm.win_probability(:deal); SELECT * FROM crm.win_explain(:deal);'
-SELECT o.id AS deal FROM crm.opportunity AS o WHERE o.outcome = 'open' AND o.probability_auto BETWEEN 0.3 AND 0.8 ORDER BY o.amount DESC NULLS LAST, o.id LIMIT 1 \gset
+SELECT o.id AS deal FROM crm.opportunity AS o WHERE o.outcome = 'open'
+ ORDER BY (o.probability_auto BETWEEN 0.3 AND 0.8) DESC NULLS LAST, o.amount DESC NULLS LAST, o.id LIMIT 1 \gset
 SELECT o.id AS deal, left(o.name, 40) AS name, o.amount, round(100 * w.p) || ' %' AS probability,
        format('%s to %s %%', round(100 * w.low), round(100 * w.high)) AS "90 % interval", w.n AS "closed deals behind it"
   FROM crm.opportunity AS o, crm.win_probability(o.id, :'present') AS w WHERE o.id = :deal;

@@ -182,11 +182,14 @@ find_profile(void)
 		entry->profile = NULL;
 		entry->generation = 0;
 	}
-	while (entry->generation != crm_profile_generation)
+	for (int attempt = 0; attempt < 3 && (entry->profile == NULL || entry->generation != crm_profile_generation); attempt++)
 	{
 		CrmProfile *built;
 
-		/* a message that arrives while we read makes us read again */
+		/*
+		 * A message that arrives while we read makes us read again, but not for ever: where messages never end (debug_discard_caches,
+		 * a storm of DDL), the newest reading serves this call, keeps its old generation, and the next call reads again.
+		 */
 		generation = crm_profile_generation;
 		built = build_profile(&key);
 		entry = hash_search(profiles, &key, HASH_ENTER, NULL);

@@ -1,13 +1,10 @@
 #!/usr/bin/env bash
-# The regress tests on a server built with assertions, from the distribution's source package: first all of them, then a part with every cache discarded
-# at every chance (debug_discard_caches), which finds pointers into caches that are used too long. The server is built
+# The regress tests on a server built with assertions, from the distribution's source package: first all of them, then a walk through the library
+# (discard.sql) with every cache discarded at every chance, which finds pointers into caches that are used too long and loops that never end. The server is built
 # once and kept under .cache/assert; the system's package lists are not touched. Ends with one line: N passed, N failed[, N skipped].
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 top=$PWD
-
-# the tests that go through the library's own caches and memory; the others are mostly SQL, and a minute each this way
-DISCARD_TESTS=${DISCARD_TESTS:-text}
 
 say() { printf '==> %s\n' "$*"; }
 skip() { echo "no server with assertions: $1"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
@@ -70,7 +67,7 @@ make -s -j"$(nproc)" install PG_CONFIG="$bin/pg_config" with_llvm=no > "$pg/buil
 sockets=$(mktemp -d /tmp/crm-assert-XXXXXX)
 [ "$(id -u)" != 0 ] || chown postgres: "$sockets"
 user "$bin/initdb" -D "$pg/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 -N > "$pg/initdb.log" 2>&1 || { cat "$pg/initdb.log"; echo "0 passed, 1 failed"; exit 1; }
-printf '%s\n' "listen_addresses = ''" "port = $port" "unix_socket_directories = '$sockets'" 'fsync = off' 'max_prepared_transactions = 10' 'jit = off' \
+printf '%s\n' "listen_addresses = ''" "port = $port" "unix_socket_directories = '$sockets'" 'max_prepared_transactions = 10' 'jit = off' \
     "timezone = 'Asia/Shanghai'" | user tee -a "$pg/data/postgresql.conf" > /dev/null
 user "$bin/pg_ctl" -D "$pg/data" -l "$pg/server.log" -w start > /dev/null || { tail "$pg/server.log"; echo "0 passed, 1 failed"; exit 1; }
 trap 'user "$bin/pg_ctl" -D "$pg/data" -m immediate stop > /dev/null; rm -rf "$sockets"' EXIT
@@ -97,11 +94,22 @@ tests()
 check() { make --no-print-directory installcheck PG_CONFIG="$bin/pg_config" ISOLATION= "$@"; }
 tests all "all regress tests, with assertions" check
 tests setup "setting up for the next" check REGRESS=migrate
-known=
-for t in $DISCARD_TESTS; do [ ! -f "test/sql/$t.sql" ] || known="$known $t"; done
-if [ -n "$known" ]; then
-    PGOPTIONS='-c debug_discard_caches=1' tests discard "with caches discarded:$known" timeout -k 10 "${DISCARD_SECONDS:-600}" \
-        make --no-print-directory installcheck PG_CONFIG="$bin/pg_config" ISOLATION= REGRESS="$known" REGRESS_OPTS="--inputdir=. --outputdir=test --use-existing --dbname=contrib_regression"
+
+# walk DISCARD: the script on a copy of that database, with or without discarded caches
+walk()
+{
+    psql -Xq -d postgres -c "CREATE DATABASE crm_discard_$1 TEMPLATE contrib_regression" &&
+        timeout -k 10 "${DISCARD_SECONDS:-420}" psql -X -d "crm_discard_$1" -v discard="$1" -v timing=off -v person="Person $1" -f test/tools/discard.sql > "$pg/discard_$1.out" 2>&1
+}
+began=$SECONDS
+say "a walk with caches discarded, and one without"
+if walk 0 && walk 1 && ! grep -q 'ERROR' "$pg/discard_0.out" && diff "$pg/discard_0.out" "$pg/discard_1.out"; then
+    passed=$((passed + 1))
+    echo "    both print the same, $((SECONDS - began)) s"
+else
+    failed=$((failed + 1))
+    grep -h 'ERROR' "$pg"/discard_*.out
+    echo "    FAILED after $((SECONDS - began)) s"
 fi
 if grep -q 'TRAP:' "$pg/server.log"; then
     grep -m 5 'TRAP:' "$pg/server.log"

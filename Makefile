@@ -77,6 +77,7 @@ REGRESS ?= \
 	access_write \
 	access_identity \
 	access_manage \
+	access_attack \
 	text \
 	match \
 	odds \

@@ -42,6 +42,7 @@ COMMENT ON COLUMN crm_data.source_system.updated_by IS 'Member or role that last
 
 CREATE TABLE crm_data.account (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deleted_at timestamptz,
     code text UNIQUE CHECK (code <> ''),
     name text NOT NULL CHECK (name <> ''),
     name_core text,
@@ -97,7 +98,6 @@ CREATE TABLE crm_data.account (
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
     last_at timestamptz,
-    deleted_at timestamptz,
     CHECK (parent_id <> id),
     CHECK (merged_into <> id)
 );
@@ -178,6 +178,7 @@ COMMENT ON COLUMN crm_data.account.deleted_at IS 'When the record was deleted; d
 
 CREATE TABLE crm_data.contact (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deleted_at timestamptz,
     account_id bigint NOT NULL REFERENCES crm_data.account (id),
     name text NOT NULL CHECK (name <> ''),
     title text,
@@ -207,7 +208,6 @@ CREATE TABLE crm_data.contact (
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
     last_at timestamptz,
-    deleted_at timestamptz,
     CHECK (reports_to <> id),
     CHECK (merged_into <> id)
 );
@@ -253,6 +253,7 @@ COMMENT ON COLUMN crm_data.contact.deleted_at IS 'When the record was deleted; d
 
 CREATE TABLE crm_data.campaign (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deleted_at timestamptz,
     code text NOT NULL UNIQUE CHECK (code <> ''),
     name text NOT NULL CHECK (name <> ''),
     channel text,
@@ -276,7 +277,6 @@ CREATE TABLE crm_data.campaign (
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
     last_at timestamptz,
-    deleted_at timestamptz,
     CHECK (ends_on >= starts_on)
 );
 CREATE INDEX campaign_owner_id_idx ON crm_data.campaign (owner_id) WHERE owner_id IS NOT NULL;
@@ -310,6 +310,7 @@ COMMENT ON COLUMN crm_data.campaign.deleted_at IS 'When the record was deleted; 
 
 CREATE TABLE crm_data.lead (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deleted_at timestamptz,
     source text NOT NULL DEFAULT 'manual' CHECK (source <> ''),
     source_id bigint REFERENCES crm_data.source_system (id),
     channel text,
@@ -362,7 +363,6 @@ CREATE TABLE crm_data.lead (
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
     last_at timestamptz,
-    deleted_at timestamptz,
     CHECK (merged_into <> id)
 );
 CREATE INDEX lead_first_touch_due_at_idx ON crm_data.lead (first_touch_due_at) WHERE first_touch_at IS NULL AND state IN ('new', 'unrouted', 'assigned');
@@ -436,6 +436,7 @@ COMMENT ON COLUMN crm_data.lead.deleted_at IS 'When the record was deleted; dele
 
 CREATE TABLE crm_data.product (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deleted_at timestamptz,
     code text NOT NULL UNIQUE CHECK (code <> ''),
     name text NOT NULL CHECK (name <> ''),
     line text,
@@ -453,8 +454,7 @@ CREATE TABLE crm_data.product (
     row_version integer NOT NULL DEFAULT 1 CHECK (row_version > 0),
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
-    last_at timestamptz,
-    deleted_at timestamptz
+    last_at timestamptz
 );
 CREATE INDEX product_line_idx ON crm_data.product (line);
 COMMENT ON TABLE crm_data.product IS 'Product or service that is sold.';

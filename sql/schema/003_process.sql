@@ -84,6 +84,7 @@ COMMENT ON COLUMN crm_data.stage.last_at IS 'Time of the record''s last change; 
 
 CREATE TABLE crm_data.opportunity (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deleted_at timestamptz,
     account_id bigint NOT NULL REFERENCES crm_data.account (id),
     code text UNIQUE CHECK (code <> ''),
     name text NOT NULL CHECK (name <> ''),
@@ -136,7 +137,6 @@ CREATE TABLE crm_data.opportunity (
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
     last_at timestamptz,
-    deleted_at timestamptz,
     CHECK (budget_high >= budget_low)
 );
 CREATE INDEX opportunity_close_date_idx ON crm_data.opportunity (close_date) WHERE outcome = 'open';

@@ -2,6 +2,7 @@
 
 CREATE TABLE crm_data.contract (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deleted_at timestamptz,
     account_id bigint NOT NULL REFERENCES crm_data.account (id),
     opportunity_id bigint REFERENCES crm_data.opportunity (id),
     code text NOT NULL UNIQUE CHECK (code <> ''),
@@ -31,7 +32,6 @@ CREATE TABLE crm_data.contract (
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
     last_at timestamptz,
-    deleted_at timestamptz,
     CHECK (expires_on >= starts_on)
 );
 CREATE INDEX contract_expires_on_idx ON crm_data.contract (expires_on) WHERE deleted_at IS NULL;

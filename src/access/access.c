@@ -13,5 +13,6 @@ crm_access_init(void)
 	crm_identity_init();
 	crm_profile_init();
 	crm_guard_init();
+	crm_plan_init();
 	crm_write_init();
 }

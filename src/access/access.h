@@ -84,7 +84,11 @@ typedef struct CrmTeams
 {
 	int			n;
 	int64	   *id;				/* ascending */
+	int64		nbits;			/* the same as bits, when the numbers are small enough; else 0 */
+	uint8	   *bits;
 } CrmTeams;
+
+#define TEAM_BITS_MAX 65536
 
 typedef struct CrmProfile
 {
@@ -150,6 +154,10 @@ extern bool crm_fold_enabled;
 extern Node *crm_fold_guard(List *args, Oid resulttype, Oid resultcollid);
 extern void crm_note_dependency(PlannedStmt *stmt, List **relations, List **items, bool folded);
 extern void crm_guard_init(void);
+
+/* plan.c */
+extern void crm_plan_init(void);
+extern void crm_plan_note_guard(Oid function);
 
 /* write.c */
 extern void crm_write_init(void);

@@ -373,11 +373,21 @@ crm_guard_support(PG_FUNCTION_ARGS)
 	{
 		SupportRequestSimplify *simplify = (SupportRequestSimplify *) request;
 
+		crm_plan_note_guard(simplify->fcall->funcid);
+
 		/* without a planner there is no plan to note the dependency in */
 		if (simplify->root != NULL)
 		{
-			result = crm_fold_guard(simplify->fcall->args, simplify->fcall->funcresulttype, simplify->fcall->funccollid);
+			FuncExpr   *call = simplify->fcall;
+			Node	   *value = linitial(call->args);
+
+			result = crm_fold_guard(call->args, call->funcresulttype, call->funccollid);
 			note_support(simplify->root, result != NULL);
+
+			/* guard keeps the length of its type: with that known, the view's cast folds away and is not run for every row */
+			if (result == NULL && exprType(value) == call->funcresulttype && exprTypmod(value) >= 0)
+				result = (Node *) makeRelabelType((Expr *) copyObject(call), call->funcresulttype, exprTypmod(value),
+												  exprCollation((Node *) call), COERCE_IMPLICIT_CAST);
 		}
 	}
 	PG_RETURN_POINTER(result);

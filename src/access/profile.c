@@ -659,7 +659,17 @@ read_teams(CrmProfile *profile)
 			of_region->id[of_region->n++] = id[i];
 	}
 	for (int scope = SCOPE_TEAM; scope < SCOPE_NTEAMS; scope++)
-		qsort(profile->teams[scope].id, profile->teams[scope].n, sizeof(int64), compare_int64);
+	{
+		CrmTeams   *teams = &profile->teams[scope];
+
+		qsort(teams->id, teams->n, sizeof(int64), compare_int64);
+		if (teams->n == 0 || teams->id[0] < 0 || teams->id[teams->n - 1] >= TEAM_BITS_MAX)
+			continue;
+		teams->nbits = teams->id[teams->n - 1] + 1;
+		teams->bits = palloc0(teams->nbits / 8 + 1);
+		for (int i = 0; i < teams->n; i++)
+			teams->bits[teams->id[i] / 8] |= 1 << (teams->id[i] % 8);
+	}
 }
 
 /*
@@ -714,6 +724,8 @@ crm_team_listed(const CrmTeams *teams, int64 team)
 	int			low = 0;
 	int			high = teams->n - 1;
 
+	if (teams->nbits > 0)
+		return team >= 0 && team < teams->nbits && (teams->bits[team / 8] & (1 << (team % 8))) != 0;
 	while (low <= high)
 	{
 		int			middle = (low + high) / 2;

@@ -71,7 +71,9 @@ FROM (SELECT * FROM crm_data.field WHERE NOT custom) AS f
 FULL JOIN (pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
            AND c.relnamespace = 'crm_data'::regnamespace AND c.relname IN (SELECT object FROM crm_data.field))
     ON c.relname = f.object AND a.attname = f.name
-WHERE f.id IS NULL OR a.attnum IS NULL OR f.id % 1000 <> a.attnum
+WHERE f.id IS NULL OR a.attnum IS NULL
+    -- deleted_at stands early in the row, because every policy reads it, and last in the view
+    OR f.id % 1000 <> (SELECT count(*) FROM pg_attribute AS b WHERE b.attrelid = a.attrelid AND b.attnum > 0 AND (b.attname = 'deleted_at', b.attnum) <= (a.attname = 'deleted_at', a.attnum))
     OR f.type <> format_type(a.atttypid, a.atttypmod) OR f.purpose <> col_description(a.attrelid, a.attnum)
     OR NOT f.label ?& ARRAY['en', 'zh']
 ORDER BY 1, 2;

@@ -1,0 +1,361 @@
+/*
+ * plan.c
+ *		An optimisation of plans over guarded views, never needed for their safety: a backend that does not have it yet only plans worse.
+ *
+ * Before the core plans, what the role sees of a field is decided already (the core would do so after it pulled the views up, and
+ * a guarded column on the nullable side of an outer join keeps a place holder then, and its index is lost). And where the answer depends on
+ * the row, an equality search for a field that is nearly unique gets the same condition on the column itself, so that the index finds the
+ * candidates; guard still has the last word. Not for other fields: the estimates of the plan would tell how frequent a value is.
+ *
+ * Which function is crm.guard is learnt from the planner's first call of its support function.
+ *
+ * No locks. Memory: the query's; the set of searchable fields is kept in TopMemoryContext.
+ */
+#include "access/access.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/planner.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+/* crm.guard, once seen */
+static Oid	guard_function = InvalidOid;
+static bool guard_checked = false;
+
+static planner_hook_type previous_planner = NULL;
+
+/* numbers of the searchable fields; read once, and again when the registry's table changes */
+static Bitmapset *searchable = NULL;
+static bool searchable_known = false;
+static Oid	field_table = InvalidOid;
+
+typedef struct FoldContext
+{
+	ParamListInfo params;
+	bool		folded;			/* what was done holds for this profile alone */
+} FoldContext;
+
+static PlannedStmt *plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo params);
+static bool mentions_guard(Node *node, void *context);
+static Node *fold_guards(Node *node, void *arg);
+static bool imply_searches(Node *node, void *context);
+static bool imply_search(Query *query, OpExpr *op, ParamListInfo params);
+static bool is_searchable(int field);
+static void function_changed(Datum arg, int cacheid, uint32 hashvalue);
+static void relation_changed(Datum arg, Oid relid);
+
+/*
+ * Put the hook in place.
+ */
+void
+crm_plan_init(void)
+{
+	previous_planner = planner_hook;
+	planner_hook = plan_guarded;
+	CacheRegisterSyscacheCallback(PROCOID, function_changed, (Datum) 0);
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+}
+
+/*
+ * The support function was called for this function. The plan in the making did not have the benefit, so have it made again when it is kept.
+ */
+void
+crm_plan_note_guard(Oid function)
+{
+	if (guard_function == function)
+		return;
+	guard_function = function;
+	guard_checked = true;
+	ResetPlanCache();
+}
+
+/*
+ * Is crm.guard known, and still the function it was?
+ */
+static bool
+guard_known(void)
+{
+	if (OidIsValid(guard_function) && !guard_checked)
+	{
+		char	   *name = get_func_name(guard_function);
+
+		if (name == NULL || strcmp(name, "guard") != 0 ||
+			get_func_namespace(guard_function) != get_namespace_oid(CRM_SCHEMA, true))
+			guard_function = InvalidOid;
+		guard_checked = true;
+	}
+	return OidIsValid(guard_function);
+}
+
+/*
+ * planner_hook
+ */
+static PlannedStmt *
+plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo params)
+{
+	PlannedStmt *result;
+	FoldContext context = {params, false};
+
+	/* inside a definer's function nothing is folded, so nothing is to be gained */
+	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && guard_known() &&
+		mentions_guard((Node *) parse, NULL))
+	{
+		parse = (Query *) fold_guards((Node *) parse, &context);
+		(void) imply_searches((Node *) parse, &context);
+	}
+	result = previous_planner ? previous_planner(parse, query_string, options, params)
+							  : standard_planner(parse, query_string, options, params);
+	if (context.folded)
+		crm_note_dependency(result, &result->relationOids, &result->invalItems, true);
+	return result;
+}
+
+/*
+ * Does a guard stand anywhere in the query?
+ */
+static bool
+mentions_guard(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == guard_function)
+		return true;
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, mentions_guard, context, 0);
+	return expression_tree_walker(node, mentions_guard, context);
+}
+
+/*
+ * Replace the guards that fold.
+ */
+static Node *
+fold_guards(Node *node, void *arg)
+{
+	FoldContext *context = arg;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Query))
+		return (Node *) query_tree_mutator((Query *) node, fold_guards, context, 0);
+	if (IsA(node, FuncExpr))
+	{
+		FuncExpr   *call = (FuncExpr *) node;
+
+		if (call->funcid == guard_function)
+		{
+			Node	   *folded = crm_fold_guard(call->args, call->funcresulttype, call->funccollid);
+
+			if (folded != NULL)
+			{
+				context->folded = true;
+				return copyObject(folded);
+			}
+		}
+		else if (list_length(call->args) >= 1 && IsA(linitial(call->args), FuncExpr) &&
+				 ((FuncExpr *) linitial(call->args))->funcid == guard_function)
+		{
+			/* the cast that keeps the length of a type goes, too, once there is a column below */
+			FoldContext inner = {NULL, false};
+			Node	   *mutated = expression_tree_mutator(node, fold_guards, &inner);
+
+			context->folded |= inner.folded;
+			return inner.folded ? eval_const_expressions(NULL, mutated) : mutated;
+		}
+	}
+	return expression_tree_mutator(node, fold_guards, context);
+}
+
+/*
+ * Look for equality searches at every level of the query.
+ */
+static bool
+imply_searches(Node *node, void *arg)
+{
+	FoldContext *context = arg;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+
+		if (query->jointree != NULL && query->jointree->quals != NULL)
+		{
+			Node	   *quals = query->jointree->quals;
+
+			if (IsA(quals, OpExpr))
+				context->folded |= imply_search(query, (OpExpr *) quals, context->params);
+			else if (IsA(quals, BoolExpr) && ((BoolExpr *) quals)->boolop == AND_EXPR)
+			{
+				ListCell   *cell;
+
+				foreach (cell, ((BoolExpr *) quals)->args)
+					if (IsA(lfirst(cell), OpExpr))
+						context->folded |= imply_search(query, lfirst(cell), context->params);
+			}
+		}
+		return query_tree_walker(query, imply_searches, context, 0);
+	}
+	return expression_tree_walker(node, imply_searches, context);
+}
+
+/*
+ * If the condition compares a guarded, searchable column of a view with a constant, add the condition on the bare column to
+ * the view's own query. A text with a star could be the mask of a hidden value, which the index would not find: such a search is
+ * left alone, and so is one for a value that is not known yet, unless hidden values are NULL for this person.
+ */
+static bool
+imply_search(Query *query, OpExpr *op, ParamListInfo params)
+{
+	Var		   *var;
+	Node	   *value;
+	RangeTblEntry *rte;
+	Query	   *view;
+	TargetEntry *entry;
+	FuncExpr   *guard;
+	Const	   *field;
+	Const	   *constant = NULL;
+	Node	   *implied;
+	CrmFieldRule rule;
+	bool		starless = false;
+
+	if (list_length(op->args) != 2 || op->opno != TextEqualOperator)
+		return false;
+	var = linitial(op->args);
+	value = lsecond(op->args);
+	if (!IsA(var, Var))
+	{
+		var = lsecond(op->args);
+		value = linitial(op->args);
+	}
+	if (!IsA(var, Var) || var->varlevelsup != 0 || var->varattno <= 0)
+		return false;
+	if (IsA(value, Const))
+		constant = (Const *) value;
+	else if (IsA(value, Param) && ((Param *) value)->paramkind == PARAM_EXTERN)
+	{
+		Param	   *param = (Param *) value;
+
+		/* only a custom plan knows the value, and it is made for this value alone */
+		if (params != NULL && params->paramFetch == NULL && param->paramid > 0 && param->paramid <= params->numParams)
+		{
+			ParamExternData *known = &params->params[param->paramid - 1];
+
+			if ((known->pflags & PARAM_FLAG_CONST) != 0 && !known->isnull && known->ptype == TEXTOID)
+				constant = makeConst(TEXTOID, -1, param->paramcollid, -1, known->value, false, false);
+		}
+	}
+	if (constant != NULL)
+	{
+		text	   *t;
+
+		if (constant->constisnull || constant->consttype != TEXTOID)
+			return false;
+		t = DatumGetTextPP(constant->constvalue);
+		starless = memchr(VARDATA_ANY(t), '*', VARSIZE_ANY_EXHDR(t)) == NULL;
+	}
+	else if (!IsA(value, Param) || ((Param *) value)->paramkind != PARAM_EXTERN || ((Param *) value)->paramtype != TEXTOID)
+		return false;
+
+	rte = rt_fetch(var->varno, query->rtable);
+	if (rte->rtekind != RTE_SUBQUERY || rte->subquery == NULL)
+		return false;
+	view = rte->subquery;
+	if (view->hasAggs || view->hasWindowFuncs || view->setOperations != NULL || view->groupClause != NIL ||
+		view->distinctClause != NIL || view->limitCount != NULL || view->limitOffset != NULL || view->jointree == NULL)
+		return false;
+	entry = get_tle_by_resno(view->targetList, var->varattno);
+	if (entry == NULL || !IsA(entry->expr, FuncExpr))
+		return false;
+	guard = (FuncExpr *) entry->expr;
+	if (guard->funcid != guard_function || !IsA(linitial(guard->args), Var) || !IsA(lsecond(guard->args), Const))
+		return false;
+	field = lsecond(guard->args);
+	if (field->constisnull || !is_searchable(DatumGetInt32(field->constvalue)))
+		return false;
+
+	/* who always sees the mask finds nothing, and the index would only tell by its time that there is something */
+	rule = crm_field_rule(crm_profile(), FIELD_READ, DatumGetInt32(field->constvalue));
+	if (rule.mode == MODE_MASK || (!starless && (rule.mask != MASK_NULL || crm_profile_in_sandbox(crm_profile()))))
+		return false;
+
+	implied = (Node *) make_opclause(op->opno, BOOLOID, false, copyObject(linitial(guard->args)), (Expr *) copyObject(constant ? (Node *) constant : value),
+									 InvalidOid, op->inputcollid);
+	set_opfuncid((OpExpr *) implied);
+	view->jointree->quals = make_and_qual(view->jointree->quals, implied);
+	return true;
+}
+
+/*
+ * Is the field nearly unique?
+ */
+static bool
+is_searchable(int field)
+{
+	if (!searchable_known)
+	{
+		Oid			schema = get_namespace_oid(CRM_DATA_SCHEMA, true);
+		Relation	rel;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+		Bitmapset  *found = NULL;
+		MemoryContext old;
+
+		field_table = OidIsValid(schema) ? get_relname_relid("field", schema) : InvalidOid;
+		if (!OidIsValid(field_table))
+			return false;
+		rel = table_open(field_table, AccessShareLock);
+		scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			bool		isnull;
+			int			id = DatumGetInt32(heap_getattr(tuple, get_attnum(field_table, "id"), RelationGetDescr(rel), &isnull));
+
+			if (id < 1000000 && DatumGetBool(heap_getattr(tuple, get_attnum(field_table, "searchable"), RelationGetDescr(rel), &isnull)))
+				found = bms_add_member(found, id);
+		}
+		MemoryContextSwitchTo(old);
+		systable_endscan(scan);
+		table_close(rel, AccessShareLock);
+		bms_free(searchable);
+		searchable = found;
+		searchable_known = true;
+	}
+	return bms_is_member(field, searchable);
+}
+
+/*
+ * A function changed; it may have been ours.
+ */
+static void
+function_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	guard_checked = false;
+}
+
+/*
+ * A table changed; it may have been the registry.
+ */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == field_table)
+		searchable_known = false;
+}

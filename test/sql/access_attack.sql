@@ -1,0 +1,162 @@
+-- Attacks on the guarded views by people who may read some of them. Every attack must find nothing: what stands in the output is what the
+-- attacker sees. The hidden values are 7777 (revenue), 13866667777 (phone) and SECRET (names and codes of hidden rows).
+\set VERBOSITY verbose
+\set SHOW_CONTEXT never
+\set ON_ERROR_ROLLBACK on
+BEGIN;
+SET LOCAL client_min_messages = notice;
+CREATE ROLE attack_agent LOGIN IN ROLE crm_service;
+CREATE ROLE attack_rep LOGIN IN ROLE crm_sales;
+CREATE ROLE attack_reader LOGIN IN ROLE pg_read_all_data;
+INSERT INTO crm_data.member (role_name, full_name) VALUES ('attack_agent', 'attack agent'), ('attack_rep', 'attack rep');
+INSERT INTO crm_data.account (code, name, phone, annual_revenue, employees, owner_id)
+SELECT 'ATTACK-' || n, CASE WHEN n = 1 THEN 'Mine' ELSE 'SECRET ' || n END, CASE WHEN n = 1 THEN '13900000001' ELSE '13866667777' END, CASE WHEN n = 1 THEN 1 ELSE 7777 END, 77, CASE WHEN n = 1 THEN m.id END
+  FROM generate_series(1, 3) AS n, crm_data.member AS m WHERE m.role_name = 'attack_rep';
+SELECT id AS hidden FROM crm_data.account WHERE code = 'ATTACK-2' \gset
+\set VERBOSITY terse
+
+CREATE SCHEMA attack;
+GRANT ALL ON SCHEMA attack TO PUBLIC;
+SET ROLE attack_rep;
+SET search_path = attack, crm, pg_catalog;
+-- leaky functions and operators at every place of a query
+CREATE FUNCTION leak(v anyelement) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 0.0000001 AS $$ BEGIN IF v::text ~ 'SECRET|6666|ATTACK-[23]|7777' THEN RAISE NOTICE 'LEAK %', v; END IF; RETURN true; END $$;
+CREATE FUNCTION leak_equal(a text, b text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 0.0000001 AS $$ BEGIN PERFORM attack.leak(a); RETURN a = b; END $$;
+CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = leak_equal, RESTRICT = scalarltsel, JOIN = scalarltjoinsel);
+SELECT count(*) FROM account WHERE leak(name);
+SELECT count(*) FROM account WHERE name === 'x' OR leak(code);
+SELECT count(*) FROM account AS a JOIN account AS b ON a.id = b.id AND leak(b.name);
+SELECT count(*) FROM account AS a LEFT JOIN account AS b ON leak(b.phone) AND a.id = b.id;
+SELECT count(*) FROM account AS a WHERE EXISTS (SELECT FROM account AS b WHERE leak(b.name) AND b.id = a.id);
+SELECT count(*) FROM account AS a WHERE a.id IN (SELECT b.id FROM account AS b WHERE b.name === 'Mine');
+SELECT name FROM account GROUP BY name HAVING leak(min(phone)) ORDER BY 1;
+SELECT count(*) FROM (SELECT * FROM account ORDER BY leak(name), id OFFSET 0) AS x;
+SELECT count(*) FROM account TABLESAMPLE BERNOULLI (100) WHERE leak(name);
+SELECT count(*) FROM ONLY account WHERE leak(name);
+SELECT count(*) FROM account WHERE leak(ROW(account.*)::text);
+SELECT count(*) FROM generate_series(1, 3) AS g, LATERAL (SELECT * FROM account WHERE leak(name) AND g > 0) AS x;
+WITH RECURSIVE r AS (SELECT id, name FROM account WHERE leak(name) UNION SELECT a.id, a.name FROM account AS a JOIN r ON leak(a.code) AND a.id = r.id) SELECT count(*) FROM r;
+-- errors as oracles
+SELECT count(*) FROM account WHERE 1 / (CASE WHEN name LIKE 'SECRET%' THEN 0 ELSE 1 END) = 1;
+SELECT count(*) FROM account WHERE (CASE WHEN name LIKE 'SECRET%' THEN name ELSE '1' END)::int = 1;
+CREATE DOMAIN nosecret AS text CHECK (VALUE NOT LIKE 'SECRET%');
+SELECT count(*) FROM account WHERE name::nosecret = 'x';
+-- hidden system columns, statistics, catalogs, files
+SELECT ctid FROM account;
+SELECT xmin FROM account;
+SELECT count(*) FROM pg_stats WHERE schemaname = 'crm_data';
+SELECT count(*) FROM pg_statistic;
+SELECT count(*) FROM pg_statistic_ext_data;
+TABLE crm_data.account;
+COPY crm_data.account TO STDOUT;
+TABLE crm_data.account_pkey;
+SELECT lo_get(1);
+-- rows that are not there answer nothing, however they are touched
+SELECT id FROM account WHERE id = :hidden FOR UPDATE;
+SELECT id FROM account WHERE id = :hidden FOR UPDATE NOWAIT;
+UPDATE account SET name = 'x' WHERE id = :hidden;
+UPDATE account SET name = 'x' WHERE id = :hidden AND leak(name);
+DELETE FROM account WHERE leak(name) AND id = :hidden;
+INSERT INTO account (id, name) VALUES (:hidden, 'x');
+INSERT INTO account (code, name) VALUES ('ATTACK-2', 'x') ON CONFLICT (code) DO UPDATE SET name = 'x' RETURNING *;
+INSERT INTO contact (account_id, name) VALUES (:hidden, 'x');
+UPDATE account SET parent_id = :hidden WHERE code = 'ATTACK-1';
+UPDATE account SET code = 'ATTACK-2' WHERE code = 'ATTACK-1';
+UPDATE account SET name = NULL WHERE code = 'ATTACK-1';
+UPDATE account SET name = '' WHERE code = 'ATTACK-1';
+-- privileges
+SET row_security = off;
+SELECT count(*) FROM account;
+RESET row_security;
+CREATE TRIGGER t BEFORE INSERT ON account FOR EACH STATEMENT EXECUTE FUNCTION crm._write_view('account');
+CREATE RULE r AS ON INSERT TO account DO ALSO SELECT 1;
+ALTER VIEW account OWNER TO attack_rep;
+CREATE OR REPLACE VIEW crm.account AS SELECT 1 AS id;
+CREATE INDEX ON crm_data.account (leak(name));
+CREATE STATISTICS s ON name, phone FROM crm_data.account;
+CREATE TABLE child () INHERITS (crm_data.account);
+CREATE FUNCTION fold(internal) RETURNS internal LANGUAGE c AS '$libdir/crm', 'crm_guard_support';
+CREATE FUNCTION seen(text) RETURNS text LANGUAGE sql SUPPORT crm._guard_support AS 'SELECT $1';
+SELECT crm._guard_support(NULL);
+SELECT crm._see('account', :hidden);
+SELECT crm._soft_delete('account', :hidden);
+SELECT crm._access_findings();
+SELECT crm._disable_login('postgres');
+SELECT crm.guard('SECRET'::text, 1003, NULL, NULL) AS his_own_constant;
+-- temporary objects do not stand in for ours
+CREATE TEMP TABLE account (id bigint, name text, owner_id bigint);
+CREATE FUNCTION pg_temp.me() RETURNS bigint LANGUAGE sql AS 'SELECT NULL::bigint';
+CREATE FUNCTION pg_temp.guard(anyelement, int, bigint, bigint) RETURNS anyelement LANGUAGE sql AS 'SELECT $1';
+SET search_path = pg_temp, attack, crm, pg_catalog;
+SELECT count(*) FROM crm.account;
+SELECT contract_no FROM crm.finance_card WHERE leak(contract_no);
+DROP TABLE pg_temp.account;
+
+-- a masked or hidden field, in every shape
+SET ROLE attack_agent;
+SET search_path = attack, crm, pg_catalog;
+SELECT phone, annual_revenue FROM account WHERE code = 'ATTACK-2';
+SELECT to_jsonb(a)::text ~ '7777,|13866' FROM account AS a WHERE code = 'ATTACK-2';
+SELECT json_agg(a)::text ~ '7777,|13866' FROM account AS a WHERE code = 'ATTACK-2';
+SELECT query_to_xml('SELECT * FROM crm.account WHERE code = ''ATTACK-2''', true, false, '')::text ~ '>7777|13866';
+SELECT (a).annual_revenue, a::text ~ '13866' FROM account AS a WHERE code = 'ATTACK-2';
+SELECT row_to_json(x)::text FROM (SELECT phone, annual_revenue FROM account WHERE code = 'ATTACK-2') AS x;
+COPY (SELECT phone, annual_revenue FROM crm.account WHERE code = 'ATTACK-2') TO STDOUT;
+SELECT annual_revenue, count(*) FROM account WHERE code LIKE 'ATTACK%' GROUP BY 1;
+SELECT min(annual_revenue), max(annual_revenue), avg(annual_revenue), sum(employees), stddev(annual_revenue) FROM account WHERE code LIKE 'ATTACK%';
+SELECT count(*) FROM account WHERE annual_revenue BETWEEN 7776 AND 7778;
+SELECT count(*) FROM account WHERE phone ~ '13866' OR phone LIKE '1386666%' OR starts_with(phone, '13866');
+SELECT count(DISTINCT phone) FROM account WHERE code LIKE 'ATTACK%';
+SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY annual_revenue) FROM account WHERE code LIKE 'ATTACK%';
+SELECT lag(phone) OVER (ORDER BY annual_revenue, id) FROM account WHERE code = 'ATTACK-2';
+SELECT count(*) FROM account WHERE leak(annual_revenue) AND leak(phone) AND code LIKE 'ATTACK%';
+CREATE TEMP TABLE stolen AS SELECT * FROM crm.account WHERE code LIKE 'ATTACK%';
+SELECT count(annual_revenue), max(phone) FROM stolen;
+DROP TABLE stolen;
+SELECT crm.reveal('account', :hidden, 'annual_revenue', 'please');
+SELECT crm.preview_as('crm_admin', 'account', :hidden);
+-- a view of somebody else is folded for the reader, and so is a function
+RESET ROLE;
+CREATE VIEW attack.of_superuser AS SELECT phone, annual_revenue FROM crm.account WHERE code = 'ATTACK-2';
+CREATE FUNCTION attack.of_superuser() RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp BEGIN ATOMIC SELECT phone || ' ' || coalesce(annual_revenue::text, 'hidden') FROM crm.account WHERE code = 'ATTACK-2'; END;
+GRANT SELECT ON attack.of_superuser TO PUBLIC;
+SELECT * FROM attack.of_superuser;
+SELECT * FROM attack.of_superuser();
+SET ROLE attack_agent;
+SELECT * FROM attack.of_superuser;
+SELECT * FROM attack.of_superuser();
+-- kept plans in three languages across roles
+RESET ROLE;
+PREPARE p AS SELECT phone, annual_revenue FROM crm.account WHERE code = 'ATTACK-2';
+CREATE FUNCTION attack.plain() RETURNS text LANGUAGE plpgsql STABLE AS 'DECLARE r text; BEGIN SELECT phone || coalesce(annual_revenue::text, ''-'') INTO r FROM crm.account WHERE code = ''ATTACK-2''; RETURN r; END';
+CREATE FUNCTION attack.query() RETURNS text LANGUAGE sql STABLE AS 'SELECT phone || coalesce(annual_revenue::text, ''-'') FROM crm.account WHERE code = ''ATTACK-2''';
+EXECUTE p;
+SELECT attack.plain(), attack.query();
+SET ROLE attack_agent;
+EXECUTE p;
+SELECT attack.plain(), attack.query();
+SET ROLE attack_rep;
+EXECUTE p;
+SELECT attack.plain(), attack.query();
+-- a role that reads all tables of the database
+SET ROLE attack_reader;
+SELECT count(*) FROM crm_data.account;
+SELECT count(*) FROM crm_data.event_default;
+SELECT count(*) FROM crm_data.secret;
+SELECT count(*) FROM crm.account;
+RESET ROLE;
+-- a cursor keeps the rights it was opened with until it is closed (stated in the security model), for its own session alone
+SET ROLE attack_agent;
+DECLARE c CURSOR FOR SELECT annual_revenue FROM crm.account WHERE code LIKE 'ATTACK%';
+RESET ROLE;
+FETCH 1 FROM c;
+CLOSE c;
+-- expiry and membership inside a transaction
+SET ROLE attack_rep;
+EXECUTE p;
+RESET ROLE;
+UPDATE crm_data.member SET hired_at = current_date - 10, left_at = current_date WHERE role_name = 'attack_agent';
+SET ROLE attack_agent;
+EXECUTE p;
+RESET ROLE;
+ROLLBACK;

@@ -257,3 +257,339 @@ COMMENT ON FUNCTION crm.forecast(daterange, text, timestamptz) IS
 period: both ends, at most three years; by: total, owner, team, product_line or stage; at: instant.
 deals: open ones; closed: won in the period by then; commit, best_case, pipeline: open amounts by category (those planned to close outside the period or without a planned close are pipeline); base: closed and what the open deals are expected to bring in the rest of the period, deals not yet open are not in it; adjusted: the same with people''s statements; quota: of the owner or team for the period; credibility: 0 to 100, weighted; low, mid, high: P10, P50, P90; noise_floor: accuracy that a perfectly calibrated model could expect on these deals, accuracy being max(0, 1 - relative absolute error); currency: the organisation''s; status: ok, insufficient_history, or how many deals lack an amount or an exchange rate and are not in the sums.
 Errors: 22023 a period, instant or grouping that cannot be used.';
+
+-- Statements of people: append-only, with a reason, above a threshold with evidence.
+CREATE OR REPLACE FUNCTION crm.forecast_adjust(opp bigint, period daterange, amount numeric, reason_code text, reason text, evidence bigint DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: what is missing is named
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    o crm_data.opportunity;
+    known jsonb := (SELECT c.body -> 'values' FROM crm_data.config AS c WHERE c.kind = 'picklist' AND c.key = 'adjust_reason' AND c.scope = '*' AND c.status = 'active');
+    threshold float8 := (crm._odds_setting('forecast.evidence_over') #>> '{}')::float8;
+    expected float8;
+    digest bytea;
+    before bigint;
+    made bigint;
+BEGIN
+    PERFORM crm._check_visible_deal(opp);
+    SELECT x.* INTO o FROM crm_data.opportunity AS x WHERE x.id = opp AND crm.row_visible('opportunity', 'update', x.owner_id, x.team_id, x.grade);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to state a forecast of this opportunity';
+    END IF;
+    IF period IS NULL OR isempty(period) OR lower(period) IS NULL OR upper(period) IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a statement needs a period with both ends';
+    END IF;
+    IF amount IS NULL OR amount < 0 OR amount >= 1e16 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a statement needs an amount that is not negative';
+    END IF;
+    IF coalesce(btrim(reason), '') = '' OR NOT EXISTS (SELECT FROM jsonb_array_elements(known) AS k WHERE k ->> 'key' = reason_code) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a statement needs a reason in words and a reason code',
+            HINT = 'Codes are ' || coalesce((SELECT string_agg(k ->> 'key', ', ') FROM jsonb_array_elements(known) AS k), 'values of the picklist adjust_reason') || '.';
+    END IF;
+    SELECT d.amount * d.p_close * d.p_won INTO expected FROM crm._forecast_deals(period, now()) AS d WHERE d.opportunity_id = opp;
+    IF evidence IS NOT NULL THEN
+        SELECT a.sha256 INTO digest FROM crm_data.attachment AS a WHERE a.id = evidence AND a.object = 'opportunity' AND a.record_id = opp AND a.retracted_at IS NULL;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the evidence is no attachment of this opportunity';
+        END IF;
+    ELSIF abs(amount::float8 - coalesce(expected, 0)) > threshold / 100 * coalesce(o.amount::float8, 0) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('a change of more than %s percent of the deal needs evidence', threshold),
+            HINT = 'Attach the award notice, the customer''s mail or the like to the opportunity and give its id.';
+    END IF;
+    SELECT f.id INTO before FROM crm_data.forecast AS f WHERE f.kind = 'adjusted' AND f.opportunity_id = opp AND f.period = period ORDER BY f.as_of DESC, f.id DESC LIMIT 1;
+    INSERT INTO crm_data.forecast (kind, period, opportunity_id, account_id, member_id, amount, currency, reason_code, reason, evidence_id, evidence_sha256, as_of, author_id, supersedes_id, owner_id, team_id, grade)
+    VALUES ('adjusted', period, opp, o.account_id, o.owner_id, amount, o.currency, reason_code, reason, evidence, digest, clock_timestamp(), crm.me(), before, o.owner_id, o.team_id, o.grade)
+    RETURNING id INTO made;
+    RETURN made;
+END
+$$;
+COMMENT ON FUNCTION crm.forecast_adjust(bigint, daterange, numeric, text, text, bigint) IS
+'States what a deal will bring in a period, beside the computed base, which stays. A later statement replaces an earlier one; none is changed.
+opp: opportunity; period: both ends; amount: in the deal''s currency, not negative; reason_code: value of the picklist adjust_reason; reason: in words; evidence: id of an attachment of the deal, needed when the change exceeds the setting forecast.evidence_over (percent of the deal). Answers the statement''s id.
+Errors: P0002 no such deal for the caller; 42501 no right to change it; 22023 something missing or out of range.';
+
+-- The forecast of a period as it stood: what deviations are measured against.
+CREATE OR REPLACE FUNCTION crm.freeze_forecast(period daterange, at timestamptz DEFAULT now()) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    frozen bigint;
+    version text;
+BEGIN
+    IF freeze_forecast.period IS NULL OR isempty(freeze_forecast.period) OR lower(freeze_forecast.period) IS NULL OR upper(freeze_forecast.period) IS NULL OR at IS NULL OR at > now() + interval '1 minute' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a forecast is frozen for a period with both ends, at an instant that is not after now';
+    END IF;
+    LOCK TABLE crm_data.forecast_snapshot IN SHARE ROW EXCLUSIVE MODE;
+    IF EXISTS (SELECT FROM crm_data.forecast_snapshot AS s WHERE s.period = freeze_forecast.period) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the forecast of this period is frozen already';
+    END IF;
+    SELECT 'win ' || m.version INTO version FROM crm_data.model AS m WHERE m.id = crm._win_model(at);
+    INSERT INTO crm_data.forecast_snapshot (period, opportunity_id, account_id, member_id, team_id, stage_id, amount, currency, amount_base, probability, adjusted, category, close_date, features, model_version, frozen_at)
+    SELECT freeze_forecast.period, o.id, o.account_id, o.owner_id, o.team_id, coalesce(d.stage_id, o.stage_id), coalesce(o.amount, 0), o.currency, round(d.amount::numeric, 2),
+           least(d.p_close * d.p_won * d.bias, 1), a.amount, coalesce(g.category, o.category), d.close_date,
+           jsonb_build_object('p_close', round(d.p_close::numeric, 6), 'p_won', round(d.p_won::numeric, 6), 'bias', round(d.bias::numeric, 6), 'shock', round(d.shock::numeric, 6), 'status', d.status),
+           version, at
+      FROM crm._forecast_deals(freeze_forecast.period, at) AS d
+      JOIN crm_data.opportunity AS o ON o.id = d.opportunity_id
+      LEFT JOIN crm_data.stage AS g ON g.id = d.stage_id
+      LEFT JOIN LATERAL (SELECT f.amount FROM crm_data.forecast AS f WHERE f.kind = 'adjusted' AND f.opportunity_id = o.id AND f.period = freeze_forecast.period AND f.as_of <= at
+                          ORDER BY f.as_of DESC, f.id DESC LIMIT 1) AS a ON true
+     WHERE d.amount IS NOT NULL;
+    GET DIAGNOSTICS frozen = ROW_COUNT;
+    INSERT INTO crm_data.forecast (kind, period, member_id, amount, currency, low, mid, high, model_version, as_of, owner_id)
+    SELECT 'base', freeze_forecast.period, s.member_id, round(sum(s.amount_base::float8 * s.probability)::numeric, 2), crm._odds_setting('organisation.currency') #>> '{}',
+           round(((x.d).low)::numeric, 2), round(((x.d).mid)::numeric, 2), round(((x.d).high)::numeric, 2), version, at, s.member_id
+      FROM (SELECT z.member_id, z.amount_base, z.probability FROM crm_data.forecast_snapshot AS z WHERE z.period = freeze_forecast.period) AS s
+      JOIN LATERAL (SELECT crm.forecast_distribution(z.amount_base::float8, z.probability, (z.features ->> 'shock')::float8) AS d FROM crm_data.forecast_snapshot AS z
+                     WHERE z.period = freeze_forecast.period AND z.member_id IS NOT DISTINCT FROM s.member_id) AS x ON true
+     GROUP BY s.member_id, x.d;
+    RETURN frozen;
+END
+$$;
+COMMENT ON FUNCTION crm.freeze_forecast(daterange, timestamptz) IS
+'Keeps the forecast of a period as it stands, deal by deal and member by member; what comes is measured against it. Once a period.
+period: both ends; at: instant of the facts, not after now. Answers the number of deals. Deals without an exchange rate are left out. Errors: 22023 a period or instant that cannot be used; 55000 frozen already.';
+
+-- Every cent between forecast and result, on one deal, with a cause.
+CREATE OR REPLACE FUNCTION crm._deviation_items(period daterange)
+    RETURNS TABLE (opportunity_id bigint, account_id bigint, item text, amount numeric, cause text, rule text, evidence jsonb, beyond_band boolean, owner_id bigint, team_id bigint, grade smallint)
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    tz text := crm._odds_setting('organisation.timezone') #>> '{}';
+    ends timestamptz := upper(period)::timestamp AT TIME ZONE tz;
+    cuts jsonb := crm._stage_cuts(ends, '{0.9}');
+BEGIN
+    IF ends > now() THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the period is not over yet', HINT = 'The deviation is told from the day after its last day.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM crm_data.forecast_snapshot AS s WHERE s.period = _deviation_items.period) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the forecast of this period was never frozen', HINT = 'crm.freeze_forecast(period) keeps it, the job forecast_freeze does so every month.';
+    END IF;
+    RETURN QUERY
+    WITH ended AS (
+        SELECT DISTINCT ON (h.opportunity_id) h.opportunity_id, s.outcome, h.entered_at, h.recorded_at
+          FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id
+         WHERE h.entered_at < ends ORDER BY h.opportunity_id, h.entered_at DESC, h.id DESC
+    ), came AS (
+        SELECT o.id, o.account_id, o.owner_id, o.team_id, o.grade, o.currency, o.close_date, o.lost_reason, o.slip_count,
+               coalesce(e.outcome, CASE WHEN o.closed_at < ends THEN o.outcome END, 'open') AS outcome, coalesce(e.entered_at, o.closed_at) AS at, e.recorded_at,
+               crm._to_base(o.amount, o.currency, (coalesce(e.entered_at, o.closed_at) AT TIME ZONE tz)::date) AS won
+          FROM crm_data.opportunity AS o LEFT JOIN ended AS e ON e.opportunity_id = o.id
+    ), pair AS (
+        SELECT c.*, s.frozen_at, s.amount_base AS v, round((s.amount_base::float8 * s.probability)::numeric, 2) AS f, s.stage_id, s.close_date AS planned, s.adjusted, s.currency AS was_currency, s.opportunity_id IS NOT NULL AS told,
+               c.outcome = 'won' AND (c.at AT TIME ZONE tz)::date >= lower(_deviation_items.period) AND c.won IS NOT NULL AS is_won
+          FROM came AS c LEFT JOIN crm_data.forecast_snapshot AS s ON s.period = _deviation_items.period AND s.opportunity_id = c.id
+    ), part AS (
+        SELECT p.*, x.item, x.amount
+          FROM pair AS p,
+               LATERAL (SELECT 'amount' AS item, p.won - p.v AS amount WHERE p.told AND p.is_won AND p.won <> p.v
+                        UNION ALL SELECT 'won', p.v - p.f WHERE p.told AND p.is_won AND p.v <> p.f
+                        UNION ALL SELECT 'lost', -p.f WHERE p.told AND NOT p.is_won AND p.outcome = 'lost' AND p.f <> 0
+                        UNION ALL SELECT 'slipped', -p.f WHERE p.told AND NOT p.is_won AND p.outcome <> 'lost' AND p.f <> 0
+                        UNION ALL SELECT 'new', p.won WHERE NOT p.told AND p.is_won AND p.won <> 0) AS x
+    ), fact AS (
+        SELECT p.*, (p.recorded_at > p.frozen_at AND p.at <= p.frozen_at) AS late,
+               (SELECT max(i.occurred_at) FROM crm_data.interaction AS i WHERE i.opportunity_id = p.id AND i.occurred_at < least(CASE WHEN p.outcome <> 'open' THEN p.at END, ends)) AS touched,
+               (SELECT max(h.entered_at) FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id AND s.outcome = 'open' WHERE h.opportunity_id = p.id AND h.entered_at < ends) AS moved,
+               (cuts -> p.stage_id::text ->> 0)::float8 AS usual,
+               EXISTS (SELECT FROM crm_data.stage_history AS h JOIN crm_data.stage AS a ON a.id = h.from_stage_id JOIN crm_data.stage AS b ON b.id = h.to_stage_id AND b.outcome = 'open'
+                        WHERE h.opportunity_id = p.id AND h.entered_at >= p.frozen_at AND h.entered_at < ends AND b.seq < a.seq) AS went_back,
+               p.adjusted IS NOT NULL AND NOT EXISTS (SELECT FROM crm_data.forecast AS f WHERE f.kind = 'adjusted' AND f.opportunity_id = p.id AND f.period = _deviation_items.period AND f.evidence_id IS NOT NULL) AS unproved
+          FROM part AS p
+    ), told AS (
+        SELECT f.*, CASE WHEN f.late THEN 'system:late_record'
+                         WHEN f.told AND f.currency <> f.was_currency THEN 'system:currency'
+                         WHEN f.item = 'amount' THEN 'sales:amount_changed'
+                         WHEN f.item IN ('lost', 'slipped') AND f.planned < (f.frozen_at AT TIME ZONE tz)::date THEN 'sales:plan_was_past'
+                         WHEN f.item IN ('lost', 'slipped') AND f.unproved THEN 'sales:no_evidence'
+                         WHEN f.item IN ('lost', 'slipped') AND f.went_back THEN 'sales:stage_went_back'
+                         WHEN f.item = 'lost' AND f.lost_reason IN ('budget_frozen', 'sponsor_left', 'competitor', 'procurement') THEN 'customer:' || f.lost_reason
+                         WHEN f.item = 'slipped' AND f.close_date >= upper(_deviation_items.period) AND f.planned < upper(_deviation_items.period) THEN 'customer:date_moved'
+                         WHEN f.item IN ('lost', 'slipped') AND extract(epoch FROM coalesce(CASE WHEN f.outcome <> 'open' THEN f.at END, ends) - greatest(f.touched, f.moved)) > f.usual THEN 'sales:no_activity'
+                         ELSE 'chance:none' END AS why
+          FROM fact AS f
+    ), band AS (
+        -- deals that were not open yet were not in the forecast, so its band says nothing of them
+        SELECT coalesce(sum(t.amount) FILTER (WHERE t.item <> 'new'), 0) AS d, (SELECT crm.forecast_distribution(s.amount_base::float8, s.probability, x.shock) FROM crm_data.forecast_snapshot AS s, (SELECT max((z.features ->> 'shock')::float8) AS shock FROM crm_data.forecast_snapshot AS z WHERE z.period = _deviation_items.period) AS x
+                                     WHERE s.period = _deviation_items.period) AS b
+          FROM told AS t
+    )
+    SELECT t.id, t.account_id, t.item, t.amount, split_part(t.why, ':', 1), split_part(t.why, ':', 2),
+           jsonb_strip_nulls(jsonb_build_object('forecast', t.f, 'snapshot_amount', t.v, 'result', CASE WHEN t.is_won THEN t.won END, 'outcome', t.outcome, 'planned', t.planned, 'close_date', t.close_date,
+                                                'last_activity', greatest(t.touched, t.moved), 'lost_reason', t.lost_reason, 'recorded_at', CASE WHEN t.late THEN t.recorded_at END)),
+           NOT (b.d::float8 + (b.b).mean BETWEEN (b.b).low AND (b.b).high), t.owner_id, t.team_id, t.grade
+      FROM told AS t, band AS b;
+END
+$$;
+COMMENT ON FUNCTION crm._deviation_items(daterange) IS 'Items of the deviation of a period, see crm.deviation. Internal.';
+
+CREATE OR REPLACE FUNCTION crm.deviation(period daterange)
+    RETURNS TABLE (opportunity_id bigint, item text, amount numeric, cause text, rule text, beyond_band boolean, evidence jsonb, similar_cases jsonb)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF deviation.period IS NULL OR isempty(deviation.period) OR lower(deviation.period) IS NULL OR upper(deviation.period) IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a deviation needs a period with both ends';
+    END IF;
+    RETURN QUERY
+    SELECT i.opportunity_id, i.item, i.amount, i.cause, i.rule, i.beyond_band, i.evidence,
+           coalesce((SELECT jsonb_agg(jsonb_build_object('opportunity_id', s.opportunity_id, 'period', s.period::text, 'amount', s.amount))
+                       FROM (SELECT d.opportunity_id, d.period, d.amount FROM crm_data.deviation AS d
+                              WHERE d.rule = i.rule AND d.item = i.item AND upper(d.period) <= lower(deviation.period) AND crm.row_visible('deviation', 'read', d.owner_id, d.team_id, d.grade)
+                              ORDER BY abs(d.amount - i.amount), d.id LIMIT 3) AS s), '[]')
+      FROM crm._deviation_items(deviation.period) AS i
+     WHERE crm.row_visible('opportunity', 'read', i.owner_id, i.team_id, i.grade)
+     ORDER BY abs(i.amount) DESC, i.opportunity_id, i.item;
+END
+$$;
+COMMENT ON FUNCTION crm.deviation(daterange) IS
+'Why the result of a period is not its frozen forecast: result less forecast, every cent on one deal, in the organisation''s currency, over the deals that the caller may read. For one who reads all, the items add up to the whole difference.
+period: over, and frozen by crm.freeze_forecast. item: amount (won at another amount), won (certainty that the forecast did not have), lost, slipped, new (won, not in the forecast); cause: system, sales, customer or chance, by the first rule that fires; rule; beyond_band: the whole, without new, lies outside the 80 percent interval of the forecast and asks for action, inside it nobody is to blame for chance; evidence: facts the rule read; similar_cases: up to three earlier items of the same rule.
+Errors: 22023 no period; 55000 not over, or never frozen.';
+
+CREATE OR REPLACE FUNCTION crm._job_forecast_freeze(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    first date := date_trunc('month', due AT TIME ZONE (crm._odds_setting('organisation.timezone') #>> '{}'))::date;
+BEGIN
+    RETURN crm.freeze_forecast(daterange(first, (first + interval '1 month')::date), least(due, now()));
+END
+$$;
+COMMENT ON FUNCTION crm._job_forecast_freeze(timestamptz) IS 'Job: freezes the forecast of the month that begins. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._job_deviation(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    last date := date_trunc('month', due AT TIME ZONE (crm._odds_setting('organisation.timezone') #>> '{}'))::date;
+    month daterange := daterange((last - interval '1 month')::date, last);
+    n bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM crm_data.forecast_snapshot AS s WHERE s.period = month) THEN
+        RETURN 0;
+    END IF;
+    INSERT INTO crm_data.deviation (period, opportunity_id, account_id, item, amount, currency, cause, rule, evidence, beyond_band, owner_id, team_id, grade)
+    SELECT month, i.opportunity_id, i.account_id, i.item, i.amount, crm._odds_setting('organisation.currency') #>> '{}', i.cause, i.rule, i.evidence, i.beyond_band, i.owner_id, i.team_id, i.grade
+      FROM crm._deviation_items(month) AS i
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    RETURN n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_deviation(timestamptz) IS 'Job of the 15th: keeps the deviation of the month before, item by item. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._job_model_refit(due timestamptz) RETURNS bigint
+    LANGUAGE sql VOLATILE STRICT
+BEGIN ATOMIC
+    SELECT crm.odds_refit(least(_job_model_refit.due, now()))::bigint;
+END;
+COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability anew. Internal.';
+
+-- Beside the forecast, the money.
+CREATE OR REPLACE FUNCTION crm.forecast_vs_cash(period daterange, at timestamptz DEFAULT now())
+    RETURNS TABLE (key text, base numeric, adjusted numeric, signed numeric, invoiced numeric, received numeric, refunded numeric, due numeric, due_unpaid numeric, unpriced bigint, currency text, as_of timestamptz)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH told AS (SELECT f.key, f.base, f.adjusted FROM crm.forecast(forecast_vs_cash.period, 'owner', forecast_vs_cash.at) AS f),
+    money AS (
+        SELECT m.full_name AS who, x.kind, x.value
+          FROM (SELECT e.owner_id, e.kind, crm._to_base(e.amount, e.currency, e.occurred_on) AS value
+                  FROM crm_data.receivable_entry AS e
+                 WHERE e.occurred_on <@ forecast_vs_cash.period AND e.recorded_at <= forecast_vs_cash.at AND crm.row_visible('receivable_entry', 'read', e.owner_id, e.team_id, e.grade)
+                UNION ALL
+                SELECT c.owner_id, 'signed', crm._to_base(c.amount, c.currency, c.signed_on)
+                  FROM crm_data.contract AS c WHERE c.signed_on <@ forecast_vs_cash.period AND crm.row_visible('contract', 'read', c.owner_id, c.team_id, c.grade)
+                UNION ALL
+                SELECT p.owner_id, CASE WHEN p.paid_on IS NULL THEN 'due_unpaid' ELSE 'due_paid' END, crm._to_base(p.amount, p.currency, least(p.due_on, forecast_vs_cash.at::date))
+                  FROM crm_data.payment_plan AS p WHERE p.due_on <@ forecast_vs_cash.period AND crm.row_visible('payment_plan', 'read', p.owner_id, p.team_id, p.grade)) AS x
+          LEFT JOIN crm_data.member AS m ON m.id = x.owner_id
+    ), cash AS (
+        SELECT coalesce(z.who, 'nobody') AS who, sum(z.value) FILTER (WHERE z.kind = 'signed') AS signed, sum(z.value) FILTER (WHERE z.kind = 'invoice') AS invoiced, sum(z.value) FILTER (WHERE z.kind = 'payment') AS received,
+               sum(z.value) FILTER (WHERE z.kind = 'refund') AS refunded, sum(z.value) FILTER (WHERE z.kind LIKE 'due%') AS due, sum(z.value) FILTER (WHERE z.kind = 'due_unpaid') AS due_unpaid,
+               count(*) FILTER (WHERE z.value IS NULL) AS unpriced
+          FROM money AS z GROUP BY 1
+    )
+    SELECT coalesce(t.key, c.who), coalesce(t.base, 0), coalesce(t.adjusted, 0), coalesce(c.signed, 0), coalesce(c.invoiced, 0), coalesce(c.received, 0), coalesce(c.refunded, 0), coalesce(c.due, 0), coalesce(c.due_unpaid, 0),
+           coalesce(c.unpriced, 0), crm._odds_setting('organisation.currency') #>> '{}', forecast_vs_cash.at
+      FROM (SELECT t.key, sum(t.base) AS base, sum(t.adjusted) AS adjusted FROM told AS t GROUP BY t.key) AS t FULL JOIN cash AS c ON c.who = t.key
+     ORDER BY 2 DESC, 1;
+END
+$$;
+COMMENT ON FUNCTION crm.forecast_vs_cash(daterange, timestamptz) IS
+'By owner, the forecast of a period beside the money: contracts signed, invoiced, received, refunded, and the contractual payment points due in the period, of the rows that the caller may read, in the organisation''s currency at the day of each fact.
+period: both ends; at: instant of the forecast, and up to when entries count. unpriced: entries without an exchange rate, not in the sums; as_of: the instant. Errors: as crm.forecast.';
+
+-- A sandbox: what these deals bring if some things were otherwise.
+CREATE OR REPLACE FUNCTION crm.simulate(opps bigint[], overrides jsonb DEFAULT '{}')
+    RETURNS TABLE (scenario text, amount numeric, close_date date, deals bigint, currency text, key_actions jsonb)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    opp bigint;
+    one jsonb;
+    p float8;
+    value float8;
+    p_of float8[] := '{}';
+    value_of float8[] := '{}';
+    told crm.forecast_interval;
+    actions jsonb;
+    age float8;
+    span float8[];
+BEGIN
+    IF opps IS NULL OR cardinality(opps) NOT BETWEEN 1 AND 1000 OR overrides IS NULL OR jsonb_typeof(overrides) <> 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a simulation takes 1 to 1000 opportunities and an object of changes';
+    END IF;
+    FOREACH opp IN ARRAY ARRAY(SELECT DISTINCT u FROM unnest(opps) AS u ORDER BY u) LOOP
+        PERFORM crm._check_visible_deal(opp);
+        one := coalesce(overrides -> opp::text, '{}');
+        SELECT w.p INTO p FROM crm._win_predict(now(), ARRAY[opp]) AS w;
+        CONTINUE WHEN NOT FOUND;
+        IF one - ARRAY['amount', 'probability'] <> '{}' THEN
+            SELECT w.p INTO p FROM crm.win_whatif(opp, one - ARRAY['amount', 'probability']) AS w;
+        END IF;
+        p := coalesce((one ->> 'probability')::float8, p, 0);
+        SELECT coalesce((one ->> 'amount')::float8, crm._to_base(o.amount, o.currency, current_date)::float8) INTO value FROM crm_data.opportunity AS o WHERE o.id = opp;
+        IF value IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('opportunity %s has no amount, or its currency no exchange rate', opp);
+        END IF;
+        p_of := p_of || p;
+        value_of := value_of || value;
+    END LOOP;
+    SELECT (d).mean, (d).low, (d).mid, (d).high, (d).noise_floor INTO told
+      FROM (SELECT crm.forecast_distribution(v.value, v.p, 0.2) AS d FROM unnest(value_of, p_of) AS v (value, p)) AS x;
+    -- days from the age that the deals have to the close of those that were won after it
+    SELECT avg(extract(epoch FROM now() - o.created_at)::float8 / 86400) INTO age FROM crm_data.opportunity AS o WHERE o.id = ANY (opps);
+    SELECT percentile_cont('{0.1,0.5,0.9}'::float8[]) WITHIN GROUP (ORDER BY d.days - age) INTO span
+      FROM (SELECT extract(epoch FROM o.closed_at - o.created_at)::float8 / 86400 AS days FROM crm_data.opportunity AS o
+             WHERE o.outcome = 'won' AND o.deleted_at IS NULL AND o.pipeline_id IN (SELECT x.pipeline_id FROM crm_data.opportunity AS x WHERE x.id = ANY (opps))) AS d
+     WHERE d.days > age;
+    SELECT coalesce(jsonb_agg(jsonb_build_object('opportunity_id', t.record_id, 'action', t.action_key, 'due_at', t.due_at) ORDER BY t.due_at, t.id), '[]') INTO actions
+      FROM (SELECT x.* FROM crm_data.task AS x WHERE x.object = 'opportunity' AND x.record_id = ANY (opps) AND x.mandatory AND x.done_at IS NULL AND x.waived_reason IS NULL ORDER BY x.due_at, x.id LIMIT 5) AS t;
+    RETURN QUERY
+    SELECT s.name, round(s.amount::numeric, 2), current_date + round(s.days)::int, cardinality(p_of)::bigint, crm._odds_setting('organisation.currency') #>> '{}', actions
+      FROM (VALUES (1, 'conservative', told.low, span[3]), (2, 'neutral', told.mid, span[2]), (3, 'optimistic', told.high, span[1])) AS s (ord, name, amount, days) ORDER BY s.ord;
+END
+$$;
+COMMENT ON FUNCTION crm.simulate(bigint[], jsonb) IS
+'Three scenarios of what open deals will bring, with changes; nothing is stored.
+opps: 1 to 1000 opportunities; closed ones count nothing; overrides: by opportunity id, an object with probability, amount (organisation''s currency) or dimensions as for crm.win_whatif, for example {"17": {"stage": "standard.quote", "amount": 50000}}.
+scenario: conservative P10, neutral P50, optimistic P90; amount; close_date: by the cycle of won deals that were open at least as long, NULL without any; key_actions: the next five mandatory actions of the deals.
+Errors: P0002 a deal the caller may not read; 22023 a value that cannot be used.';

@@ -45,8 +45,8 @@ INSERT INTO crm_data.pipeline (code, name) VALUES ('fctest', 'Forecast test');
 INSERT INTO crm_data.stage (pipeline_id, seq, code, name, outcome, default_probability, category)
 SELECT p.id, v.seq, v.code, v.code, v.outcome, v.p, v.category
   FROM crm_data.pipeline AS p, (VALUES (1, 'talk', 'open', 0.8, 'commit'), (2, 'won', 'won', 1, 'closed'), (3, 'lost', 'lost', 0, 'omitted')) AS v (seq, code, outcome, p, category) WHERE p.code = 'fctest';
-INSERT INTO crm_data.account (code, name) VALUES ('fctest', 'Forecast test');
 INSERT INTO crm_data.member (full_name, employee_no) VALUES ('Forecaster One', 'fctest1'), ('Forecaster Two', 'fctest2');
+INSERT INTO crm_data.account (code, name, owner_id) SELECT 'fctest', 'Forecast test', id FROM crm_data.member WHERE employee_no = 'fctest1';
 CREATE TEMP TABLE fate AS
 SELECT i, date_trunc('month', timestamptz '2014-01-01 00:00+08' + (i / 30) * interval '31 days') + (i % 28) * interval '1 day' AS opened, (i * 7 % 3) < 2 AS closes, (i * 11 % 4) < 2 AS won FROM generate_series(0, 659) AS i;
 INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, outcome, amount, owner_id, created_at, stage_entered_at, closed_at, close_date)
@@ -90,8 +90,48 @@ INSERT INTO crm_data.attachment (object, record_id, kind, name, created_at) VALU
 SELECT round((credibility - :cold)::numeric, 1) AS unsigned, signed FROM crm.credibility(:deal, '2015-11-01 00:00+08');
 UPDATE crm_data.attachment SET signed_by_customer = true, legal_reviewed_at = '2015-10-02' WHERE object = 'opportunity' AND record_id = :deal;
 SELECT round((credibility - :cold)::numeric, 1) AS signed_and_reviewed, flag, contributions -> 'legal' AS legal FROM crm.credibility(:deal, '2015-11-01 00:00+08');
+-- frozen, and what came after: every cent is on one deal
+SELECT crm.freeze_forecast('[2015-06-01,2015-07-01)', '2015-06-01 00:00+08') > 0 AS frozen;
+SELECT count(*) >= 2 AS members, bool_and(low <= mid AND mid <= high) AS ordered FROM crm_data.forecast WHERE kind = 'base' AND period = '[2015-06-01,2015-07-01)' HAVING bool_or(member_id IS NOT NULL);
+SELECT sum(d.amount) = (SELECT sum(amount) FROM crm_data.opportunity WHERE code LIKE 'fctest%' AND outcome = 'won' AND closed_at >= '2015-06-01 00:00+08' AND closed_at < '2015-07-01 00:00+08')
+                       - (SELECT sum(round((amount_base::float8 * probability)::numeric, 2)) FROM crm_data.forecast_snapshot WHERE period = '[2015-06-01,2015-07-01)') AS adds_up,
+       count(DISTINCT item) AS items, bool_and(cause IN ('system', 'sales', 'customer', 'chance')) AS causes
+  FROM crm.deviation('[2015-06-01,2015-07-01)') AS d;
+SELECT cause, rule, bool_and(amount < 0) AS negative FROM crm.deviation('[2015-06-01,2015-07-01)') WHERE item = 'slipped' GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT crm._job_deviation('2015-07-15 08:00+08') > 0 AS kept, crm._job_deviation('2015-07-15 08:00+08') AS kept_again;
+SELECT (SELECT sum(amount) FROM crm_data.deviation WHERE period = '[2015-06-01,2015-07-01)') = (SELECT sum(amount) FROM crm.deviation('[2015-06-01,2015-07-01)')) AS same;
+SELECT crm._job_forecast_freeze('2015-07-01 00:05+08') > 0 AS frozen;
+SELECT bool_or(jsonb_array_length(similar_cases) > 0) AS similar FROM crm.deviation('[2015-07-01,2015-08-01)');
+-- a statement needs a reason, and evidence when it moves much; the last one counts
+SAVEPOINT a;
+SELECT crm.forecast_adjust(:deal, '[2015-11-01,2015-12-01)', 900, 'award_notice', '');
+ROLLBACK TO a;
+SELECT crm.forecast_adjust(:deal, '[2015-11-01,2015-12-01)', 900, 'because', 'I know');
+ROLLBACK TO a;
+SELECT crm.forecast_adjust(:deal, '[2015-11-01,2015-12-01)', 900, 'award_notice', 'won the tender');
+ROLLBACK TO a;
+SELECT crm.forecast_adjust(:deal, '[2015-11-01,2015-12-01)', -1, 'award_notice', 'won the tender');
+ROLLBACK TO a;
+SELECT crm.forecast_adjust(:deal, '[2015-11-01,2015-12-01)', 900, 'award_notice', 'won the tender', (SELECT id FROM crm_data.attachment WHERE object = 'opportunity' AND record_id = :deal)) > 0 AS stated;
+SELECT f.amount, f.supersedes_id IS NOT NULL AS supersedes, f.evidence_id IS NOT NULL AS evidence FROM crm_data.forecast AS f WHERE f.opportunity_id = :deal ORDER BY f.id DESC LIMIT 1;
+-- scenarios
+SELECT scenario, amount FROM crm.simulate(ARRAY[:deal], format('{"%s": {"probability": 1, "amount": 500}}', :deal)::jsonb);
+SELECT count(*) AS scenarios, max(amount) FILTER (WHERE scenario = 'optimistic') >= max(amount) FILTER (WHERE scenario = 'conservative') AS ordered, max(deals) AS deals
+  FROM crm.simulate(ARRAY(SELECT id FROM crm_data.opportunity WHERE code LIKE 'fctest65%'));
+-- the money beside it
+INSERT INTO crm_data.receivable_entry (kind, account_id, amount, occurred_on, owner_id, recorded_at)
+SELECT v.kind, a.id, v.amount, '2015-06-10', m.id, '2015-06-10' FROM crm_data.account AS a, crm_data.member AS m, (VALUES ('invoice', 300.10), ('payment', 200.20), ('refund', 10)) AS v (kind, amount) WHERE a.code = 'fctest' AND m.employee_no = 'fctest1';
+SELECT key, invoiced, received, refunded, due, base > 0 AS forecast FROM crm.forecast_vs_cash('[2015-06-01,2015-07-01)', '2015-06-20 00:00+08') WHERE key LIKE 'Forecaster%' ORDER BY key;
 -- bad input
 SAVEPOINT s;
+SELECT crm.freeze_forecast('[2015-06-01,2015-07-01)', '2015-06-01 00:00+08');
+ROLLBACK TO s;
+SELECT crm.deviation('[2015-05-01,2015-06-01)');
+ROLLBACK TO s;
+SELECT crm.deviation(daterange(current_date, current_date + 30));
+ROLLBACK TO s;
+SELECT crm.simulate('{}');
+ROLLBACK TO s;
 SELECT crm.forecast('empty');
 ROLLBACK TO s;
 SELECT crm.forecast('[2015-01-01,)');

@@ -83,10 +83,20 @@ SELECT CASE WHEN f.key IS NULL OR f.key = '' OR f.key = 'total' THEN 'all' ELSE 
 
 \echo
 \echo '=== The Monday brief: where the team is stuck ==='
-\echo 'SELECT * FROM crm.bottleneck_brief(:present); stored and sent by its job every Monday at 10:00.'
+\echo 'SELECT * FROM crm.bottleneck_brief(:present); stored and sent by its job every Monday at 10:00, to each manager for his own teams.'
 SELECT b.rank, b.action, b.stage, b.deals, to_char(b.amount, 'FM999,999,999,990') || ' ' || b.currency AS amount, b.median_days AS "median days over",
        array_to_string(b.customers[1:2], E'\n') AS "customers, largest first"
   FROM crm.bottleneck_brief(:'present') AS b;
+SELECT crm._job_bottleneck_brief(date_trunc('week', :'present'::timestamptz) + interval '10 hours') AS lines \gset
+SELECT min(l.id) AS snapshot FROM crm.report_list('bottleneck_brief') AS l WHERE l.recipient IS NULL \gset
+\pset format unaligned
+\pset tuples_only on
+\o :brief
+SELECT crm.report_html(:snapshot, 'en');
+\o
+\pset format aligned
+\pset tuples_only off
+\echo 'The same as a page, as the message to the managers carries it:' :brief
 
 \echo
 \echo '=== Everything in place? SELECT * FROM crm.doctor(); ==='

@@ -37,6 +37,7 @@ SCHEMA_SQL := $(sort $(wildcard sql/schema/*.sql))
 API_SQL = \
 	sql/api/access.sql \
 	sql/api/match.sql \
+	sql/api/merge.sql \
 	sql/api/history.sql \
 	sql/api/writes.sql \
 	sql/api/policies.sql \
@@ -80,6 +81,7 @@ REGRESS ?= \
 	access_attack \
 	text \
 	match \
+	merge \
 	odds \
 	forecast \
 	history \

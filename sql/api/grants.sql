@@ -158,6 +158,10 @@ BEGIN
         ('crm.check_duplicate(jsonb)', '*'),
         ('crm.scan_duplicates(text, timestamptz)', 'crm_admin, crm_steward, crm_sync'),
         ('crm.reject_duplicate(bigint, text)', 'crm_admin, crm_steward'),
+        ('crm.merge_preview(text, bigint, bigint[])', 'crm_admin, crm_steward'),
+        ('crm.merge(text, bigint, bigint[], jsonb)', 'crm_admin, crm_steward'),
+        ('crm.unmerge(bigint)', 'crm_admin, crm_steward'),
+        ('crm.current_id(text, bigint)', '*'),
         -- odds: the lattice model works on whatever its caller may read
         ('crm.lattice_fit(text[], float8, float8)', '*'),
         ('crm.lattice_fit(text[], float8, float8, jsonb)', '*'),

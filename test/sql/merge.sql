@@ -1,0 +1,139 @@
+-- Merge: fields by rule, references moved, conflicts put aside, and the exact way back.
+SET client_min_messages = warning;
+\set VERBOSITY terse
+-- Everything there is, but for what a merge and its undo may leave: versions, stamps and their own records.
+CREATE FUNCTION pg_temp.everything() RETURNS TABLE (tab text, rows bigint, digest text) LANGUAGE plpgsql AS $$
+DECLARE
+    t record;
+BEGIN
+    FOR t IN SELECT c.oid::regclass AS name, c.relname FROM pg_class AS c
+              WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+                AND c.relname NOT IN ('merge_op', 'merge_move', 'change', 'access_log', 'match_link', 'match_state', 'operation')
+              ORDER BY c.relname LOOP
+        RETURN QUERY EXECUTE format('SELECT %L::text, count(*), md5(coalesce(string_agg(x.v, '','' ORDER BY x.v COLLATE "C"), ''''))
+            FROM (SELECT (to_jsonb(t) - ''{row_version,field_version,last_hash,last_at,updated_at,updated_by}''::text[])::text AS v FROM %s AS t) AS x', t.relname, t.name);
+    END LOOP;
+END
+$$;
+BEGIN;
+INSERT INTO crm_data.account (code, name, uscc, phone, email, address, city, tags, attrs, industry, parent_id)
+VALUES ('mg1', '枣庄绿墨精密机械有限公司', NULL, '13800138000', NULL, NULL, NULL, '{vip}', '{"a": 1}', NULL, NULL),
+       ('mg2', '绿墨精密机械', '91350100M000100Y43', '0632-76580783', 'info@lm.example', '迎宾路63号', '枣庄', '{vip,old}', '{"a": 2, "b": 3}', 'machinery', NULL),
+       ('mg3', '绿墨机械', NULL, '0632-76580783', NULL, '人民路1号', '济南', '{new}', '{}', 'retail', NULL),
+       ('mg5', 'Later', NULL, NULL, NULL, NULL, NULL, '{}', '{}', NULL, NULL),
+       ('mg4', 'Daughter', NULL, NULL, NULL, NULL, NULL, '{}', '{}', NULL, NULL);
+UPDATE crm_data.account SET parent_id = (SELECT id FROM crm_data.account WHERE code = 'mg2') WHERE code IN ('mg1', 'mg4');
+SELECT max(id) FILTER (WHERE code = 'mg1') AS a1, max(id) FILTER (WHERE code = 'mg2') AS a2, max(id) FILTER (WHERE code = 'mg3') AS a3 FROM crm_data.account \gset
+INSERT INTO crm_data.contact (account_id, name, phone) VALUES (:a2, 'Wang', '13912345679'), (:a3, 'Li', NULL);
+INSERT INTO crm_data.source_system (name) VALUES ('merge test');
+INSERT INTO crm_data.external_ref (source_id, external_id, object, record_id) SELECT id, 'x-' || v.n, 'account', v.rec FROM crm_data.source_system, (VALUES (1, :a1), (2, :a2), (3, :a3)) AS v (n, rec) WHERE name = 'merge test';
+INSERT INTO crm_data.duplicate_pair (object_a, a_id, object_b, b_id, band, score) VALUES ('account', :a1, 'account', :a2, 'suggest', 0.9), ('account', :a2, 'account', :a3, 'suggest', 0.8);
+CREATE TEMP TABLE before_ AS SELECT * FROM pg_temp.everything();
+SELECT p->'fields' AS fields, p->'moves' AS moves FROM crm.merge_preview('account', :a1, ARRAY[:a2, :a3]::bigint[]) AS p \gset preview_
+SELECT jsonb_object_agg(k, v->'rule') AS rules FROM jsonb_each(:'preview_fields') AS f (k, v);
+SELECT :'preview_moves'::jsonb - 'duplicate_pair.a_id' - 'duplicate_pair.b_id' - 'duplicate_pair.account_id' AS moves;
+SELECT crm.merge('account', :a1, ARRAY[:a2, :a3]::bigint[]) AS op \gset
+SELECT name, name_core, uscc, phone, phone_norm, email, address, city, tags, attrs, industry, parent_id IS NULL AS no_parent_in_itself FROM crm_data.account WHERE id = :a1;
+SELECT code, merged_into = :a1 AS redirects, crm.current_id('account', id) = :a1 AS found FROM crm_data.account WHERE code IN ('mg2', 'mg3') ORDER BY code;
+SELECT count(*) AS contacts FROM crm_data.contact WHERE account_id = :a1;
+SELECT code FROM crm_data.account WHERE parent_id = :a1 ORDER BY code;
+SELECT DISTINCT d.state, d.merge_id = :op AS by_this FROM crm_data.duplicate_pair AS d WHERE d.object_a = 'account' AND d.object_b = 'account' AND d.a_id IN (:a1, :a2, :a3) AND d.b_id IN (:a1, :a2, :a3);
+-- a merge of merged records, and the undo under a later one
+SAVEPOINT s;
+SELECT crm.merge('account', :a3, ARRAY[:a1]::bigint[]);
+ROLLBACK TO s;
+SELECT crm.merge('account', id, ARRAY[:a1]::bigint[]) AS op2 FROM crm_data.account WHERE code = 'mg5' \gset
+SELECT crm.current_id('account', :a2) = id AS one_step FROM crm_data.account WHERE code = 'mg5';
+SAVEPOINT s;
+\set VERBOSITY sqlstate
+SELECT crm.unmerge(:op);
+\set VERBOSITY terse
+ROLLBACK TO s;
+SELECT crm.unmerge(:op2)->'conflicts' AS conflicts;
+SELECT crm.unmerge(:op)->'conflicts' AS conflicts;
+SELECT tab FROM (SELECT * FROM pg_temp.everything() EXCEPT SELECT * FROM before_) AS x ORDER BY tab;
+SELECT code, merged_into, uscc, phone, email, tags, attrs, industry, (SELECT p.code FROM crm_data.account AS p WHERE p.id = a.parent_id) AS parent FROM crm_data.account AS a WHERE code LIKE 'mg_' ORDER BY code;
+SELECT kind, reason FROM crm_data.match_link WHERE merge_id = :op ORDER BY a, b;
+SAVEPOINT s;
+SELECT crm.unmerge(:op);
+ROLLBACK TO s;
+-- choices, and edits made since, which stay and are told
+SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], jsonb_build_object('reason', 'test', 'fields', jsonb_build_object('name', :a2, 'industry', 'pinned', 'website', '{"value": "https://lm.example"}'::jsonb))) AS op3 \gset
+SELECT name, industry, website FROM crm_data.account WHERE id = :a1;
+UPDATE crm_data.account SET website = 'https://new.example' WHERE id = :a1;
+UPDATE crm_data.contact SET account_id = :a3 WHERE name = 'Wang' AND account_id = :a1;
+SELECT c->>'table' AS "table", c->>'field' AS field FROM jsonb_array_elements(crm.unmerge(:op3)->'conflicts') AS c WHERE c->>'field' NOT IN ('owner_id', 'team_id', 'grade') ORDER BY 1, 2;
+SELECT name, industry, website FROM crm_data.account WHERE id = :a1;
+-- bad input: a clear error, nothing changed
+SAVEPOINT s;
+SELECT crm.merge('account', :a1, ARRAY[:a1]::bigint[]);
+ROLLBACK TO s;
+SELECT crm.merge('account', :a1, ARRAY[:a2, :a2]::bigint[]);
+ROLLBACK TO s;
+SELECT crm.merge('account', :a1, '{}');
+ROLLBACK TO s;
+SELECT crm.merge('account', :a1, NULL);
+ROLLBACK TO s;
+SELECT crm.merge('opportunity', 1, '{2}');
+ROLLBACK TO s;
+SELECT crm.merge('account', :a1, '{-1}');
+ROLLBACK TO s;
+SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], '[]');
+ROLLBACK TO s;
+SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], '{"fields": {"nothing": 1}}');
+ROLLBACK TO s;
+SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], '{"fields": {"name": "best"}}');
+ROLLBACK TO s;
+SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], '{"fields": {"name": -1}}');
+ROLLBACK TO s;
+SELECT crm.unmerge(-1);
+ROLLBACK TO s;
+SET LOCAL ROLE crm_sales;
+SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[]);
+ROLLBACK TO s;
+SET LOCAL ROLE crm_steward;
+SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[]);
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK TO s;
+ROLLBACK;
+
+-- Property: after 60 random merges and all their undos, backwards, every row is what it was.
+BEGIN;
+INSERT INTO crm_data.account (code, name, phone, tags, parent_id)
+SELECT 'mp' || i, 'Random ' || i % 17, CASE WHEN i % 3 > 0 THEN '139' || lpad((i % 29)::text, 8, '7') END, ARRAY['t' || i % 5], NULL FROM generate_series(1, 60) AS i;
+UPDATE crm_data.account AS a SET parent_id = p.id FROM crm_data.account AS p WHERE a.code LIKE 'mp%' AND p.code = 'mp' || (substr(a.code, 3)::int * 7 % 60 + 1) AND p.id <> a.id;
+INSERT INTO crm_data.contact (account_id, name, phone) SELECT a.id, 'C' || i % 11, '138' || lpad((i % 13)::text, 8, '6') FROM crm_data.account AS a, generate_series(1, 3) AS i WHERE a.code LIKE 'mp%';
+UPDATE crm_data.contact AS c SET reports_to = (SELECT min(d.id) FROM crm_data.contact AS d WHERE d.account_id = c.account_id AND d.id < c.id) FROM crm_data.account AS a WHERE a.id = c.account_id AND a.code LIKE 'mp%';
+INSERT INTO crm_data.campaign (code, name) VALUES ('mp', 'Merge property');
+INSERT INTO crm_data.campaign_member (campaign_id, account_id) SELECT k.id, a.id FROM crm_data.campaign AS k, crm_data.account AS a WHERE k.code = 'mp' AND a.code LIKE 'mp%';
+INSERT INTO crm_data.attachment (object, record_id, account_id, kind, name) SELECT 'account', a.id, a.id, 'other', 'file ' || a.code FROM crm_data.account AS a WHERE a.code LIKE 'mp%';
+INSERT INTO crm_data.event (account_id, kind, occurred_at) SELECT a.id, 'visit', now() FROM crm_data.account AS a WHERE a.code LIKE 'mp%';
+INSERT INTO crm_data.duplicate_pair (object_a, a_id, object_b, b_id, band, score)
+SELECT 'account', a.id, 'account', b.id, 'suggest', 0.9 FROM crm_data.account AS a JOIN crm_data.account AS b ON b.id > a.id AND b.name = a.name WHERE a.code LIKE 'mp%' AND b.code LIKE 'mp%'
+ON CONFLICT DO NOTHING;
+CREATE TEMP TABLE start_ AS SELECT * FROM pg_temp.everything();
+CREATE TEMP TABLE ops (n int, op bigint);
+DO $$
+DECLARE
+    live bigint[];
+    object text;
+    k int := 20;
+BEGIN
+    FOR n IN 1..60 LOOP
+        object := CASE WHEN n % 4 = 0 THEN 'contact' ELSE 'account' END;
+        EXECUTE format('SELECT array_agg(x.id) FROM (SELECT t.id FROM crm_data.%I AS t WHERE t.merged_into IS NULL AND %s ORDER BY md5(t.id::text || $1) LIMIT 2 + $1 %% 2) AS x', object,
+                       CASE object WHEN 'account' THEN 't.code LIKE ''mp%''' ELSE 't.name LIKE ''C%''' END) INTO live USING n;
+        -- When few are left, undo the last ones and go on.
+        IF cardinality(live) < 2 THEN
+            PERFORM crm.unmerge(o.op) FROM (SELECT op FROM ops AS p JOIN crm_data.merge_op AS m ON m.id = p.op AND m.state = 'done' ORDER BY p.op DESC LIMIT 5) AS o;
+            CONTINUE;
+        END IF;
+        INSERT INTO ops SELECT n, crm.merge(object, live[1], live[2:]);
+    END LOOP;
+END
+$$;
+SELECT count(*) > 40 AS many, count(*) FILTER (WHERE m.state = 'undone') > 0 AS some_undone FROM ops JOIN crm_data.merge_op AS m ON m.id = ops.op;
+SELECT count(*) > 0 AS rows_put_aside FROM crm_data.merge_move WHERE action = 'stashed';
+SELECT sum(jsonb_array_length(r->'conflicts')) AS conflicts FROM (SELECT crm.unmerge(o.op) AS r FROM (SELECT op FROM ops JOIN crm_data.merge_op AS m ON m.id = ops.op WHERE m.state = 'done' ORDER BY op DESC) AS o) AS x;
+SELECT tab FROM (SELECT * FROM pg_temp.everything() EXCEPT SELECT * FROM start_) AS x ORDER BY tab;
+ROLLBACK;

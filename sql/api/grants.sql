@@ -193,7 +193,10 @@ BEGIN
         ('crm.odds_override(jsonb, numeric, int, text, date, boolean)', 'crm_admin, crm_director'),
         ('crm.odds_override_revoke(bigint)', 'crm_admin, crm_director'),
         ('crm.odds_refit(timestamptz)', 'crm_admin'),
-        ('crm.odds_apply(int)', 'crm_admin')
+        ('crm.odds_apply(int)', 'crm_admin'),
+        ('crm.odds_score(timestamptz, timestamptz)', 'crm_admin, crm_director'),
+        ('crm.odds_challenge(text[], int)', 'crm_admin, crm_director'),
+        ('crm.model_rollback(text)', 'crm_admin, crm_director')
         -- end of routines
     ) AS v (routine, people) LOOP
         EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %s', rule.routine, CASE rule.people WHEN '*' THEN everybody ELSE rule.people END);

@@ -353,13 +353,20 @@ AS $$
 DECLARE
     m record;
 BEGIN
-    SELECT x.options -> 'config' AS config, x.options -> 'cuts' AS cuts INTO m FROM crm_data.model AS x WHERE x.name = 'win' AND x.status = 'champion';
+    SELECT x.id, x.dims, x.params, x.rows_used, x.options, x.options -> 'config' AS config, x.options -> 'cuts' AS cuts INTO m
+      FROM crm_data.model AS x WHERE x.name = 'win' AND x.status = 'champion';
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     INSERT INTO crm_data.model_event (name, object, record_id, dims, outcome, weight, at, known_at)
     SELECT 'win', 'opportunity', NEW.id, r.dims, (NEW.outcome = 'won')::int, 1 / sqrt(count(*) OVER ()), coalesce(NEW.closed_at, now()), now()
       FROM crm._win_rows(clock_timestamp(), m.cuts, m.config, ARRAY[NEW.id]) AS r ORDER BY r.seq;
+    -- what the model said of the deal before it knew: drift and calibration are measured on these
+    INSERT INTO crm_data.score (model_id, object, record_id, account_id, value, low, high, n, status, features, as_of, owner_id, team_id, grade)
+    SELECT m.id, 'opportunity', NEW.id, NEW.account_id, x.p, x.low, x.high, m.rows_used, m.options ->> 'status',
+           jsonb_object(m.dims, r.dims) || jsonb_build_object('_outcome', (NEW.outcome = 'won')::int), now(), NEW.owner_id, NEW.team_id, NEW.grade
+      FROM (SELECT z.dims FROM crm._win_rows(clock_timestamp(), m.cuts, m.config, ARRAY[NEW.id]) AS z ORDER BY z.seq DESC LIMIT 1) AS r, crm.lattice_predict(m.params::crm.lattice, r.dims) AS x
+     WHERE m.params IS NOT NULL;
     RETURN NULL;
 END
 $$;
@@ -591,3 +598,119 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.odds_override_revoke(bigint) IS 'Takes an override back; false when there is none. override: its id.';
+
+-- The past once more: what the model would have said of deals that closed in a span, from what was known at each row's own time.
+CREATE OR REPLACE FUNCTION crm._odds_replay(config jsonb, from_at timestamptz, to_at timestamptz)
+    RETURNS TABLE (opportunity_id bigint, stage text, p float8, outcome float8, share float8)
+    LANGUAGE plpgsql VOLATILE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    cuts jsonb;
+    names text[] := ARRAY(SELECT d FROM jsonb_array_elements_text(config -> 'dims') WITH ORDINALITY AS x (d, ord) ORDER BY ord);
+BEGIN
+    PERFORM crm._check_odds_config(config);
+    cuts := crm._stage_cuts(from_at, ARRAY(SELECT x::float8 / 100 FROM jsonb_array_elements_text(config #> '{buckets,stage_age,percentiles}') AS x));
+    DROP TABLE IF EXISTS pg_temp.crm_odds_replay;
+    -- a refit every thirty days, from ninety days before the span, so that the experts have weights when it begins
+    EXECUTE format('CREATE TEMP TABLE crm_odds_replay ON COMMIT DROP AS
+        SELECT r.opportunity_id || ''.'' || r.seq AS id, r.opportunity_id, st.code AS stage, r.entered, CASE WHEN r.outcome IS NOT NULL THEN greatest(r.labelled, r.entered) END AS labelled, r.outcome AS won,
+               greatest(0, 1 + floor(extract(epoch FROM r.entered - $2) / 2592000))::int AS block, %s
+          FROM crm._win_rows($1, $4, $3) AS r LEFT JOIN crm_data.stage AS st ON st.id = r.stage_id',
+        (SELECT string_agg(format('r.dims[%s] AS d%s', i, i), ', ' ORDER BY i) FROM generate_subscripts(names, 1) AS i))
+        USING to_at, from_at - interval '90 days', config, cuts;
+    -- blocks are numbered without gaps
+    UPDATE pg_temp.crm_odds_replay AS t SET block = b.nr FROM (SELECT z.block, dense_rank() OVER (ORDER BY z.block) AS nr FROM (SELECT DISTINCT y.block FROM pg_temp.crm_odds_replay AS y WHERE y.block > 0) AS z) AS b WHERE b.block = t.block;
+    RETURN QUERY
+    SELECT t.opportunity_id, t.stage, b.p, t.won, 1.0::float8 / count(*) OVER (PARTITION BY t.opportunity_id)
+      FROM crm.odds_backtest('pg_temp.crm_odds_replay', 'id', ARRAY(SELECT ('d' || i)::name FROM generate_subscripts(names, 1) AS i ORDER BY i), 'won', 'entered', 'labelled', 'block', 'opportunity_id') AS b
+      JOIN pg_temp.crm_odds_replay AS t ON t.id = b.id
+     WHERE t.won IS NOT NULL AND t.labelled >= from_at AND t.labelled < to_at;
+    DROP TABLE pg_temp.crm_odds_replay;
+END
+$$;
+COMMENT ON FUNCTION crm._odds_replay(jsonb, timestamptz, timestamptz) IS 'Prequential predictions of the rows of deals that closed in a span, under a configuration, with the share of each row in its deal. Internal.';
+
+CREATE OR REPLACE FUNCTION crm.odds_score(from_at timestamptz, to_at timestamptz)
+    RETURNS TABLE (segment text, deals bigint, log_loss float8, brier float8, auc float8, ece float8, observed float8, expected float8)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF from_at IS NULL OR to_at IS NULL OR from_at >= to_at OR to_at > now() + interval '1 minute' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a score is of a span that is over';
+    END IF;
+    RETURN QUERY
+    WITH r AS MATERIALIZED (SELECT * FROM crm._odds_replay(crm._odds_config('win'), from_at, to_at)),
+    s AS (SELECT g.segment, r.opportunity_id, least(greatest(r.p, 1e-9), 1 - 1e-9) AS p, r.outcome AS y, r.share FROM r, LATERAL (VALUES ('*'), ('stage=' || r.stage)) AS g (segment)),
+    k AS (SELECT s.*, rank() OVER (PARTITION BY s.segment ORDER BY s.p) + (count(*) OVER (PARTITION BY s.segment, s.p) - 1) / 2.0 AS place, least(floor(s.p * 20), 19) AS bin FROM s),
+    gap AS (SELECT z.segment, sum(abs(z.d)) AS d FROM (SELECT k.segment, sum(k.y - k.p) AS d FROM k GROUP BY k.segment, k.bin) AS z GROUP BY z.segment)
+    SELECT k.segment, count(DISTINCT k.opportunity_id), avg(-(k.y * ln(k.p) + (1 - k.y) * ln(1 - k.p))), avg((k.y - k.p) ^ 2),
+           ((sum(k.place) FILTER (WHERE k.y = 1) - sum(k.y) * (sum(k.y) + 1) / 2) / nullif(sum(k.y) * (count(*) - sum(k.y)), 0))::float8, max(gap.d) / count(*), avg(k.y), avg(k.p)
+      FROM k JOIN gap USING (segment) GROUP BY k.segment ORDER BY k.segment = '*' DESC, k.segment;
+END
+$$;
+COMMENT ON FUNCTION crm.odds_score(timestamptz, timestamptz) IS
+'How good the win probability was for the deals that closed in a span: each of their rows predicted from what was known at its own time, with a refit every thirty days.
+from_at, to_at: the span, over. segment: * for all, then by stage; deals; log_loss and brier: lower is better; auc: 0.5 is chance, NULL with one outcome; ece: mean gap between told and come in twenty bins; observed, expected: mean outcome and mean probability.
+Errors: 22023 a span that is not over, or a configuration that cannot be used.';
+
+CREATE OR REPLACE FUNCTION crm.odds_challenge(dims text[], days int DEFAULT 90, OUT champion_loss float8, OUT challenger_loss float8, OUT deals bigint, OUT confidence float8, OUT is_better boolean)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    config jsonb := crm._odds_config('win');
+    needed float8 := coalesce((crm._odds_config('drift') ->> 'promote_confidence')::float8, 0.9);
+    mine float8[];
+    ours float8[];
+    d float8[];
+BEGIN
+    IF dims IS NULL OR days IS NULL OR days NOT BETWEEN 1 AND 7300 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a challenge needs dimensions and 1 to 7300 days';
+    END IF;
+    ours := ARRAY(SELECT sum(x.share * -ln(CASE WHEN x.outcome = 1 THEN x.p ELSE 1 - x.p END)) FROM crm._odds_replay(config, now() - make_interval(days => days), now()) AS x GROUP BY x.opportunity_id ORDER BY x.opportunity_id);
+    mine := ARRAY(SELECT sum(x.share * -ln(CASE WHEN x.outcome = 1 THEN x.p ELSE 1 - x.p END))
+                    FROM crm._odds_replay(jsonb_set(config, '{dims}', to_jsonb(dims)), now() - make_interval(days => days), now()) AS x GROUP BY x.opportunity_id ORDER BY x.opportunity_id);
+    SELECT avg(o), avg(m), count(*) INTO champion_loss, challenger_loss, deals FROM unnest(ours, mine) AS u (o, m);
+    d := ARRAY(SELECT o - m FROM unnest(ours, mine) AS u (o, m));
+    -- paired bootstrap over deals, 1000 draws by a hash instead of chance, so that the same question has the same answer
+    SELECT avg((b.gain > 0)::int) INTO confidence
+      FROM (SELECT sum(d[1 + (hashint8extended(draw * 1000003::bigint + i, 0) & 9223372036854775807) % cardinality(d)]) AS gain
+              FROM generate_series(1, 1000) AS draw, generate_series(1, least(cardinality(d), 2000)) AS i WHERE cardinality(d) > 0 GROUP BY draw) AS b;
+    is_better := coalesce(deals >= 30 AND challenger_loss < champion_loss AND confidence >= needed, false);
+END
+$$;
+COMMENT ON FUNCTION crm.odds_challenge(text[], int) IS
+'Would other dimensions have predicted the last months'' deals better than the configured ones? Both predict them from what was known at each row''s time. Nothing is changed: a better challenger is proposed as a configuration of kind odds and key win.
+dims: the challenger''s dimensions; days: how far back the deals closed, 1 to 7300. champion_loss, challenger_loss: mean log loss a deal; confidence: share of 1000 paired bootstrap draws in which the challenger is better; is_better: on at least 30 deals, with the configured confidence (odds/drift, promote_confidence).
+Errors: 22023 no dimensions, days out of range, or an unknown dimension.';
+
+CREATE OR REPLACE FUNCTION crm.model_rollback(name text DEFAULT 'win') RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    back record;
+BEGIN
+    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
+    SELECT m.id, m.version INTO back FROM crm_data.model AS m
+     WHERE m.name = model_rollback.name AND m.status = 'retired' AND m.promoted_at IS NOT NULL
+       AND m.version < (SELECT c.version FROM crm_data.model AS c WHERE c.name = model_rollback.name AND c.status = 'champion')
+     ORDER BY m.version DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('there is no earlier champion of the model "%s"', model_rollback.name);
+    END IF;
+    UPDATE crm_data.model AS m SET status = 'retired', retired_at = now(), updated_at = now() WHERE m.name = model_rollback.name AND m.status = 'champion';
+    UPDATE crm_data.model AS m SET status = 'champion', promoted_at = now(), retired_at = NULL, updated_at = now() WHERE m.id = back.id;
+    IF model_rollback.name = 'win' THEN
+        PERFORM crm._store_probabilities(now());
+    END IF;
+    RETURN back.version;
+END
+$$;
+COMMENT ON FUNCTION crm.model_rollback(text) IS
+'Makes the champion before the present one the champion again; its successor is kept as retired. name: model. Answers the version. Errors: 55000 there is no earlier champion.';

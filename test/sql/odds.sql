@@ -285,8 +285,26 @@ SELECT crm.odds_override_revoke(:override) AS revoked, crm.odds_override_revoke(
 SELECT round(p::numeric, 1) AS p FROM crm.win_probability(pg_temp.deal(357));
 SELECT crm.odds_override('{"industry": "school"}', 0.6, 20, 'agreed', '2100-01-01', true) > 0 AS locked;
 SELECT round(p::numeric, 6) AS p FROM crm.win_probability(pg_temp.deal(357));
+-- what the model said of a deal before it knew is kept
+SELECT count(*) AS scores, bool_and(value BETWEEN 0 AND 1 AND features ? 'stage' AND (features ->> '_outcome')::int = 0) AS sound FROM crm_data.score WHERE object = 'opportunity' AND record_id = pg_temp.deal(359);
+-- quality over a span that is over: the industries are told apart
+SELECT segment, deals > 100 AS deals, log_loss < 0.65 AS log_loss, auc > 0.7 AS auc, abs(observed - expected) < 0.1 AS calibrated FROM crm.odds_score('2015-07-01 00:00+00', '2016-01-01 00:00+00') WHERE segment IN ('*', 'stage=talk') ORDER BY 1;
+-- a challenger without the industry is not better
+SELECT is_better, challenger_loss > champion_loss AS worse FROM crm.odds_challenge('{stage,owner}', 7300);
+SAVEPOINT s;
+SELECT crm.odds_challenge('{horoscope}');
+ROLLBACK TO s;
+-- one call back to the champion before
+SELECT version AS newest FROM crm_data.model WHERE name = 'win' AND status = 'champion' \gset
+SELECT crm.odds_refit() > :newest AS refitted;
+SELECT crm.model_rollback() = :newest AS back;
+SELECT version = :newest AS champion FROM crm_data.model WHERE name = 'win' AND status = 'champion';
 -- bad input
 SAVEPOINT s;
+SELECT crm.model_rollback('nothing');
+ROLLBACK TO s;
+SELECT crm.odds_score('2016-01-01', '2015-01-01');
+ROLLBACK TO s;
 SELECT crm.odds_refit('infinity');
 ROLLBACK TO s;
 SELECT crm.odds_override('{"colour": "red"}', 0.5, 20, 'x', '2100-01-01');

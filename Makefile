@@ -97,6 +97,7 @@ REGRESS += catalog
 # Likewise the first spec, on a database of its own.
 ISOLATION ?= \
 	migrate_lock \
+	access_conflict \
 	writes_stale \
 	writes_lease \
 	writes_delete \

@@ -15,11 +15,11 @@
  * What a person may do with a field. Strictness grows the other way: with several roles the strictest explicit rule wins. In a
  * compiled role an upper-case letter is a default, which gives way to any rule of another role.
  */
-#define MODE_NONE '-'			/* no rule: not visible */
+#define MODE_NONE '-' /* no rule: not visible */
 #define MODE_NEVER 'n'
 #define MODE_MASK 'm'
-#define MODE_OWN 'o'			/* on rows that the person owns */
-#define MODE_TEAM 't'			/* on rows of the person, of his team and of the teams below it */
+#define MODE_OWN 'o'  /* on rows that the person owns */
+#define MODE_TEAM 't' /* on rows of the person, of his team and of the teams below it */
 #define MODE_ALWAYS 'a'
 
 /* how a value is masked where it is not shown */
@@ -32,8 +32,8 @@
 
 typedef struct CrmFieldRule
 {
-	char		mode;
-	char		mask;
+	char mode;
+	char mask;
 } CrmFieldRule;
 
 /* field ids are object number * 1000 + position; custom fields, from a million, are keys of one column */
@@ -52,13 +52,13 @@ typedef enum CrmFieldVerb
 typedef enum CrmScope
 {
 	SCOPE_OWN,
-	SCOPE_TEAM,					/* the person's team */
-	SCOPE_SUBTREE,				/* and the teams below it */
-	SCOPE_REGION,				/* the teams of the same region */
+	SCOPE_TEAM,    /* the person's team */
+	SCOPE_SUBTREE, /* and the teams below it */
+	SCOPE_REGION,  /* the teams of the same region */
 	SCOPE_ALL
 } CrmScope;
 
-#define SCOPE_NTEAMS SCOPE_ALL	/* scopes below SCOPE_ALL may have a list of teams */
+#define SCOPE_NTEAMS SCOPE_ALL /* scopes below SCOPE_ALL may have a list of teams */
 
 /* verbs on rows, as bits */
 #define ROW_READ 1
@@ -66,15 +66,15 @@ typedef enum CrmScope
 #define ROW_UPDATE 4
 #define ROW_DELETE 8
 #define ROW_EXPORT 16
-#define ROW_ANYONES 32			/* whoever reads some rows reads all: reference data, which nobody owns */
+#define ROW_ANYONES 32 /* whoever reads some rows reads all: reference data, which nobody owns */
 
 typedef struct CrmRowRule
 {
-	char	   *object;			/* or "*": of objects that no rule names */
-	int			verbs;
-	CrmScope	scope;
-	int			grade_min;
-	int			grade_max;
+	char *object; /* or "*": of objects that no rule names */
+	int verbs;
+	CrmScope scope;
+	int grade_min;
+	int grade_max;
 } CrmRowRule;
 
 #define GRADE_MIN 0
@@ -82,10 +82,10 @@ typedef struct CrmRowRule
 
 typedef struct CrmTeams
 {
-	int			n;
-	int64	   *id;				/* ascending */
-	int64		nbits;			/* the same as bits, when the numbers are small enough; else 0 */
-	uint8	   *bits;
+	int n;
+	int64 *id;   /* ascending */
+	int64 nbits; /* the same as bits, when the numbers are small enough; else 0 */
+	uint8 *bits;
 } CrmTeams;
 
 #define TEAM_BITS_MAX 65536
@@ -93,20 +93,20 @@ typedef struct CrmTeams
 typedef struct CrmProfile
 {
 	MemoryContext context;
-	uint64		serial;			/* never used twice in a backend */
-	bool		unrestricted;	/* superuser or the engine itself */
-	int64		member;			/* 0: nobody */
-	int64		team;
-	uint64		hash;			/* of all that a plan may be folded on */
-	TimestampTz sandbox_until;	/* until then only own rows are shown unmasked */
-	TimestampTz expires;		/* when the person has left */
-	int			nroles;
-	Oid		   *roles;			/* effective ones, the deeper ones left out */
-	int			nobjects;		/* object numbers run from 1 to this */
-	StringInfo *fields[FIELD_NVERBS];	/* per object a string of CrmFieldRule by position */
-	int			nrules;
-	CrmRowRule *rules;			/* by object */
-	CrmTeams	teams[SCOPE_NTEAMS];
+	uint64 serial;     /* never used twice in a backend */
+	bool unrestricted; /* superuser or the engine itself */
+	int64 member;      /* 0: nobody */
+	int64 team;
+	uint64 hash;               /* of all that a plan may be folded on */
+	TimestampTz sandbox_until; /* until then only own rows are shown unmasked */
+	TimestampTz expires;       /* when the person has left */
+	int nroles;
+	Oid *roles;                       /* effective ones, the deeper ones left out */
+	int nobjects;                     /* object numbers run from 1 to this */
+	StringInfo *fields[FIELD_NVERBS]; /* per object a string of CrmFieldRule by position */
+	int nrules;
+	CrmRowRule *rules; /* by object */
+	CrmTeams teams[SCOPE_NTEAMS];
 } CrmProfile;
 
 extern void crm_access_init(void);
@@ -124,16 +124,16 @@ extern Oid crm_access_relation(const char *name);
 /* identity.c */
 typedef enum CrmIdentityKind
 {
-	IDENTITY_ROLE,				/* the session's role, or what SET ROLE made of it */
-	IDENTITY_MEMBER,			/* a member, by signed token or by the engine */
-	IDENTITY_PREVIEW			/* a role looked at by an administrator */
+	IDENTITY_ROLE,   /* the session's role, or what SET ROLE made of it */
+	IDENTITY_MEMBER, /* a member, by signed token or by the engine */
+	IDENTITY_PREVIEW /* a role looked at by an administrator */
 } CrmIdentityKind;
 
 typedef struct CrmIdentity
 {
 	CrmIdentityKind kind;
-	int64		member;
-	char		role[NAMEDATALEN];
+	int64 member;
+	char role[NAMEDATALEN];
 } CrmIdentity;
 
 extern CrmIdentity crm_identity;
@@ -145,9 +145,9 @@ extern int64 crm_me(void);
 extern Datum crm_guard_value(const CrmProfile *profile, CrmFieldRule rule, Oid type, Datum value, bool own, bool team,
 							 bool *result_null);
 extern CrmFieldRule crm_field_rule(const CrmProfile *profile, CrmFieldVerb verb, int field);
-extern int	crm_first_row_rule(const CrmProfile *profile, const char *object);
-extern bool crm_row_allowed(const CrmProfile *profile, int first, int verb, bool owner_null, int64 owner, bool team_null,
-							int64 team, int grade);
+extern int crm_first_row_rule(const CrmProfile *profile, const char *object);
+extern bool crm_row_allowed(const CrmProfile *profile, int first, int verb, bool owner_null, int64 owner,
+							bool team_null, int64 team, int grade);
 extern bool crm_reads_any(const CrmProfile *profile, const char *object);
 extern bool crm_may(const CrmProfile *profile, const char *function);
 extern bool crm_fold_enabled;
@@ -162,4 +162,4 @@ extern void crm_plan_note_guard(Oid function);
 /* write.c */
 extern void crm_write_init(void);
 
-#endif							/* CRM_ACCESS_H */
+#endif /* CRM_ACCESS_H */

@@ -43,7 +43,7 @@ PG_FUNCTION_INFO_V1(crm_row_visible_support);
  * Kinds of our invalidation items. The core compares an item's kind with those of its own caches, which are small numbers, and
  * passes by what it does not know.
  */
-#define ITEM_TOUCHED 0x63720001	/* guarded views are read */
+#define ITEM_TOUCHED 0x63720001 /* guarded views are read */
 #define ITEM_HASH_LOW 0x63720002
 #define ITEM_HASH_HIGH 0x63720003
 #define ITEM_SANDBOX 0x63720004 /* folded for somebody in the sandbox */
@@ -53,13 +53,13 @@ PG_FUNCTION_INFO_V1(crm_row_visible_support);
 #define INT2_LESS_EQUAL_OPERATOR 522
 #define INT2_GREATER_EQUAL_OPERATOR 524
 
-#define MASK_AUTO '?'			/* a mask that fits what the text looks like */
+#define MASK_AUTO '?' /* a mask that fits what the text looks like */
 
 /* of the text engine */
 extern Datum crm_mask_phone(PG_FUNCTION_ARGS);
 extern Datum crm_mask_name(PG_FUNCTION_ARGS);
 
-bool		crm_fold_enabled = true;
+bool crm_fold_enabled = true;
 
 static ExecutorStart_hook_type previous_executor_start = NULL;
 
@@ -77,8 +77,8 @@ void
 crm_guard_init(void)
 {
 	DefineCustomBoolVariable("crm.fold_access", "Decide while planning what a role may see.",
-							 "Off, every rule is evaluated for every row: slower, the same result.", &crm_fold_enabled, true,
-							 PGC_USERSET, 0, NULL, NULL, NULL);
+							 "Off, every rule is evaluated for every row: slower, the same result.", &crm_fold_enabled,
+							 true, PGC_USERSET, 0, NULL, NULL, NULL);
 	previous_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = guard_executor_start;
 }
@@ -90,8 +90,8 @@ CrmFieldRule
 crm_field_rule(const CrmProfile *profile, CrmFieldVerb verb, int field)
 {
 	CrmFieldRule rule = {MODE_ALWAYS, MASK_NULL};
-	int			object = FIELD_OBJECT(field) - 1;
-	int			at = (FIELD_POSITION(field) - 1) * (int) sizeof(CrmFieldRule);
+	int object = FIELD_OBJECT(field) - 1;
+	int at = (FIELD_POSITION(field) - 1) * (int) sizeof(CrmFieldRule);
 
 	if (profile->unrestricted)
 		return rule;
@@ -107,10 +107,11 @@ crm_field_rule(const CrmProfile *profile, CrmFieldVerb verb, int field)
  * What of a value is shown. A mask is made in the caller's memory.
  */
 Datum
-crm_guard_value(const CrmProfile *profile, CrmFieldRule rule, Oid type, Datum value, bool own, bool team, bool *result_null)
+crm_guard_value(const CrmProfile *profile, CrmFieldRule rule, Oid type, Datum value, bool own, bool team,
+				bool *result_null)
 {
-	bool		shown = rule.mode == MODE_ALWAYS || (rule.mode == MODE_OWN && own) ||
-		(rule.mode == MODE_TEAM && (own || team));
+	bool shown =
+		rule.mode == MODE_ALWAYS || (rule.mode == MODE_OWN && own) || (rule.mode == MODE_TEAM && (own || team));
 
 	*result_null = false;
 	if (shown && (own || !crm_profile_in_sandbox(profile)))
@@ -118,7 +119,7 @@ crm_guard_value(const CrmProfile *profile, CrmFieldRule rule, Oid type, Datum va
 	if (rule.mode != MODE_NEVER)
 	{
 		/* what the sandbox takes away is blurred, also where no mask is configured */
-		char		mask = shown && rule.mask == MASK_NULL ? MASK_AUTO : rule.mask;
+		char mask = shown && rule.mask == MASK_NULL ? MASK_AUTO : rule.mask;
 
 		if (type == TEXTOID || type == VARCHAROID)
 			switch (mask)
@@ -144,11 +145,11 @@ crm_guard_value(const CrmProfile *profile, CrmFieldRule rule, Oid type, Datum va
 static Datum
 mask_text(Datum value, char mask)
 {
-	text	   *t = DatumGetTextPP(value);
+	text *t = DatumGetTextPP(value);
 	const char *s = VARDATA_ANY(t);
-	int			len = (int) VARSIZE_ANY_EXHDR(t);
-	int			first = len > 0 ? Min(pg_mblen(s), len) : 0;
-	int			digits = 0;
+	int len = (int) VARSIZE_ANY_EXHDR(t);
+	int first = len > 0 ? Min(pg_mblen(s), len) : 0;
+	int digits = 0;
 	const char *at = mask == MASK_TEXT || len <= 0 ? NULL : memchr(s, '@', len);
 	StringInfoData buf;
 
@@ -176,11 +177,11 @@ crm_guard(PG_FUNCTION_ARGS)
 {
 	const CrmProfile *profile;
 	CrmFieldRule rule;
-	bool		own;
-	bool		team;
-	Oid			type;
-	Datum		result;
-	bool		isnull;
+	bool own;
+	bool team;
+	Oid type;
+	Datum result;
+	bool isnull;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
@@ -195,14 +196,14 @@ crm_guard(PG_FUNCTION_ARGS)
 	if (own && rule.mode != MODE_MASK)
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 	team = rule.mode == MODE_TEAM && !PG_ARGISNULL(3) &&
-		crm_team_listed(&profile->teams[SCOPE_SUBTREE], PG_GETARG_INT64(3));
+		   crm_team_listed(&profile->teams[SCOPE_SUBTREE], PG_GETARG_INT64(3));
 	if (team && profile->sandbox_until == DT_NOBEGIN)
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 
 	/* the type is looked up once a call site */
 	if (fcinfo->flinfo->fn_extra == NULL)
 	{
-		Oid		   *slot = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Oid));
+		Oid *slot = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Oid));
 
 		*slot = get_fn_expr_argtype(fcinfo->flinfo, 0);
 		fcinfo->flinfo->fn_extra = slot;
@@ -221,7 +222,7 @@ crm_guard(PG_FUNCTION_ARGS)
 int
 crm_first_row_rule(const CrmProfile *profile, const char *object)
 {
-	int			general = -1;
+	int general = -1;
 
 	for (int i = 0; i < profile->nrules; i++)
 	{
@@ -237,10 +238,10 @@ crm_first_row_rule(const CrmProfile *profile, const char *object)
  * May the person do this with a row of this owner, team and grade (-1: the row has none)? first comes from crm_first_row_rule.
  */
 bool
-crm_row_allowed(const CrmProfile *profile, int first, int verb, bool owner_null, int64 owner, bool team_null, int64 team,
-				int grade)
+crm_row_allowed(const CrmProfile *profile, int first, int verb, bool owner_null, int64 owner, bool team_null,
+				int64 team, int grade)
 {
-	bool		own;
+	bool own;
 
 	if (profile->unrestricted)
 		return true;
@@ -273,7 +274,8 @@ crm_row_allowed(const CrmProfile *profile, int first, int verb, bool owner_null,
 bool
 crm_reads_any(const CrmProfile *profile, const char *object)
 {
-	return profile->unrestricted || crm_row_allowed(profile, crm_first_row_rule(profile, object), ROW_READ | ROW_ANYONES, true, 0, true, 0, -1);
+	return profile->unrestricted ||
+		   crm_row_allowed(profile, crm_first_row_rule(profile, object), ROW_READ | ROW_ANYONES, true, 0, true, 0, -1);
 }
 
 /*
@@ -282,8 +284,8 @@ crm_reads_any(const CrmProfile *profile, const char *object)
 bool
 crm_may(const CrmProfile *profile, const char *function)
 {
-	char		object[NAMEDATALEN];
-	int			first;
+	char object[NAMEDATALEN];
+	int first;
 
 	if (profile->unrestricted)
 		return true;
@@ -298,21 +300,21 @@ crm_may(const CrmProfile *profile, const char *function)
 static int
 verb_of(const char *verb)
 {
-	return strcmp(verb, "read") == 0	 ? ROW_READ
+	return strcmp(verb, "read") == 0     ? ROW_READ
 		   : strcmp(verb, "create") == 0 ? ROW_CREATE
 		   : strcmp(verb, "update") == 0 ? ROW_UPDATE
 		   : strcmp(verb, "delete") == 0 ? ROW_DELETE
 		   : strcmp(verb, "export") == 0 ? ROW_EXPORT
-		   : strcmp(verb, "look") == 0	 ? ROW_READ | ROW_ANYONES
+		   : strcmp(verb, "look") == 0   ? ROW_READ | ROW_ANYONES
 										 : 0;
 }
 
 /* what of a call of row_visible is the same for every row */
 typedef struct RowVisibleState
 {
-	uint64		profile;		/* serial of the profile that first belongs to */
-	int			first;
-	int			verb;
+	uint64 profile; /* serial of the profile that first belongs to */
+	int first;
+	int verb;
 } RowVisibleState;
 
 /*
@@ -336,8 +338,8 @@ crm_row_visible(PG_FUNCTION_ARGS)
 	if (state->profile != profile->serial || !get_fn_expr_arg_stable(fcinfo->flinfo, 0) ||
 		!get_fn_expr_arg_stable(fcinfo->flinfo, 1))
 	{
-		char	   *object = text_to_cstring(PG_GETARG_TEXT_PP(0));
-		char	   *verb = text_to_cstring(PG_GETARG_TEXT_PP(1));
+		char *object = text_to_cstring(PG_GETARG_TEXT_PP(0));
+		char *verb = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 		state->first = crm_first_row_rule(profile, object);
 		state->verb = verb_of(verb);
@@ -345,9 +347,9 @@ crm_row_visible(PG_FUNCTION_ARGS)
 		pfree(object);
 		pfree(verb);
 	}
-	PG_RETURN_BOOL(crm_row_allowed(profile, state->first, state->verb, PG_ARGISNULL(2),
-								   PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2), PG_ARGISNULL(3),
-								   PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3), PG_ARGISNULL(4) ? -1 : PG_GETARG_INT16(4)));
+	PG_RETURN_BOOL(crm_row_allowed(
+		profile, state->first, state->verb, PG_ARGISNULL(2), PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2), PG_ARGISNULL(3),
+		PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3), PG_ARGISNULL(4) ? -1 : PG_GETARG_INT16(4)));
 }
 
 /*
@@ -366,8 +368,8 @@ may_fold(void)
 Datum
 crm_guard_support(PG_FUNCTION_ARGS)
 {
-	Node	   *request = (Node *) PG_GETARG_POINTER(0);
-	Node	   *result = NULL;
+	Node *request = (Node *) PG_GETARG_POINTER(0);
+	Node *result = NULL;
 
 	if (IsA(request, SupportRequestSimplify))
 	{
@@ -378,8 +380,8 @@ crm_guard_support(PG_FUNCTION_ARGS)
 		/* without a planner there is no plan to note the dependency in */
 		if (simplify->root != NULL)
 		{
-			FuncExpr   *call = simplify->fcall;
-			Node	   *value = linitial(call->args);
+			FuncExpr *call = simplify->fcall;
+			Node *value = linitial(call->args);
 
 			result = crm_fold_guard(call->args, call->funcresulttype, call->funccollid);
 			note_support(simplify->root, result != NULL);
@@ -400,8 +402,8 @@ Node *
 crm_fold_guard(List *args, Oid resulttype, Oid resultcollid)
 {
 	const CrmProfile *profile;
-	Node	   *value = linitial(args);
-	Node	   *field = lsecond(args);
+	Node *value = linitial(args);
+	Node *field = lsecond(args);
 	CrmFieldRule rule;
 
 	if (!may_fold() || !IsA(field, Const) || ((Const *) field)->constisnull || exprType(value) != resulttype)
@@ -422,8 +424,8 @@ crm_fold_guard(List *args, Oid resulttype, Oid resultcollid)
 Datum
 crm_row_visible_support(PG_FUNCTION_ARGS)
 {
-	Node	   *request = (Node *) PG_GETARG_POINTER(0);
-	Node	   *result = NULL;
+	Node *request = (Node *) PG_GETARG_POINTER(0);
+	Node *result = NULL;
 
 	if (IsA(request, SupportRequestSimplify))
 	{
@@ -445,12 +447,12 @@ static Node *
 fold_row_visible(List *args)
 {
 	const CrmProfile *profile;
-	Node	   *object = linitial(args);
-	Node	   *verb = lsecond(args);
-	List	   *any = NIL;
-	char	   *name;
-	int			bit;
-	int			first;
+	Node *object = linitial(args);
+	Node *verb = lsecond(args);
+	List *any = NIL;
+	char *name;
+	int bit;
+	int first;
 
 	if (!may_fold() || !IsA(object, Const) || !IsA(verb, Const) || ((Const *) object)->constisnull ||
 		((Const *) verb)->constisnull)
@@ -465,7 +467,7 @@ fold_row_visible(List *args)
 	for (int i = first; i >= 0 && i < profile->nrules; i++)
 	{
 		const CrmRowRule *rule = &profile->rules[i];
-		Node	   *condition;
+		Node *condition;
 
 		if (strcmp(rule->object, profile->rules[first].object) != 0)
 			break;
@@ -490,10 +492,11 @@ fold_row_visible(List *args)
 static Node *
 fold_grade(Node *grade, Oid operator, Oid function, int bound)
 {
-	OpExpr	   *op = (OpExpr *) make_opclause(operator, BOOLOID, false, (Expr *) copyObject(grade),
-											  (Expr *) makeConst(INT2OID, -1, InvalidOid, sizeof(int16), Int16GetDatum(bound), false, true),
-											  InvalidOid, InvalidOid);
-	NullTest   *none = makeNode(NullTest);
+	OpExpr *op = (OpExpr *) make_opclause(operator, BOOLOID, false, (Expr *) copyObject(grade),
+										  (Expr *) makeConst(INT2OID, -1, InvalidOid, sizeof(int16),
+															 Int16GetDatum(bound), false, true),
+										  InvalidOid, InvalidOid);
+	NullTest *none = makeNode(NullTest);
 
 	op->opfuncid = function;
 	none->arg = (Expr *) copyObject(grade);
@@ -510,20 +513,21 @@ fold_rule(const CrmRowRule *rule, Node *owner, Node *team, Node *grade)
 {
 	static const Oid text_arg[] = {TEXTOID};
 	static const char *const scopes[] = {"own", "team", "subtree", "region"};
-	List	   *all = NIL;
+	List *all = NIL;
 
 	if (rule->scope != SCOPE_ALL)
 	{
-		OpExpr	   *mine = (OpExpr *) make_opclause(INT8_EQUAL_OPERATOR, BOOLOID, false, (Expr *) copyObject(owner),
-													(Expr *) call_of_ours("me", INT8OID, NIL, NULL, 0), InvalidOid, InvalidOid);
-		Node	   *rows = (Node *) mine;
+		OpExpr *mine =
+			(OpExpr *) make_opclause(INT8_EQUAL_OPERATOR, BOOLOID, false, (Expr *) copyObject(owner),
+									 (Expr *) call_of_ours("me", INT8OID, NIL, NULL, 0), InvalidOid, InvalidOid);
+		Node *rows = (Node *) mine;
 
 		mine->opfuncid = F_INT8EQ;
 		if (rule->scope != SCOPE_OWN)
 		{
 			ScalarArrayOpExpr *in_team = makeNode(ScalarArrayOpExpr);
-			Const	   *scope = makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1, CStringGetTextDatum(scopes[rule->scope]),
-										  false, false);
+			Const *scope = makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1, CStringGetTextDatum(scopes[rule->scope]),
+									 false, false);
 
 			in_team->opno = INT8_EQUAL_OPERATOR;
 			in_team->opfuncid = F_INT8EQ;
@@ -550,7 +554,7 @@ fold_rule(const CrmRowRule *rule, Node *owner, Node *team, Node *grade)
 static FuncExpr *
 call_of_ours(const char *name, Oid result, List *args, const Oid *types, int nargs)
 {
-	Oid			function =
+	Oid function =
 		LookupFuncName(list_make2(makeString(pstrdup(CRM_SCHEMA)), makeString(pstrdup(name))), nargs, types, false);
 
 	return makeFuncExpr(function, result, args, InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
@@ -574,7 +578,7 @@ note_support(PlannerInfo *root, bool folded)
 static List *
 add_item(List *items, int kind, uint32 value)
 {
-	ListCell   *cell;
+	ListCell *cell;
 	PlanInvalItem *item;
 
 	foreach (cell, items)
@@ -637,15 +641,15 @@ is_explain_analyze(const QueryDesc *query)
 static void
 guard_executor_start(QueryDesc *query, int eflags)
 {
-	ListCell   *cell;
+	ListCell *cell;
 	const CrmProfile *profile = NULL;
-	bool		folded = false;
-	bool		in_sandbox = false;
+	bool folded = false;
+	bool in_sandbox = false;
 
 	foreach (cell, query->plannedstmt->invalItems)
 	{
 		PlanInvalItem *item = lfirst_node(PlanInvalItem, cell);
-		bool		fits = true;
+		bool fits = true;
 
 		switch (item->cacheId)
 		{
@@ -662,8 +666,7 @@ guard_executor_start(QueryDesc *query, int eflags)
 		{
 			ResetPlanCache();
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cached plan was made for other access rights"),
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cached plan was made for other access rights"),
 					 errhint("Run the statement again: it will be planned anew.")));
 		}
 	}
@@ -673,17 +676,14 @@ guard_executor_start(QueryDesc *query, int eflags)
 		{
 			ResetPlanCache();
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cached plan was made for other access rights"),
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cached plan was made for other access rights"),
 					 errhint("Run the statement again: it will be planned anew.")));
 		}
-		if (is_explain_analyze(query) && !profile->unrestricted &&
-			!crm_may(profile, "explain"))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied to run EXPLAIN ANALYZE on guarded views"),
-					 errdetail("It counts rows that you may not see."),
-					 errhint("Use EXPLAIN, or ask an administrator.")));
+		if (is_explain_analyze(query) && !profile->unrestricted && !crm_may(profile, "explain"))
+			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+							errmsg("permission denied to run EXPLAIN ANALYZE on guarded views"),
+							errdetail("It counts rows that you may not see."),
+							errhint("Use EXPLAIN, or ask an administrator.")));
 	}
 
 	if (previous_executor_start)

@@ -47,7 +47,7 @@ PG_FUNCTION_INFO_V1(crm_may_sql);
 #define MAX_TTL_SECONDS (24 * 3600)
 
 CrmIdentity crm_identity = {IDENTITY_ROLE, 0, ""};
-uint64		crm_identity_serial = 1;
+uint64 crm_identity_serial = 1;
 
 static char *identity_setting = NULL;
 
@@ -63,9 +63,9 @@ static void sign(const char *payload, char hex[PG_SHA256_DIGEST_LENGTH * 2 + 1])
 void
 crm_identity_init(void)
 {
-	DefineCustomStringVariable("crm.identity", "Whom this transaction acts for; set by crm.login().", NULL,
-							   &identity_setting, "", PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
-							   check_identity, assign_identity, NULL);
+	DefineCustomStringVariable(
+		"crm.identity", "Whom this transaction acts for; set by crm.login().", NULL, &identity_setting, "", PGC_SUSET,
+		GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, check_identity, assign_identity, NULL);
 }
 
 /*
@@ -81,7 +81,7 @@ check_identity(char **newval, void **extra, GucSource source)
 	memset(&parsed, 0, sizeof(parsed));
 	if (strncmp(value, "member ", 7) == 0)
 	{
-		char	   *end;
+		char *end;
 
 		errno = 0;
 		parsed.kind = IDENTITY_MEMBER;
@@ -92,7 +92,7 @@ check_identity(char **newval, void **extra, GucSource source)
 	else if (strncmp(value, "role ", 5) == 0)
 	{
 		const char *as = strstr(value + 5, " as ");
-		size_t		len = as ? (size_t) (as - (value + 5)) : strlen(value + 5);
+		size_t len = as ? (size_t) (as - (value + 5)) : strlen(value + 5);
 
 		parsed.kind = IDENTITY_PREVIEW;
 		if (len >= NAMEDATALEN)
@@ -134,7 +134,7 @@ assign_identity(const char *newval, void *extra)
 static void
 set_identity(const char *value)
 {
-	uint64		hash = crm_profile()->hash;
+	uint64 hash = crm_profile()->hash;
 
 	(void) set_config_option("crm.identity", value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	if (crm_profile()->hash != hash || crm_profile()->sandbox_until != DT_NOBEGIN)
@@ -156,7 +156,7 @@ crm_me(void)
 Datum
 crm_me_sql(PG_FUNCTION_ARGS)
 {
-	int64		me = crm_me();
+	int64 me = crm_me();
 
 	if (me == 0)
 		PG_RETURN_NULL();
@@ -169,9 +169,9 @@ crm_me_sql(PG_FUNCTION_ARGS)
 Datum
 crm_my_teams(PG_FUNCTION_ARGS)
 {
-	char	   *scope = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *scope = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	const CrmTeams *teams;
-	Datum	   *values;
+	Datum *values;
 
 	if (strcmp(scope, "team") == 0)
 		teams = &crm_profile()->teams[SCOPE_TEAM];
@@ -182,10 +182,8 @@ crm_my_teams(PG_FUNCTION_ARGS)
 	else if (strcmp(scope, "own") == 0)
 		teams = &crm_profile()->teams[SCOPE_OWN];
 	else
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown scope \"%s\"", scope),
-				 errhint("Scopes of teams are team, subtree and region.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown scope \"%s\"", scope),
+						errhint("Scopes of teams are team, subtree and region.")));
 	values = palloc(sizeof(Datum) * Max(teams->n, 1));
 	for (int i = 0; i < teams->n; i++)
 		values[i] = Int64GetDatum(teams->id[i]);
@@ -211,21 +209,19 @@ crm_has_role(PG_FUNCTION_ARGS)
 Datum
 crm_field_allowed(PG_FUNCTION_ARGS)
 {
-	char	   *word = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *word = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	const CrmProfile *profile = crm_profile();
 	CrmFieldVerb verb = FIELD_READ;
 	CrmFieldRule rule;
-	bool		own;
+	bool own;
 
 	if (strcmp(word, "write") == 0)
 		verb = FIELD_WRITE;
 	else if (strcmp(word, "export") == 0)
 		verb = FIELD_EXPORT;
 	else if (strcmp(word, "read") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown verb \"%s\"", word),
-				 errhint("Verbs on fields are read, write and export.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown verb \"%s\"", word),
+						errhint("Verbs on fields are read, write and export.")));
 	if (PG_ARGISNULL(1))
 		PG_RETURN_BOOL(false);
 	rule = crm_field_rule(profile, verb, PG_GETARG_INT32(1));
@@ -252,15 +248,15 @@ crm_may_sql(PG_FUNCTION_ARGS)
 Datum
 crm_login(PG_FUNCTION_ARGS)
 {
-	char	   *token = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *mac = strrchr(token, '.');
-	char		expected[PG_SHA256_DIGEST_LENGTH * 2 + 1];
-	long long	member;
-	long long	expiry;
+	char *token = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *mac = strrchr(token, '.');
+	char expected[PG_SHA256_DIGEST_LENGTH * 2 + 1];
+	long long member;
+	long long expiry;
 	unsigned int database;
-	int			used = 0;
-	int			different = 0;
-	char		value[64];
+	int used = 0;
+	int different = 0;
+	char value[64];
 
 	if (mac == NULL || strlen(mac + 1) != PG_SHA256_DIGEST_LENGTH * 2)
 		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("malformed token")));
@@ -270,15 +266,14 @@ crm_login(PG_FUNCTION_ARGS)
 		different |= mac[i] ^ expected[i];
 	if (different != 0)
 		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("the token's signature does not fit")));
-	if (sscanf(token, "v1.%lld.%lld.%u%n", &member, &expiry, &database, &used) != 3 || token[used] != '\0' || member <= 0)
+	if (sscanf(token, "v1.%lld.%lld.%u%n", &member, &expiry, &database, &used) != 3 || token[used] != '\0' ||
+		member <= 0)
 		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("malformed token")));
 	if (database != MyDatabaseId)
 		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("the token is for another database")));
 	if (timestamptz_to_time_t(GetCurrentTimestamp()) >= expiry)
-		ereport(ERROR,
-				(errcode(ERRCODE_CRM_EXPIRED_TOKEN),
-				 errmsg("the token has expired"),
-				 errhint("Ask for a new one with %s.mint_token().", CRM_SCHEMA)));
+		ereport(ERROR, (errcode(ERRCODE_CRM_EXPIRED_TOKEN), errmsg("the token has expired"),
+						errhint("Ask for a new one with %s.mint_token().", CRM_SCHEMA)));
 
 	snprintf(value, sizeof(value), "member %lld", member);
 	set_identity(value);
@@ -293,16 +288,15 @@ crm_login(PG_FUNCTION_ARGS)
 Datum
 crm_mint_token(PG_FUNCTION_ARGS)
 {
-	int64		member = PG_GETARG_INT64(0);
-	Interval   *ttl = PG_GETARG_INTERVAL_P(1);
-	int64		seconds = ttl->time / USECS_PER_SEC + ((int64) ttl->month * 30 + ttl->day) * SECS_PER_DAY;
-	char		payload[128];
-	char		mac[PG_SHA256_DIGEST_LENGTH * 2 + 1];
+	int64 member = PG_GETARG_INT64(0);
+	Interval *ttl = PG_GETARG_INTERVAL_P(1);
+	int64 seconds = ttl->time / USECS_PER_SEC + ((int64) ttl->month * 30 + ttl->day) * SECS_PER_DAY;
+	char payload[128];
+	char mac[PG_SHA256_DIGEST_LENGTH * 2 + 1];
 
 	if (member <= 0 || seconds < 1 || seconds > MAX_TTL_SECONDS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a token needs a member and between 1 second and 24 hours to live")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a token needs a member and between 1 second and 24 hours to live")));
 	snprintf(payload, sizeof(payload), "v1.%lld.%lld.%u", (long long) member,
 			 (long long) timestamptz_to_time_t(GetCurrentTimestamp()) + seconds, MyDatabaseId);
 	sign(payload, mac);
@@ -316,7 +310,7 @@ crm_mint_token(PG_FUNCTION_ARGS)
 Datum
 crm_as_member(PG_FUNCTION_ARGS)
 {
-	char	   *before = pstrdup(identity_setting ? identity_setting : "");
+	char *before = pstrdup(identity_setting ? identity_setting : "");
 
 	set_identity(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_TEXT_P(cstring_to_text(before));
@@ -328,9 +322,9 @@ crm_as_member(PG_FUNCTION_ARGS)
 static void
 sign(const char *payload, char hex[PG_SHA256_DIGEST_LENGTH * 2 + 1])
 {
-	bytea	   *key = token_key();
+	bytea *key = token_key();
 	pg_hmac_ctx *ctx = pg_hmac_create(PG_SHA256);
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	uint8 digest[PG_SHA256_DIGEST_LENGTH];
 
 	if (ctx == NULL || pg_hmac_init(ctx, (uint8 *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)) < 0 ||
 		pg_hmac_update(ctx, (const uint8 *) payload, strlen(payload)) < 0 ||
@@ -350,14 +344,14 @@ sign(const char *payload, char hex[PG_SHA256_DIGEST_LENGTH * 2 + 1])
 static bytea *
 token_key(void)
 {
-	Oid			schema = get_namespace_oid(CRM_DATA_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid("secret", schema) : InvalidOid;
-	Relation	rel;
+	Oid schema = get_namespace_oid(CRM_DATA_SCHEMA, true);
+	Oid relid = OidIsValid(schema) ? get_relname_relid("secret", schema) : InvalidOid;
+	Relation rel;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bytea	   *key = NULL;
-	AttrNumber	name_number;
-	AttrNumber	value_number;
+	HeapTuple tuple;
+	bytea *key = NULL;
+	AttrNumber name_number;
+	AttrNumber value_number;
 
 	if (OidIsValid(relid))
 	{
@@ -367,8 +361,8 @@ token_key(void)
 		scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 		while (key == NULL && HeapTupleIsValid(tuple = systable_getnext(scan)))
 		{
-			bool		isnull;
-			Datum		name = heap_getattr(tuple, name_number, RelationGetDescr(rel), &isnull);
+			bool isnull;
+			Datum name = heap_getattr(tuple, name_number, RelationGetDescr(rel), &isnull);
 
 			if (isnull || strcmp(TextDatumGetCString(name), TOKEN_SECRET) != 0)
 				continue;
@@ -381,8 +375,7 @@ token_key(void)
 	}
 	if (key == NULL || VARSIZE_ANY_EXHDR(key) < 32)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there is no key to sign tokens with"),
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("there is no key to sign tokens with"),
 				 errhint("Run CALL %s.migrate() as a superuser: it makes one.", CRM_SCHEMA)));
 	return key;
 }

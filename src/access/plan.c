@@ -35,7 +35,7 @@
 #include "utils/syscache.h"
 
 /* crm.guard, once seen */
-static Oid	guard_function = InvalidOid;
+static Oid guard_function = InvalidOid;
 static bool guard_checked = false;
 
 static planner_hook_type previous_planner = NULL;
@@ -43,12 +43,12 @@ static planner_hook_type previous_planner = NULL;
 /* numbers of the searchable fields; read once, and again when the registry's table changes */
 static Bitmapset *searchable = NULL;
 static bool searchable_known = false;
-static Oid	field_table = InvalidOid;
+static Oid field_table = InvalidOid;
 
 typedef struct FoldContext
 {
 	ParamListInfo params;
-	bool		folded;			/* what was done holds for this profile alone */
+	bool folded; /* what was done holds for this profile alone */
 } FoldContext;
 
 static PlannedStmt *plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo params);
@@ -93,7 +93,7 @@ guard_known(void)
 {
 	if (OidIsValid(guard_function) && !guard_checked)
 	{
-		char	   *name = get_func_name(guard_function);
+		char *name = get_func_name(guard_function);
 
 		if (name == NULL || strcmp(name, "guard") != 0 ||
 			get_func_namespace(guard_function) != get_namespace_oid(CRM_SCHEMA, true))
@@ -113,8 +113,7 @@ plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo 
 	FoldContext context = {params, false};
 
 	/* inside a definer's function nothing is folded, so nothing is to be gained */
-	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && guard_known() &&
-		mentions_guard((Node *) parse, NULL))
+	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && guard_known() && mentions_guard((Node *) parse, NULL))
 	{
 		parse = (Query *) fold_guards((Node *) parse, &context);
 		(void) imply_searches((Node *) parse, &context);
@@ -155,11 +154,11 @@ fold_guards(Node *node, void *arg)
 		return (Node *) query_tree_mutator((Query *) node, fold_guards, context, 0);
 	if (IsA(node, FuncExpr))
 	{
-		FuncExpr   *call = (FuncExpr *) node;
+		FuncExpr *call = (FuncExpr *) node;
 
 		if (call->funcid == guard_function)
 		{
-			Node	   *folded = crm_fold_guard(call->args, call->funcresulttype, call->funccollid);
+			Node *folded = crm_fold_guard(call->args, call->funcresulttype, call->funccollid);
 
 			if (folded != NULL)
 			{
@@ -172,7 +171,7 @@ fold_guards(Node *node, void *arg)
 		{
 			/* the cast that keeps the length of a type goes, too, once there is a column below */
 			FoldContext inner = {NULL, false};
-			Node	   *mutated = expression_tree_mutator(node, fold_guards, &inner);
+			Node *mutated = expression_tree_mutator(node, fold_guards, &inner);
 
 			context->folded |= inner.folded;
 			return inner.folded ? eval_const_expressions(NULL, mutated) : mutated;
@@ -193,17 +192,17 @@ imply_searches(Node *node, void *arg)
 		return false;
 	if (IsA(node, Query))
 	{
-		Query	   *query = (Query *) node;
+		Query *query = (Query *) node;
 
 		if (query->jointree != NULL && query->jointree->quals != NULL)
 		{
-			Node	   *quals = query->jointree->quals;
+			Node *quals = query->jointree->quals;
 
 			if (IsA(quals, OpExpr))
 				context->folded |= imply_search(query, (OpExpr *) quals, context->params);
 			else if (IsA(quals, BoolExpr) && ((BoolExpr *) quals)->boolop == AND_EXPR)
 			{
-				ListCell   *cell;
+				ListCell *cell;
 
 				foreach (cell, ((BoolExpr *) quals)->args)
 					if (IsA(lfirst(cell), OpExpr))
@@ -223,17 +222,17 @@ imply_searches(Node *node, void *arg)
 static bool
 imply_search(Query *query, OpExpr *op, ParamListInfo params)
 {
-	Var		   *var;
-	Node	   *value;
+	Var *var;
+	Node *value;
 	RangeTblEntry *rte;
-	Query	   *view;
+	Query *view;
 	TargetEntry *entry;
-	FuncExpr   *guard;
-	Const	   *field;
-	Const	   *constant = NULL;
-	Node	   *implied;
+	FuncExpr *guard;
+	Const *field;
+	Const *constant = NULL;
+	Node *implied;
 	CrmFieldRule rule;
-	bool		starless = false;
+	bool starless = false;
 
 	if (list_length(op->args) != 2 || op->opno != TextEqualOperator)
 		return false;
@@ -250,7 +249,7 @@ imply_search(Query *query, OpExpr *op, ParamListInfo params)
 		constant = (Const *) value;
 	else if (IsA(value, Param) && ((Param *) value)->paramkind == PARAM_EXTERN)
 	{
-		Param	   *param = (Param *) value;
+		Param *param = (Param *) value;
 
 		/* only a custom plan knows the value, and it is made for this value alone */
 		if (params != NULL && params->paramFetch == NULL && param->paramid > 0 && param->paramid <= params->numParams)
@@ -263,14 +262,15 @@ imply_search(Query *query, OpExpr *op, ParamListInfo params)
 	}
 	if (constant != NULL)
 	{
-		text	   *t;
+		text *t;
 
 		if (constant->constisnull || constant->consttype != TEXTOID)
 			return false;
 		t = DatumGetTextPP(constant->constvalue);
 		starless = memchr(VARDATA_ANY(t), '*', VARSIZE_ANY_EXHDR(t)) == NULL;
 	}
-	else if (!IsA(value, Param) || ((Param *) value)->paramkind != PARAM_EXTERN || ((Param *) value)->paramtype != TEXTOID)
+	else if (!IsA(value, Param) || ((Param *) value)->paramkind != PARAM_EXTERN ||
+			 ((Param *) value)->paramtype != TEXTOID)
 		return false;
 
 	rte = rt_fetch(var->varno, query->rtable);
@@ -295,8 +295,9 @@ imply_search(Query *query, OpExpr *op, ParamListInfo params)
 	if (rule.mode == MODE_MASK || (!starless && (rule.mask != MASK_NULL || crm_profile_in_sandbox(crm_profile()))))
 		return false;
 
-	implied = (Node *) make_opclause(op->opno, BOOLOID, false, copyObject(linitial(guard->args)), (Expr *) copyObject(constant ? (Node *) constant : value),
-									 InvalidOid, op->inputcollid);
+	implied =
+		(Node *) make_opclause(op->opno, BOOLOID, false, copyObject(linitial(guard->args)),
+							   (Expr *) copyObject(constant ? (Node *) constant : value), InvalidOid, op->inputcollid);
 	set_opfuncid((OpExpr *) implied);
 	view->jointree->quals = make_and_qual(view->jointree->quals, implied);
 	return true;
@@ -310,11 +311,11 @@ is_searchable(int field)
 {
 	if (!searchable_known)
 	{
-		Oid			schema = get_namespace_oid(CRM_DATA_SCHEMA, true);
-		Relation	rel;
+		Oid schema = get_namespace_oid(CRM_DATA_SCHEMA, true);
+		Relation rel;
 		SysScanDesc scan;
-		HeapTuple	tuple;
-		Bitmapset  *found = NULL;
+		HeapTuple tuple;
+		Bitmapset *found = NULL;
 		MemoryContext old;
 
 		field_table = OidIsValid(schema) ? get_relname_relid("field", schema) : InvalidOid;
@@ -325,10 +326,11 @@ is_searchable(int field)
 		old = MemoryContextSwitchTo(TopMemoryContext);
 		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		{
-			bool		isnull;
-			int			id = DatumGetInt32(heap_getattr(tuple, get_attnum(field_table, "id"), RelationGetDescr(rel), &isnull));
+			bool isnull;
+			int id = DatumGetInt32(heap_getattr(tuple, get_attnum(field_table, "id"), RelationGetDescr(rel), &isnull));
 
-			if (id < 1000000 && DatumGetBool(heap_getattr(tuple, get_attnum(field_table, "searchable"), RelationGetDescr(rel), &isnull)))
+			if (id < 1000000 && DatumGetBool(heap_getattr(tuple, get_attnum(field_table, "searchable"),
+														  RelationGetDescr(rel), &isnull)))
 				found = bms_add_member(found, id);
 		}
 		MemoryContextSwitchTo(old);

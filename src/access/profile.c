@@ -58,27 +58,27 @@ PG_FUNCTION_INFO_V1(crm_policy_changed);
 
 typedef struct ProfileKey
 {
-	Oid			role;			/* the session's role */
-	int32		kind;			/* CrmIdentityKind */
-	int64		member;
-	char		preview[NAMEDATALEN];
+	Oid role;   /* the session's role */
+	int32 kind; /* CrmIdentityKind */
+	int64 member;
+	char preview[NAMEDATALEN];
 } ProfileKey;
 
 typedef struct ProfileEntry
 {
-	ProfileKey	key;
-	uint64		generation;		/* of the profile */
+	ProfileKey key;
+	uint64 generation; /* of the profile */
 	CrmProfile *profile;
 } ProfileEntry;
 
 /* one role on the way to the person's effective ones */
 typedef struct RoleStep
 {
-	Oid			role;
-	int			depth;
+	Oid role;
+	int depth;
 } RoleStep;
 
-uint64		crm_profile_generation = 1;
+uint64 crm_profile_generation = 1;
 
 static MemoryContext access_context = NULL;
 static HTAB *profiles = NULL;
@@ -87,20 +87,20 @@ static List *stale_profiles = NIL;
 /* the answer to the last question */
 static const CrmProfile *current = NULL;
 static uint64 current_generation = 0;
-static Oid	current_role = InvalidOid;
+static Oid current_role = InvalidOid;
 static uint64 current_serial = 0;
 
 /* tables whose relcache messages count; looked up anew after any change of theirs */
-static Oid	watched[3] = {InvalidOid, InvalidOid, InvalidOid};
+static Oid watched[3] = {InvalidOid, InvalidOid, InvalidOid};
 
 static const CrmProfile *find_profile(void);
 static CrmProfile *build_profile(const ProfileKey *key);
-static int	read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, NameData *role);
+static int read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, NameData *role);
 static void collect_roles(CrmProfile *profile, Oid role);
 static void read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict);
 static void merge_fields(StringInfo into, const char *rules, bool strict);
 static void add_rule(CrmProfile *profile, const char *text, int rank);
-static int	compare_rules(const void *a, const void *b);
+static int compare_rules(const void *a, const void *b);
 static TimestampTz attribute_time(HeapTuple tuple, Relation rel, const char *name, TimestampTz otherwise);
 static void read_teams(CrmProfile *profile);
 static void hash_profile(CrmProfile *profile);
@@ -150,16 +150,16 @@ crm_profile(void)
 static const CrmProfile *
 find_profile(void)
 {
-	ProfileKey	key;
+	ProfileKey key;
 	ProfileEntry *entry;
-	uint64		generation;
-	bool		found;
+	uint64 generation;
+	bool found;
 
 	if (access_context == NULL)
 		access_context = AllocSetContextCreate(CacheMemoryContext, "crm access", ALLOCSET_DEFAULT_SIZES);
 	if (profiles == NULL)
 	{
-		HASHCTL		ctl;
+		HASHCTL ctl;
 
 		memset(&ctl, 0, sizeof(ctl));
 		ctl.keysize = sizeof(ProfileKey);
@@ -182,7 +182,8 @@ find_profile(void)
 		entry->profile = NULL;
 		entry->generation = 0;
 	}
-	for (int attempt = 0; attempt < 3 && (entry->profile == NULL || entry->generation != crm_profile_generation); attempt++)
+	for (int attempt = 0; attempt < 3 && (entry->profile == NULL || entry->generation != crm_profile_generation);
+		 attempt++)
 	{
 		CrmProfile *built;
 
@@ -220,10 +221,10 @@ build_profile(const ProfileKey *key)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "crm profile", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CrmProfile *profile = palloc0(sizeof(CrmProfile));
-	Oid			role = InvalidOid;
-	NameData	name;
-	bool		strict = false;
-	int			rank = 0;
+	Oid role = InvalidOid;
+	NameData name;
+	bool strict = false;
+	int rank = 0;
 	static uint64 serial = 0;
 
 	profile->context = context;
@@ -288,11 +289,11 @@ build_profile(const ProfileKey *key)
 static int
 read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, NameData *role)
 {
-	Oid			relid = crm_access_relation(T_MEMBER);
-	Relation	rel;
+	Oid relid = crm_access_relation(T_MEMBER);
+	Relation rel;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	int			rank = 0;
+	HeapTuple tuple;
+	int rank = 0;
 
 	if (!OidIsValid(relid))
 		return 0;
@@ -301,8 +302,8 @@ read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, Na
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		bool		isnull;
-		Datum		datum;
+		bool isnull;
+		Datum datum;
 
 		profile->member = DatumGetInt64(attribute(tuple, rel, "id", &isnull));
 		datum = attribute(tuple, rel, "team_id", &isnull);
@@ -329,18 +330,18 @@ read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, Na
 static void
 collect_roles(CrmProfile *profile, Oid role)
 {
-	int			allocated = 16;
-	RoleStep   *queue = palloc(sizeof(RoleStep) * allocated);
-	int			n = 1;
+	int allocated = 16;
+	RoleStep *queue = palloc(sizeof(RoleStep) * allocated);
+	int n = 1;
 
 	queue[0].role = role;
 	queue[0].depth = 0;
 	for (int i = 0; i < n; i++)
 	{
-		CatCList   *list;
+		CatCList *list;
 #if PG_VERSION_NUM < 160000
-		HeapTuple	auth = SearchSysCache1(AUTHOID, ObjectIdGetDatum(queue[i].role));
-		bool		inherits = HeapTupleIsValid(auth) && ((Form_pg_authid) GETSTRUCT(auth))->rolinherit;
+		HeapTuple auth = SearchSysCache1(AUTHOID, ObjectIdGetDatum(queue[i].role));
+		bool inherits = HeapTupleIsValid(auth) && ((Form_pg_authid) GETSTRUCT(auth))->rolinherit;
 
 		if (HeapTupleIsValid(auth))
 			ReleaseSysCache(auth);
@@ -353,7 +354,7 @@ collect_roles(CrmProfile *profile, Oid role)
 		for (int j = 0; j < list->n_members; j++)
 		{
 			Form_pg_auth_members form = (Form_pg_auth_members) GETSTRUCT(&list->members[j]->tuple);
-			bool		known = false;
+			bool known = false;
 
 #if PG_VERSION_NUM >= 160000
 			if (!form->inherit_option)
@@ -389,12 +390,12 @@ static void
 read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict)
 {
 	static const char *const columns[FIELD_NVERBS] = {"read_fields", "write_fields", "export_fields"};
-	Oid			relid = crm_access_relation(T_PROFILE);
-	char	   *name = GetUserNameFromId(role, true);
-	NameData	key;
-	Relation	rel;
+	Oid relid = crm_access_relation(T_PROFILE);
+	char *name = GetUserNameFromId(role, true);
+	NameData key;
+	Relation rel;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 	TimestampTz valid_to;
 
 	if (!OidIsValid(relid) || name == NULL)
@@ -406,10 +407,10 @@ read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict)
 	if (HeapTupleIsValid(tuple) &&
 		GetCurrentTimestamp() < (valid_to = attribute_time(tuple, rel, "valid_to", DT_NOEND)))
 	{
-		bool		isnull;
-		Datum		datum;
-		Datum	   *parts;
-		int			nparts;
+		bool isnull;
+		Datum datum;
+		Datum *parts;
+		int nparts;
 
 		datum = attribute(tuple, rel, "least_privilege", &isnull);
 		if (isnull || DatumGetBool(datum))
@@ -479,17 +480,17 @@ strictness(char mode)
 static void
 merge_fields(StringInfo into, const char *rules, bool strict)
 {
-	int			n = (int) strlen(rules) / 2 * 2;
+	int n = (int) strlen(rules) / 2 * 2;
 
 	while (into->len < n)
 		appendStringInfoChar(into, MODE_NONE);
 	for (int i = 0; i < n; i += 2)
 	{
-		char		had = into->data[i];
-		char		add = rules[i];
-		bool		had_explicit = had >= 'a' && had <= 'z';
-		bool		add_explicit = add >= 'a' && add <= 'z';
-		bool		wider = strictness(add) > strictness(had);
+		char had = into->data[i];
+		char add = rules[i];
+		bool had_explicit = had >= 'a' && had <= 'z';
+		bool add_explicit = add >= 'a' && add <= 'z';
+		bool wider = strictness(add) > strictness(had);
 
 		if (strictness(add) == 0)
 			continue;
@@ -512,11 +513,11 @@ add_rule(CrmProfile *profile, const char *text, int rank)
 {
 	static const char *const scopes[] = {"own", "team", "subtree", "region", "all"};
 	static const char letters[] = "rcude";
-	char	   *part[7];
-	char	   *rest = pstrdup(text);
+	char *part[7];
+	char *rest = pstrdup(text);
 	CrmRowRule *rule;
-	int			verbs = 0;
-	int			scope = -1;
+	int verbs = 0;
+	int scope = -1;
 
 	for (int i = 0; i < lengthof(part); i++)
 	{
@@ -560,7 +561,7 @@ compare_rules(const void *a, const void *b)
 {
 	const CrmRowRule *x = a;
 	const CrmRowRule *y = b;
-	int			order = strcmp(x->object, y->object);
+	int order = strcmp(x->object, y->object);
 
 	if (order == 0)
 		order = (int) x->scope - (int) y->scope;
@@ -574,8 +575,8 @@ compare_rules(const void *a, const void *b)
 static int
 compare_int64(const void *a, const void *b)
 {
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
+	int64 x = *(const int64 *) a;
+	int64 y = *(const int64 *) b;
 
 	return x < y ? -1 : x > y ? 1 : 0;
 }
@@ -586,18 +587,18 @@ compare_int64(const void *a, const void *b)
 static void
 read_teams(CrmProfile *profile)
 {
-	Oid			relid = crm_access_relation(T_TEAM);
-	Relation	rel;
+	Oid relid = crm_access_relation(T_TEAM);
+	Relation rel;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	int			n = 0;
-	int			allocated = 64;
-	int64	   *id = palloc(sizeof(int64) * allocated);
-	int64	   *parent = palloc(sizeof(int64) * allocated);
-	char	  **region = palloc(sizeof(char *) * allocated);
-	bool	   *below;
-	char	   *mine = NULL;
-	bool		more;
+	HeapTuple tuple;
+	int n = 0;
+	int allocated = 64;
+	int64 *id = palloc(sizeof(int64) * allocated);
+	int64 *parent = palloc(sizeof(int64) * allocated);
+	char **region = palloc(sizeof(char *) * allocated);
+	bool *below;
+	char *mine = NULL;
+	bool more;
 
 	if (profile->team == 0 || !OidIsValid(relid))
 		return;
@@ -606,8 +607,8 @@ read_teams(CrmProfile *profile)
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		isnull;
-		Datum		datum;
+		bool isnull;
+		Datum datum;
 
 		if (n == allocated)
 		{
@@ -650,8 +651,8 @@ read_teams(CrmProfile *profile)
 	profile->teams[SCOPE_TEAM].id[profile->teams[SCOPE_TEAM].n++] = profile->team;
 	for (int i = 0; i < n; i++)
 	{
-		CrmTeams   *subtree = &profile->teams[SCOPE_SUBTREE];
-		CrmTeams   *of_region = &profile->teams[SCOPE_REGION];
+		CrmTeams *subtree = &profile->teams[SCOPE_SUBTREE];
+		CrmTeams *of_region = &profile->teams[SCOPE_REGION];
 
 		if (below[i])
 			subtree->id[subtree->n++] = id[i];
@@ -660,7 +661,7 @@ read_teams(CrmProfile *profile)
 	}
 	for (int scope = SCOPE_TEAM; scope < SCOPE_NTEAMS; scope++)
 	{
-		CrmTeams   *teams = &profile->teams[scope];
+		CrmTeams *teams = &profile->teams[scope];
 
 		qsort(teams->id, teams->n, sizeof(int64), compare_int64);
 		if (teams->n == 0 || teams->id[0] < 0 || teams->id[teams->n - 1] >= TEAM_BITS_MAX)
@@ -721,14 +722,14 @@ crm_profile_has_role(const CrmProfile *profile, Oid role)
 bool
 crm_team_listed(const CrmTeams *teams, int64 team)
 {
-	int			low = 0;
-	int			high = teams->n - 1;
+	int low = 0;
+	int high = teams->n - 1;
 
 	if (teams->nbits > 0)
 		return team >= 0 && team < teams->nbits && (teams->bits[team / 8] & (1 << (team % 8))) != 0;
 	while (low <= high)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 
 		if (teams->id[middle] == team)
 			return true;
@@ -746,8 +747,8 @@ crm_team_listed(const CrmTeams *teams, int64 team)
 List *
 crm_profile_relations(void)
 {
-	List	   *result = NIL;
-	Oid			oid;
+	List *result = NIL;
+	Oid oid;
 
 	if (OidIsValid(oid = crm_access_relation(T_PROFILE)))
 		result = lappend_oid(result, oid);
@@ -763,8 +764,8 @@ Oid
 crm_access_relation(const char *name)
 {
 	static const char *const names[] = {T_PROFILE, T_MEMBER, T_TEAM};
-	Oid			schema = get_namespace_oid(CRM_DATA_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+	Oid schema = get_namespace_oid(CRM_DATA_SCHEMA, true);
+	Oid relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (strcmp(name, names[i]) == 0)
@@ -778,20 +779,21 @@ crm_access_relation(const char *name)
 static SysScanDesc
 scan_by(Relation rel, const char *column, Oid eqproc, Datum value)
 {
-	AttrNumber	number = get_attnum(RelationGetRelid(rel), column);
-	Oid			use = InvalidOid;
+	AttrNumber number = get_attnum(RelationGetRelid(rel), column);
+	Oid use = InvalidOid;
 	ScanKeyData key;
-	List	   *indexes;
-	ListCell   *cell;
+	List *indexes;
+	ListCell *cell;
 
 	if (number == InvalidAttrNumber)
 		elog(ERROR, "column %s.%s is missing", RelationGetRelationName(rel), column);
 	indexes = RelationGetIndexList(rel);
 	foreach (cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		if (index->rd_index->indisvalid && index->rd_index->indnkeyatts == 1 && index->rd_index->indkey.values[0] == number &&
+		if (index->rd_index->indisvalid && index->rd_index->indnkeyatts == 1 &&
+			index->rd_index->indkey.values[0] == number &&
 			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
 			use = lfirst_oid(cell);
 		index_close(index, AccessShareLock);
@@ -810,7 +812,7 @@ scan_by(Relation rel, const char *column, Oid eqproc, Datum value)
 static Datum
 attribute(HeapTuple tuple, Relation rel, const char *name, bool *isnull)
 {
-	AttrNumber	number = get_attnum(RelationGetRelid(rel), name);
+	AttrNumber number = get_attnum(RelationGetRelid(rel), name);
 
 	if (number == InvalidAttrNumber)
 		elog(ERROR, "column %s.%s is missing", RelationGetRelationName(rel), name);
@@ -823,8 +825,8 @@ attribute(HeapTuple tuple, Relation rel, const char *name, bool *isnull)
 static TimestampTz
 attribute_time(HeapTuple tuple, Relation rel, const char *name, TimestampTz otherwise)
 {
-	bool		isnull;
-	Datum		datum = attribute(tuple, rel, name, &isnull);
+	bool isnull;
+	Datum datum = attribute(tuple, rel, name, &isnull);
 
 	if (isnull)
 		return otherwise;
@@ -863,10 +865,11 @@ roles_changed(Datum arg, int cacheid, uint32 hashvalue)
 static void
 free_stale(XactEvent event, void *arg)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	if (stale_profiles == NIL || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE &&
-								  event != XACT_EVENT_PARALLEL_COMMIT && event != XACT_EVENT_PARALLEL_ABORT))
+	if (stale_profiles == NIL ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE &&
+		 event != XACT_EVENT_PARALLEL_COMMIT && event != XACT_EVENT_PARALLEL_ABORT))
 		return;
 	foreach (cell, stale_profiles)
 		MemoryContextDelete(((CrmProfile *) lfirst(cell))->context);
@@ -884,8 +887,8 @@ crm_policy_changed(PG_FUNCTION_ARGS)
 	TriggerData *data = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("crm._policy_changed must be called as a trigger")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("crm._policy_changed must be called as a trigger")));
 	CacheInvalidateRelcache(data->tg_relation);
 	/* what is returned does not matter after the change, but it may not be an SQL NULL */
 	if (TRIGGER_FIRED_FOR_STATEMENT(data->tg_event))

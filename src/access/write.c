@@ -42,58 +42,58 @@ PG_FUNCTION_INFO_V1(crm_write_view);
 /* one column of a view */
 typedef struct ViewColumn
 {
-	char	   *name;
-	Oid			type;
-	int16		len;
-	bool		byval;
-	int			field;			/* 0: not registered, not written */
-	bool		guarded;
-	bool		kept;			/* by the engine: nobody writes it */
-	bool		fixed;			/* written with the row, never changed */
-	char	   *parent;			/* object that the column refers to, when it has a view */
-	SPIPlanPtr	parent_plan;
+	char *name;
+	Oid type;
+	int16 len;
+	bool byval;
+	int field; /* 0: not registered, not written */
+	bool guarded;
+	bool kept;    /* by the engine: nobody writes it */
+	bool fixed;   /* written with the row, never changed */
+	char *parent; /* object that the column refers to, when it has a view */
+	SPIPlanPtr parent_plan;
 } ViewColumn;
 
 /* a statement, by the columns it writes */
 typedef struct WritePlan
 {
-	char		operation;		/* i: insert, b: insert blindly, u: update */
-	Bitmapset  *columns;
-	SPIPlanPtr	plan;
+	char operation; /* i: insert, b: insert blindly, u: update */
+	Bitmapset *columns;
+	SPIPlanPtr plan;
 } WritePlan;
 
 typedef struct ViewInfo
 {
-	Oid			view;			/* key of the hash table */
-	bool		valid;
-	int			in_use;
+	Oid view; /* key of the hash table */
+	bool valid;
+	int in_use;
 	MemoryContext context;
-	Oid			base;
-	char	   *object;
-	int			ncolumns;
-	ViewColumn *columns;		/* by attribute number - 1 */
-	Bitmapset  *key;			/* column indexes of the primary key */
-	int			version;		/* column indexes, -1: none */
-	int			owner;
-	int			team;
-	int			account;
-	int			object_column;	/* with record: a reference to any object */
-	int			record;
-	char	   *returning;
-	List	   *plans;
-	SPIPlanPtr	delete_plan;
-	SPIPlanPtr	look_plan;
+	Oid base;
+	char *object;
+	int ncolumns;
+	ViewColumn *columns; /* by attribute number - 1 */
+	Bitmapset *key;      /* column indexes of the primary key */
+	int version;         /* column indexes, -1: none */
+	int owner;
+	int team;
+	int account;
+	int object_column; /* with record: a reference to any object */
+	int record;
+	char *returning;
+	List *plans;
+	SPIPlanPtr delete_plan;
+	SPIPlanPtr look_plan;
 } ViewInfo;
 
 /* what one statement has touched so far */
 typedef struct StatementState
 {
-	int64		rows;
-	int64		limit;			/* 0: not asked yet */
+	int64 rows;
+	int64 limit; /* 0: not asked yet */
 } StatementState;
 
 static HTAB *views = NULL;
-static Oid	field_table = InvalidOid;
+static Oid field_table = InvalidOid;
 
 static ViewInfo *view_info(Relation view, const char *object);
 static void build_info(ViewInfo *info, Relation view, const char *object);
@@ -108,8 +108,8 @@ static void check_column(const ViewInfo *info, int column, CrmProfile const *pro
 static void check_parents(ViewInfo *info, Bitmapset *columns, const Datum *values, const bool *nulls);
 static bool row_is_skipped(ViewInfo *info, const Datum *values, const bool *nulls, const char *verb);
 static void append_condition(StringInfo sql, const ViewInfo *info, int *nargs, Oid *types, bool with_version);
-static int	condition_values(const ViewInfo *info, int nargs, const Datum *values, const bool *nulls, Datum *args, char *argnulls,
-							 bool with_version);
+static int condition_values(const ViewInfo *info, int nargs, const Datum *values, const bool *nulls, Datum *args,
+							char *argnulls, bool with_version);
 static void count_row(FunctionCallInfo fcinfo, const ViewInfo *info);
 static void relation_changed(Datum arg, Oid relid);
 
@@ -129,26 +129,24 @@ Datum
 crm_write_view(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	ViewInfo   *info;
-	HeapTuple	volatile result = NULL;
-	Oid			user;
-	int			security;
-	Oid			gate = get_role_oid(CRM_GATE, false);
+	ViewInfo *info;
+	HeapTuple volatile result = NULL;
+	Oid user;
+	int security;
+	Oid gate = get_role_oid(CRM_GATE, false);
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_INSTEAD(data->tg_event) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
-		data->tg_trigger->tgnargs != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("crm._write_view must be called as an INSTEAD OF row trigger with the object's name")));
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_INSTEAD(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) || data->tg_trigger->tgnargs != 1)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("crm._write_view must be called as an INSTEAD OF row trigger with the object's name")));
 
 	/*
 	 * We are about to act as the owner of the view, so the view must be ours: anybody may hang this function on a view of his own, with
 	 * rows of his own making, if he is allowed to call it.
 	 */
 	if (data->tg_relation->rd_rel->relowner != gate)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("crm._write_view works on the views of %s only", CRM_GATE)));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("crm._write_view works on the views of %s only", CRM_GATE)));
 
 	SPI_connect();
 	info = view_info(data->tg_relation, data->tg_trigger->tgargs[0]);
@@ -183,15 +181,15 @@ crm_write_view(PG_FUNCTION_ARGS)
 static HeapTuple
 insert_row(ViewInfo *info, TriggerData *data)
 {
-	TupleDesc	desc = RelationGetDescr(data->tg_relation);
-	Datum	   *values = palloc(sizeof(Datum) * info->ncolumns);
-	bool	   *nulls = palloc(sizeof(bool) * info->ncolumns);
-	Datum	   *args = palloc(sizeof(Datum) * info->ncolumns);
-	Bitmapset  *columns = NULL;
+	TupleDesc desc = RelationGetDescr(data->tg_relation);
+	Datum *values = palloc(sizeof(Datum) * info->ncolumns);
+	bool *nulls = palloc(sizeof(bool) * info->ncolumns);
+	Datum *args = palloc(sizeof(Datum) * info->ncolumns);
+	Bitmapset *columns = NULL;
 	const CrmProfile *profile = crm_profile();
-	bool		own;
-	bool		team;
-	int			n = 0;
+	bool own;
+	bool team;
+	int n = 0;
 
 	heap_deform_tuple(data->tg_trigtuple, desc, values, nulls);
 	for (int i = 0; i < info->ncolumns; i++)
@@ -213,7 +211,7 @@ insert_row(ViewInfo *info, TriggerData *data)
 	if (info->owner >= 0 && info->columns[info->owner].kept)
 		own = profile->member != 0;
 	team = info->team >= 0 && !nulls[info->team] &&
-		crm_team_listed(&profile->teams[SCOPE_SUBTREE], DatumGetInt64(values[info->team]));
+		   crm_team_listed(&profile->teams[SCOPE_SUBTREE], DatumGetInt64(values[info->team]));
 	for (int i = -1; (i = bms_next_member(columns, i)) >= 0;)
 		check_column(info, i, profile, own, team);
 	check_parents(info, columns, values, nulls);
@@ -245,18 +243,18 @@ insert_row(ViewInfo *info, TriggerData *data)
 static HeapTuple
 update_row(ViewInfo *info, TriggerData *data)
 {
-	TupleDesc	desc = RelationGetDescr(data->tg_relation);
-	Datum	   *values = palloc(sizeof(Datum) * info->ncolumns);
-	bool	   *nulls = palloc(sizeof(bool) * info->ncolumns);
-	Datum	   *old_values = palloc(sizeof(Datum) * info->ncolumns);
-	bool	   *old_nulls = palloc(sizeof(bool) * info->ncolumns);
-	Datum	   *args = palloc(sizeof(Datum) * (info->ncolumns * 2));
-	char	   *argnulls = palloc(info->ncolumns * 2 + 1);
-	Bitmapset  *changed = NULL;
+	TupleDesc desc = RelationGetDescr(data->tg_relation);
+	Datum *values = palloc(sizeof(Datum) * info->ncolumns);
+	bool *nulls = palloc(sizeof(bool) * info->ncolumns);
+	Datum *old_values = palloc(sizeof(Datum) * info->ncolumns);
+	bool *old_nulls = palloc(sizeof(bool) * info->ncolumns);
+	Datum *args = palloc(sizeof(Datum) * (info->ncolumns * 2));
+	char *argnulls = palloc(info->ncolumns * 2 + 1);
+	Bitmapset *changed = NULL;
 	const CrmProfile *profile = crm_profile();
-	bool		own;
-	bool		team;
-	int			n = 0;
+	bool own;
+	bool team;
+	int n = 0;
 
 	heap_deform_tuple(data->tg_trigtuple, desc, old_values, old_nulls);
 	heap_deform_tuple(data->tg_newtuple, desc, values, nulls);
@@ -264,7 +262,8 @@ update_row(ViewInfo *info, TriggerData *data)
 	{
 		const ViewColumn *column = &info->columns[i];
 
-		if (nulls[i] == old_nulls[i] && (nulls[i] || datum_image_eq(values[i], old_values[i], column->byval, column->len)))
+		if (nulls[i] == old_nulls[i] &&
+			(nulls[i] || datum_image_eq(values[i], old_values[i], column->byval, column->len)))
 			continue;
 
 		/* applications count versions and note times by themselves; the engine knows better */
@@ -280,15 +279,14 @@ update_row(ViewInfo *info, TriggerData *data)
 		own = profile->member != 0 && DatumGetInt64(old_values[bms_next_member(info->key, -1)]) == profile->member;
 	else
 		own = info->owner >= 0 && !old_nulls[info->owner] && profile->member != 0 &&
-			DatumGetInt64(old_values[info->owner]) == profile->member;
+			  DatumGetInt64(old_values[info->owner]) == profile->member;
 	team = info->team >= 0 && !old_nulls[info->team] &&
-		crm_team_listed(&profile->teams[SCOPE_SUBTREE], DatumGetInt64(old_values[info->team]));
+		   crm_team_listed(&profile->teams[SCOPE_SUBTREE], DatumGetInt64(old_values[info->team]));
 	for (int i = -1; (i = bms_next_member(changed, i)) >= 0;)
 	{
 		if (info->columns[i].fixed)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("column \"%s\" of %s never changes", info->columns[i].name, info->object)));
+			ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+							errmsg("column \"%s\" of %s never changes", info->columns[i].name, info->object)));
 		check_column(info, i, profile, own, team);
 	}
 	check_parents(info, changed, values, nulls);
@@ -316,18 +314,18 @@ update_row(ViewInfo *info, TriggerData *data)
 static HeapTuple
 delete_row(ViewInfo *info, TriggerData *data)
 {
-	TupleDesc	desc = RelationGetDescr(data->tg_relation);
-	Datum	   *values = palloc(sizeof(Datum) * info->ncolumns);
-	bool	   *nulls = palloc(sizeof(bool) * info->ncolumns);
-	Datum	   *args = palloc(sizeof(Datum) * info->ncolumns);
-	char	   *argnulls = palloc0(info->ncolumns + 1);
+	TupleDesc desc = RelationGetDescr(data->tg_relation);
+	Datum *values = palloc(sizeof(Datum) * info->ncolumns);
+	bool *nulls = palloc(sizeof(bool) * info->ncolumns);
+	Datum *args = palloc(sizeof(Datum) * info->ncolumns);
+	char *argnulls = palloc0(info->ncolumns + 1);
 
 	heap_deform_tuple(data->tg_trigtuple, desc, values, nulls);
 	if (info->delete_plan == NULL)
 	{
 		StringInfoData sql;
-		Oid		   *types = palloc(sizeof(Oid) * info->ncolumns);
-		int			nargs = 0;
+		Oid *types = palloc(sizeof(Oid) * info->ncolumns);
+		int nargs = 0;
 
 		initStringInfo(&sql);
 		appendStringInfo(&sql, "DELETE FROM %s.%s AS t", CRM_DATA_SCHEMA, quote_identifier(info->object));
@@ -351,15 +349,15 @@ delete_row(ViewInfo *info, TriggerData *data)
 static bool
 row_is_skipped(ViewInfo *info, const Datum *values, const bool *nulls, const char *verb)
 {
-	Datum	   *args = palloc(sizeof(Datum) * info->ncolumns);
-	char	   *argnulls = palloc0(info->ncolumns + 1);
-	bool		isnull;
+	Datum *args = palloc(sizeof(Datum) * info->ncolumns);
+	char *argnulls = palloc0(info->ncolumns + 1);
+	bool isnull;
 
 	if (info->look_plan == NULL)
 	{
 		StringInfoData sql;
-		Oid		   *types = palloc(sizeof(Oid) * info->ncolumns);
-		int			nargs = 0;
+		Oid *types = palloc(sizeof(Oid) * info->ncolumns);
+		int nargs = 0;
 
 		initStringInfo(&sql);
 		appendStringInfo(&sql, "SELECT t.xmin, %s FROM %s.%s AS t", info->version >= 0 ? "t.row_version" : "NULL::int",
@@ -376,23 +374,22 @@ row_is_skipped(ViewInfo *info, const Datum *values, const bool *nulls, const cha
 		return true;
 	if (info->version >= 0)
 	{
-		Datum		version = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+		Datum version = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
 
 		if (!isnull && DatumGetInt32(version) != DatumGetInt32(values[info->version]))
 		{
-			Datum		xmin = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+			Datum xmin = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 
 			if (TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
 				return true;
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("the %s was changed by somebody else meanwhile", info->object),
-					 errhint("Read it again and repeat the change.")));
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("the %s was changed by somebody else meanwhile", info->object),
+							errhint("Read it again and repeat the change.")));
 		}
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to %s this %s", verb, info->object)));
-	return true;				/* not reached */
+	return true; /* not reached */
 }
 
 /*
@@ -407,15 +404,13 @@ check_column(const ViewInfo *info, int column, const CrmProfile *profile, bool o
 	if (profile->unrestricted && !c->kept)
 		return;
 	if (c->field == 0 || c->kept)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("column \"%s\" of %s is kept by the engine", c->name, info->object)));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("column \"%s\" of %s is kept by the engine", c->name, info->object)));
 	rule = crm_field_rule(profile, FIELD_WRITE, c->field);
 	if (rule.mode == MODE_ALWAYS || (rule.mode == MODE_OWN && own) || (rule.mode == MODE_TEAM && (own || team)))
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied to write column \"%s\" of %s", c->name, info->object)));
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied to write column \"%s\" of %s", c->name, info->object)));
 }
 
 /*
@@ -427,7 +422,7 @@ check_parent(const char *object, SPIPlanPtr *plan, bool keep, Datum key, const c
 {
 	if (*plan == NULL)
 	{
-		Oid			types[1] = {INT8OID};
+		Oid types[1] = {INT8OID};
 
 		*plan = SPI_prepare(psprintf("SELECT FROM %s.%s AS p WHERE p.id OPERATOR(pg_catalog.=) $1", CRM_DATA_SCHEMA,
 									 quote_identifier(object)),
@@ -438,9 +433,8 @@ check_parent(const char *object, SPIPlanPtr *plan, bool keep, Datum key, const c
 	if (SPI_execute_plan(*plan, &key, NULL, false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look at a reference");
 	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-				 errmsg("column \"%s\" refers to a row of %s that is not there", column, object)));
+		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+						errmsg("column \"%s\" refers to a row of %s that is not there", column, object)));
 }
 
 /*
@@ -458,14 +452,13 @@ check_parents(ViewInfo *info, Bitmapset *columns, const Datum *values, const boo
 	if (info->record >= 0 && info->object_column >= 0 && !nulls[info->record] && !nulls[info->object_column] &&
 		(bms_is_member(info->record, columns) || bms_is_member(info->object_column, columns)))
 	{
-		char	   *object = TextDatumGetCString(values[info->object_column]);
-		Oid			schema = get_namespace_oid(CRM_SCHEMA, false);
-		Oid			view = get_relname_relid(object, schema);
-		SPIPlanPtr	plan = NULL;
+		char *object = TextDatumGetCString(values[info->object_column]);
+		Oid schema = get_namespace_oid(CRM_SCHEMA, false);
+		Oid view = get_relname_relid(object, schema);
+		SPIPlanPtr plan = NULL;
 
 		if (!OidIsValid(view) || get_rel_relkind(view) != RELKIND_VIEW)
-			ereport(ERROR,
-					(errcode(ERRCODE_FOREIGN_KEY_VIOLATION), errmsg("there is no object \"%s\"", object)));
+			ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION), errmsg("there is no object \"%s\"", object)));
 		check_parent(object, &plan, false, values[info->record], info->columns[info->record].name);
 		SPI_freeplan(plan);
 	}
@@ -477,17 +470,17 @@ check_parents(ViewInfo *info, Bitmapset *columns, const Datum *values, const boo
 static SPIPlanPtr
 statement_plan(ViewInfo *info, char operation, Bitmapset *columns)
 {
-	ListCell   *cell;
+	ListCell *cell;
 	StringInfoData sql;
-	Oid		   *types;
-	int			nargs = 0;
-	WritePlan  *made;
+	Oid *types;
+	int nargs = 0;
+	WritePlan *made;
 	MemoryContext old;
 	const char *separator = "";
 
 	foreach (cell, info->plans)
 	{
-		WritePlan  *known = lfirst(cell);
+		WritePlan *known = lfirst(cell);
 
 		if (known->operation == operation && bms_equal(known->columns, columns))
 			return known->plan;
@@ -551,7 +544,8 @@ append_condition(StringInfo sql, const ViewInfo *info, int *nargs, Oid *types, b
 	for (int i = -1; (i = bms_next_member(info->key, i)) >= 0;)
 	{
 		types[(*nargs)++] = info->columns[i].type;
-		appendStringInfo(sql, "%st.%s OPERATOR(pg_catalog.=) $%d", separator, quote_identifier(info->columns[i].name), *nargs);
+		appendStringInfo(sql, "%st.%s OPERATOR(pg_catalog.=) $%d", separator, quote_identifier(info->columns[i].name),
+						 *nargs);
 		separator = " AND ";
 	}
 	if (with_version && info->version >= 0)
@@ -599,9 +593,9 @@ count_row(FunctionCallInfo fcinfo, const ViewInfo *info)
 		return;
 	if (state->limit == 0 || state->rows == state->limit + 1)
 	{
-		Oid			types[2] = {TEXTOID, INT8OID};
-		Datum		args[2] = {CStringGetTextDatum(info->object), Int64GetDatum(state->limit)};
-		bool		isnull;
+		Oid types[2] = {TEXTOID, INT8OID};
+		Datum args[2] = {CStringGetTextDatum(info->object), Int64GetDatum(state->limit)};
+		bool isnull;
 
 		if (SPI_execute_with_args("SELECT " CRM_SCHEMA "._rows_allowed($1, $2)", 2, types, args, NULL, false, 1) !=
 			SPI_OK_SELECT)
@@ -609,10 +603,11 @@ count_row(FunctionCallInfo fcinfo, const ViewInfo *info)
 		state->limit = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	if (state->rows > state->limit)
-		ereport(ERROR,
-				(errcode(ERRCODE_CRM_TOO_MANY_ROWS),
-				 errmsg("the statement touches more than %lld rows of %s", (long long) state->limit, info->object),
-				 errhint("Ask for an approval with %s.request_approval('bulk', '%s', ...).", CRM_SCHEMA, info->object)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_CRM_TOO_MANY_ROWS),
+			 errmsg("the statement touches more than %lld rows of %s", (long long) state->limit, info->object),
+			 errhint("Ask for an approval with %s.request_approval('bulk', '%s', ...).", CRM_SCHEMA, info->object)));
 }
 
 /*
@@ -621,13 +616,13 @@ count_row(FunctionCallInfo fcinfo, const ViewInfo *info)
 static ViewInfo *
 view_info(Relation view, const char *object)
 {
-	Oid			key = RelationGetRelid(view);
-	ViewInfo   *info;
-	bool		found;
+	Oid key = RelationGetRelid(view);
+	ViewInfo *info;
+	bool found;
 
 	if (views == NULL)
 	{
-		HASHCTL		ctl;
+		HASHCTL ctl;
 
 		memset(&ctl, 0, sizeof(ctl));
 		ctl.keysize = sizeof(Oid);
@@ -655,11 +650,11 @@ view_info(Relation view, const char *object)
 static void
 build_info(ViewInfo *info, Relation view, const char *object)
 {
-	TupleDesc	desc = RelationGetDescr(view);
+	TupleDesc desc = RelationGetDescr(view);
 	MemoryContext context = AllocSetContextCreate(CacheMemoryContext, "crm view", ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	Relation	base;
-	Bitmapset  *key;
+	Relation base;
+	Bitmapset *key;
 	StringInfoData returning;
 
 	info->context = context;
@@ -677,7 +672,7 @@ build_info(ViewInfo *info, Relation view, const char *object)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		ViewColumn *column = &info->columns[i];
-		AttrNumber	number = get_attnum(info->base, NameStr(att->attname));
+		AttrNumber number = get_attnum(info->base, NameStr(att->attname));
 
 		column->name = pstrdup(NameStr(att->attname));
 		column->type = att->atttypid;
@@ -714,7 +709,9 @@ build_info(ViewInfo *info, Relation view, const char *object)
 			appendStringInfoString(&returning, ", ");
 		if (column->guarded)
 			appendStringInfo(&returning, "%s.guard(t.%s, %d, %s, %s)", CRM_SCHEMA, name, column->field,
-							 strcmp(object, "member") == 0 ? "t.id" : info->owner >= 0 ? "t.owner_id" : "NULL::bigint",
+							 strcmp(object, "member") == 0 ? "t.id"
+							 : info->owner >= 0            ? "t.owner_id"
+														   : "NULL::bigint",
 							 info->team >= 0 ? "t.team_id" : "NULL::bigint");
 		else
 			appendStringInfo(&returning, "t.%s", name);
@@ -730,10 +727,10 @@ build_info(ViewInfo *info, Relation view, const char *object)
 static void
 read_fields(ViewInfo *info)
 {
-	Relation	rel;
+	Relation rel;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	AttrNumber	number_of[6];
+	HeapTuple tuple;
+	AttrNumber number_of[6];
 	static const char *const names[] = {"id", "object", "name", "class", "write_class", "guarded"};
 
 	field_table = get_relname_relid("field", get_namespace_oid(CRM_DATA_SCHEMA, false));
@@ -743,9 +740,9 @@ read_fields(ViewInfo *info)
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Datum		value[6];
-		bool		isnull;
-		char	   *name;
+		Datum value[6];
+		bool isnull;
+		char *name;
 
 		for (int i = 0; i < lengthof(names); i++)
 			value[i] = heap_getattr(tuple, number_of[i], RelationGetDescr(rel), &isnull);
@@ -755,7 +752,7 @@ read_fields(ViewInfo *info)
 		for (int i = 0; i < info->ncolumns; i++)
 		{
 			ViewColumn *column = &info->columns[i];
-			char	   *write_class;
+			char *write_class;
 
 			if (strcmp(column->name, name) != 0)
 				continue;
@@ -765,8 +762,8 @@ read_fields(ViewInfo *info)
 			column->fixed = strcmp(write_class, "fixed") == 0;
 
 			/* whoever could say when a row was made could get round every time limit */
-			column->kept = strcmp(write_class, "engine") == 0 || strcmp(name, "id") == 0 || strcmp(name, "created_at") == 0 ||
-				strcmp(name, "created_by") == 0;
+			column->kept = strcmp(write_class, "engine") == 0 || strcmp(name, "id") == 0 ||
+						   strcmp(name, "created_at") == 0 || strcmp(name, "created_by") == 0;
 		}
 	}
 	systable_endscan(scan);
@@ -779,15 +776,15 @@ read_fields(ViewInfo *info)
 static void
 read_parents(ViewInfo *info, Relation base)
 {
-	List	   *keys = RelationGetFKeyList(base);
-	Oid			schema = get_namespace_oid(CRM_SCHEMA, false);
-	ListCell   *cell;
+	List *keys = RelationGetFKeyList(base);
+	Oid schema = get_namespace_oid(CRM_SCHEMA, false);
+	ListCell *cell;
 
 	foreach (cell, keys)
 	{
 		ForeignKeyCacheInfo *fk = lfirst(cell);
-		char	   *parent = get_rel_name(fk->confrelid);
-		char	   *column;
+		char *parent = get_rel_name(fk->confrelid);
+		char *column;
 
 		if (fk->nkeys != 1 || get_rel_namespace(fk->confrelid) != RelationGetNamespace(base))
 			continue;
@@ -809,8 +806,8 @@ read_parents(ViewInfo *info, Relation base)
 static void
 forget_info(ViewInfo *info)
 {
-	ListCell   *cell;
-	Oid			view = info->view;
+	ListCell *cell;
+	Oid view = info->view;
 
 	if (info->context == NULL)
 		return;
@@ -835,7 +832,7 @@ static void
 relation_changed(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS status;
-	ViewInfo   *info;
+	ViewInfo *info;
 
 	if (views == NULL)
 		return;

@@ -13,7 +13,8 @@ SELECT (max(h.entered_at) + interval '1 hour') AS present, (date_trunc('month', 
 \echo
 \echo '=== The same customer three times ==='
 \echo 'SELECT crm.scan_duplicates(\'account\'); learned from the customers themselves, no examples, no thresholds to set.'
-SELECT crm.scan_duplicates('account') AS pairs, (SELECT count(*) FROM crm.account) AS customers, EXISTS (SELECT FROM crm.duplicate_pair) AS any_pair \gset
+SELECT crm.scan_duplicates('account') AS pairs, (SELECT count(*) FROM crm.account) AS customers \gset
+SELECT EXISTS (SELECT FROM crm.duplicate_pair AS p WHERE p.state = 'open') AS any_pair \gset
 \echo :pairs 'pairs among' :customers 'customers'
 \if :any_pair
 SELECT CASE p.band WHEN 'auto' THEN 'certain enough to merge' ELSE 'for a person to decide' END AS band, count(*) AS pairs,
@@ -26,6 +27,19 @@ SELECT a.name AS "one customer", b.name AS "or two?", round(p.score::numeric, 3)
          WHERE d.state = 'open' AND d.object_a = 'account' AND d.object_b = 'account') AS p
        JOIN crm.account AS a ON a.id = p.a_id JOIN crm.account AS b ON b.id = p.b_id
  WHERE p.n <= 2 ORDER BY p.band, p.rule NULLS LAST, p.n LIMIT 6;
+
+\echo 'One merge, and its exact undo: SELECT crm.merge(\'account\', survivor, \'{victim}\'); SELECT crm.unmerge(merge);'
+SELECT x.survivor, x.victim FROM crm.duplicate_pair AS p, LATERAL (VALUES (p.a_id, p.b_id), (p.b_id, p.a_id)) AS x (survivor, victim)
+ WHERE p.state = 'open' AND p.object_a = 'account' AND p.object_b = 'account'
+ ORDER BY (SELECT count(*) FROM crm.interaction AS i WHERE i.account_id = x.victim) * (SELECT count(*) FROM crm.interaction AS i WHERE i.account_id = x.survivor) DESC, p.id, x.survivor
+ LIMIT 1 \gset
+\set rows_of 'SELECT (SELECT count(*) FROM crm.opportunity WHERE account_id = :survivor) AS deals, (SELECT count(*) FROM crm.contact WHERE account_id = :survivor) AS contacts, (SELECT count(*) FROM crm.interaction WHERE account_id = :survivor) AS "follow-ups", (SELECT string_agg(name, \' / \' ORDER BY id) FROM crm.account WHERE id IN (:survivor, :victim) AND merged_into IS NULL) AS customers'
+CREATE TEMP TABLE shown AS SELECT 1 AS n, 'before' AS "when", x.* FROM (:rows_of) AS x;
+SELECT crm.merge('account', :survivor, ARRAY[:victim]::bigint[]) AS merge \gset
+INSERT INTO shown SELECT 2, 'merged', x.* FROM (:rows_of) AS x;
+SELECT crm.unmerge(:merge) IS NOT NULL AS undone \gset
+INSERT INTO shown SELECT 3, 'undone', x.* FROM (:rows_of) AS x;
+SELECT "when", deals, contacts, "follow-ups", customers FROM shown ORDER BY n;
 \endif
 
 \echo

@@ -306,9 +306,11 @@ BEGIN
         )
         SELECT h.object, h.record_id
           FROM crm_data.change AS h
-         WHERE h.at >= account_trail.since AND h.account_id IN (SELECT m.account_id FROM merged AS m)
+         WHERE h.at >= account_trail.since AND h.account_id IN (SELECT m.account_id FROM merged AS m) AND h.object <> 'account'
          GROUP BY h.object, h.record_id
-         ORDER BY h.object, h.record_id
+        UNION ALL
+        SELECT 'account', m.account_id FROM merged AS m
+        ORDER BY 1, 2
     LOOP
         image := crm._image(r.object, r.record_id);
         CONTINUE WHEN NOT crm._row_readable(r.object, image);
@@ -376,13 +378,11 @@ BEGIN
     SELECT l.object, l.record_id, l.version, l.id,
            CASE WHEN l.version = l.prior_version THEN 'inserted: a second row of this version'
                 WHEN l.version <> l.prior_version + 1 THEN format('missing: version %s is followed by %s', l.prior_version, l.version)
-                WHEN l.prev_hash IS DISTINCT FROM l.prior_hash THEN 'changed: it does not follow from the row before'
-                ELSE 'changed: it does not have its hash' END
+                ELSE 'changed: it, or the row before, is not what its hash was made of' END
       FROM linked AS l
      WHERE l.version <> l.prior_version + 1
-        OR l.prev_hash IS DISTINCT FROM l.prior_hash
         OR (l.hash IS NOT NULL AND l.hash IS DISTINCT FROM
-            crm._change_hash(l.prev_hash, l.object, l.record_id, l.account_id, l.version, l.op, l.at, l.actor, l.session_name, l.endpoint,
+            crm._change_hash(l.prior_hash, l.object, l.record_id, l.account_id, l.version, l.op, l.at, l.actor, l.session_name, l.endpoint,
                              l.client_version, l.op_seq, l.note, l.fields, l.salt, l.value_hash))
      ORDER BY l.object, l.record_id, l.version, l.id;
 

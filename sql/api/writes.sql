@@ -533,3 +533,10 @@ COMMENT ON FUNCTION crm.forget(bigint, text) IS
 'Erases what the database knows of a person: the contact''s personal fields, their values in its history, in conflicts and in stored operations. The record stays as a nameless one, its history still says when which field changed, and the chain still verifies (the digests stay, values and salts go). Free text of follow-ups is not searched.
 contact: its id; reason: kept in the access log, never empty. Answers the number of changes and conflicts emptied.
 Errors: P0002 no such contact, or hidden; 22023 no reason.';
+
+-- ---------------------------------------------------------------- who is told
+
+DROP TRIGGER IF EXISTS crm_sources_changed ON crm_data.source_system;
+CREATE TRIGGER crm_sources_changed AFTER INSERT OR UPDATE OR DELETE ON crm_data.source_system FOR EACH ROW EXECUTE FUNCTION crm._sources_changed();
+ALTER TABLE crm_data.source_system ENABLE ALWAYS TRIGGER crm_sources_changed;
+COMMENT ON TRIGGER crm_sources_changed ON crm_data.source_system IS 'Backends learn at once which systems are to be told of new versions.';

@@ -39,7 +39,7 @@ CREATE FUNCTION crm._change_hash(prev_hash bytea, object text, record_id bigint,
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'crm_change_hash';
 COMMENT ON FUNCTION crm._change_hash(bytea, text, bigint, bigint, int, text, timestamptz, text, text, text, text, bigint, text, jsonb, bytea, jsonb) IS
-'Hash that a row of crm_data.change should have: SHA-256 over prev_hash and canonical text version 1 (src/history/chain.c describes it). Arguments: the columns of the row. NULL when the row cannot be one of ours. Not STRICT: most may be NULL.';
+'Hash that a row of crm_data.change should have: SHA-256 over prev_hash, the hash of the record''s previous change (NULL for the first), and canonical text version 1 (src/history/chain.c describes it). Other arguments: the columns of the row. NULL when the row cannot be one of ours. Not STRICT: most may be NULL.';
 
 CREATE FUNCTION crm._value_hashes(fields jsonb, salt bytea) RETURNS jsonb
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

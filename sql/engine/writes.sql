@@ -33,3 +33,9 @@ CREATE FUNCTION crm._gate(account bigint) RETURNS void
     AS 'MODULE_PATHNAME', 'crm_gate';
 COMMENT ON FUNCTION crm._gate(bigint) IS
 'Takes a customer''s place in the line of writers, until the transaction ends: for functions in SQL that write to one customer. account: its id. What keeps others out is the row lock taken next.';
+
+CREATE FUNCTION crm._sources_changed() RETURNS trigger
+    LANGUAGE c VOLATILE
+    AS 'MODULE_PATHNAME', 'crm_sources_changed';
+COMMENT ON FUNCTION crm._sources_changed() IS
+'Trigger of source_system: tells every backend to look again which systems crm.write has to tell of new versions.';

@@ -481,23 +481,23 @@ COMMENT ON COLUMN crm_data.outbox.created_by IS 'Member or role that made the ro
 CREATE TABLE crm_data.operation (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     op_id uuid NOT NULL UNIQUE,
-    root_object text NOT NULL CHECK (root_object <> ''),
+    root_object text NOT NULL,
     root_id bigint NOT NULL,
     op_seq bigint NOT NULL,
-    object text NOT NULL CHECK (object <> ''),
+    object text NOT NULL,
     record_id bigint,
-    endpoint text NOT NULL CHECK (endpoint <> ''),
+    endpoint text NOT NULL,
     client_version text,
     actor text NOT NULL DEFAULT SESSION_USER,
     base_version integer,
     patch jsonb NOT NULL,
     client_ts timestamptz,
-    mode text NOT NULL DEFAULT 'merge' CHECK (mode IN ('merge', 'queue', 'reject')),
-    state text NOT NULL CHECK (state IN ('pending', 'applied', 'rejected', 'failed')),
+    mode text NOT NULL DEFAULT 'merge',
+    state text NOT NULL,
     version integer,
     result jsonb,
     error text,
-    attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    attempts integer NOT NULL DEFAULT 0,
     applied_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     created_by text NOT NULL DEFAULT SESSION_USER,
@@ -505,8 +505,7 @@ CREATE TABLE crm_data.operation (
 );
 CREATE INDEX operation_pending_idx ON crm_data.operation (root_object, root_id, op_seq) WHERE state = 'pending';
 CREATE INDEX operation_failed_idx ON crm_data.operation (id) WHERE state = 'failed';
-CREATE INDEX operation_object_record_id_idx ON crm_data.operation (object, record_id);
-COMMENT ON TABLE crm_data.operation IS 'Operation: one write request by a client, stored once, answered again when repeated.';
+COMMENT ON TABLE crm_data.operation IS 'Operation: one write request by a client, stored once, answered again when repeated. Written by the engine alone and by every write: it has no checks, whose texts the server reads anew for each statement.';
 COMMENT ON COLUMN crm_data.operation.id IS 'Identifier.';
 COMMENT ON COLUMN crm_data.operation.op_id IS 'Identifier the client chose; the same one again gets the stored answer.';
 COMMENT ON COLUMN crm_data.operation.root_object IS 'Object whose row is the lock: account, or the record''s own object when it has no customer.';
@@ -520,8 +519,8 @@ COMMENT ON COLUMN crm_data.operation.actor IS 'Who asked.';
 COMMENT ON COLUMN crm_data.operation.base_version IS 'row_version the client had read; NULL when it had none.';
 COMMENT ON COLUMN crm_data.operation.patch IS 'Fields asked for.';
 COMMENT ON COLUMN crm_data.operation.client_ts IS 'Time by the client''s clock, used only to order one offline batch.';
-COMMENT ON COLUMN crm_data.operation.mode IS 'What to do under another endpoint''s lease.';
-COMMENT ON COLUMN crm_data.operation.state IS 'Where it stands.';
+COMMENT ON COLUMN crm_data.operation.mode IS 'What to do under another endpoint''s lease: merge, queue or reject.';
+COMMENT ON COLUMN crm_data.operation.state IS 'Where it stands: pending, applied, rejected or failed.';
 COMMENT ON COLUMN crm_data.operation.version IS 'row_version it produced.';
 COMMENT ON COLUMN crm_data.operation.result IS 'Answer given, the one that is repeated.';
 COMMENT ON COLUMN crm_data.operation.error IS 'SQLSTATE and message when it was rejected or failed.';
@@ -577,49 +576,47 @@ COMMENT ON COLUMN crm_data.conflict.created_by IS 'Member or role that made the 
 CREATE TABLE crm_data.change (
     id bigint GENERATED ALWAYS AS IDENTITY,
     at timestamptz NOT NULL,
-    raw_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    raw_at timestamptz,
     object text NOT NULL,
     record_id bigint NOT NULL,
     account_id bigint,
-    op text NOT NULL CHECK (op IN ('insert', 'update', 'delete')),
+    op text NOT NULL,
     version integer NOT NULL,
     fields jsonb NOT NULL,
     actor text NOT NULL,
-    session_name text NOT NULL DEFAULT SESSION_USER,
+    session_name text,
     endpoint text,
     client_version text,
     op_seq bigint,
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     salt bytea,
     value_hash jsonb,
-    prev_hash bytea,
     hash bytea,
     note text,
-    PRIMARY KEY (id, at)
+    PRIMARY KEY (record_id, object, version, at)
 ) PARTITION BY RANGE (at);
 CREATE TABLE crm_data.change_default PARTITION OF crm_data.change DEFAULT;
-CREATE INDEX change_object_record_id_at_idx ON crm_data.change (object, record_id, at);
-CREATE INDEX change_account_id_at_idx ON crm_data.change (account_id, at) WHERE account_id IS NOT NULL;
-COMMENT ON TABLE crm_data.change IS 'History: one row a change with only the changed fields, chained by digest. Append-only, partitioned by month of at; nothing refers to it.';
+CREATE INDEX change_id_idx ON crm_data.change USING brin (id);
+CREATE INDEX change_account_id_at_idx ON crm_data.change (account_id, at) WHERE account_id IS NOT NULL AND object <> 'account';
+COMMENT ON TABLE crm_data.change IS 'History: one row a change with only the changed fields, chained by digest. Append-only, partitioned by month of at; nothing refers to it. One key and no more than it needs: every change of every record pays for its indexes.';
 COMMENT ON COLUMN crm_data.change.id IS 'Identifier, unique over all partitions.';
 COMMENT ON COLUMN crm_data.change.at IS 'When it was recorded; never runs backwards within a record. The partition key.';
-COMMENT ON COLUMN crm_data.change.raw_at IS 'What the clock said.';
+COMMENT ON COLUMN crm_data.change.raw_at IS 'What the clock said, when it had gone backwards; NULL when it said the same as at.';
 COMMENT ON COLUMN crm_data.change.object IS 'Business object changed.';
 COMMENT ON COLUMN crm_data.change.record_id IS 'Record changed.';
 COMMENT ON COLUMN crm_data.change.account_id IS 'Customer of the record, the customer itself included.';
-COMMENT ON COLUMN crm_data.change.op IS 'What happened to the row.';
+COMMENT ON COLUMN crm_data.change.op IS 'What happened to the row: insert, update or delete.';
 COMMENT ON COLUMN crm_data.change.version IS 'row_version after the change, gapless within a record.';
 COMMENT ON COLUMN crm_data.change.fields IS '{field: [old, new]} for the changed fields only; emptied when the record is forgotten.';
 COMMENT ON COLUMN crm_data.change.actor IS 'Member or role that changed it.';
-COMMENT ON COLUMN crm_data.change.session_name IS 'Login role of the session.';
+COMMENT ON COLUMN crm_data.change.session_name IS 'Login role of the session; NULL when it is the actor.';
 COMMENT ON COLUMN crm_data.change.endpoint IS 'Endpoint it came through.';
 COMMENT ON COLUMN crm_data.change.client_version IS 'Version of the client.';
 COMMENT ON COLUMN crm_data.change.op_seq IS 'Operation it belongs to, if any.';
 COMMENT ON COLUMN crm_data.change.xid IS 'Transaction.';
 COMMENT ON COLUMN crm_data.change.salt IS 'Salt of the value digests, deleted together with the values.';
 COMMENT ON COLUMN crm_data.change.value_hash IS 'SHA-256 by field over salt and value, which keeps the chain verifiable after the values are gone.';
-COMMENT ON COLUMN crm_data.change.prev_hash IS 'Hash of the record''s previous change; NULL for the first.';
-COMMENT ON COLUMN crm_data.change.hash IS 'SHA-256 over prev_hash and the canonical text of this change.';
+COMMENT ON COLUMN crm_data.change.hash IS 'SHA-256 over the hash of the record''s previous change and the canonical text of this one.';
 COMMENT ON COLUMN crm_data.change.note IS 'Why, when the writer said so: merge, restore, forget.';
 
 CREATE TABLE crm_data.access_log (

@@ -1137,6 +1137,8 @@ start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum 
 	head->at = table->last_at && !nulls[table->last_at - 1] ? DatumGetTimestampTz(values[table->last_at - 1]) : GetCurrentTimestamp();
 	head->actor = crm_history_actor();
 	head->session_name = crm_history_session();
+	if (strcmp(head->session_name, head->actor) == 0)
+		head->session_name = NULL;
 	head->endpoint = write_context.endpoint ? write_context.endpoint : "sql";
 	head->client_version = crm_history_client_version();
 	head->has_op_seq = write_context.op_seq != 0;
@@ -1235,7 +1237,7 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 }
 
 #define CHANGE_COLUMNS "at, object, record_id, account_id, op, version, fields, actor, session_name, endpoint, client_version, op_seq, " \
-	"salt, prev_hash, hash, note"
+	"salt, hash, note, raw_at"
 
 /*
  * Run a kept plan as the owner of the tables.
@@ -1262,19 +1264,16 @@ static void
 write_change(Oid owner, const PendingChange *change)
 {
 	Oid			types[16] = {TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	INT8OID, BYTEAOID, BYTEAOID, BYTEAOID, TEXTOID};
+	INT8OID, BYTEAOID, BYTEAOID, TEXTOID, TIMESTAMPTZOID};
 	Datum		values[16];
 	char		nulls[16];
 	uint8		salt[VARHDRSZ + CRM_SALT_LEN];
-	uint8		prev[VARHDRSZ + CRM_HASH_LEN];
 	uint8		hash[VARHDRSZ + CRM_HASH_LEN];
 	const CrmChange *head = &change->head;
 
 	memset(nulls, ' ', sizeof(nulls));
 	SET_VARSIZE(salt, sizeof(salt));
 	memcpy(salt + VARHDRSZ, change->salt, CRM_SALT_LEN);
-	SET_VARSIZE(prev, sizeof(prev));
-	memcpy(prev + VARHDRSZ, change->prev, CRM_HASH_LEN);
 	SET_VARSIZE(hash, sizeof(hash));
 	memcpy(hash + VARHDRSZ, change->hash, CRM_HASH_LEN);
 
@@ -1298,7 +1297,9 @@ write_change(Oid owner, const PendingChange *change)
 	values[5] = Int32GetDatum(head->version);
 	values[6] = JsonbPGetDatum(change->fields);
 	values[7] = CStringGetTextDatum(head->actor);
-	values[8] = CStringGetTextDatum(head->session_name);
+	values[8] = head->session_name ? CStringGetTextDatum(head->session_name) : (Datum) 0;
+	if (!head->session_name)
+		nulls[8] = 'n';
 	values[9] = CStringGetTextDatum(head->endpoint);
 	values[10] = head->client_version ? CStringGetTextDatum(head->client_version) : (Datum) 0;
 	if (!head->client_version)
@@ -1307,14 +1308,14 @@ write_change(Oid owner, const PendingChange *change)
 	if (!head->has_op_seq)
 		nulls[11] = 'n';
 	values[12] = PointerGetDatum(salt);
-	values[13] = PointerGetDatum(prev);
-	values[14] = PointerGetDatum(hash);
+	values[13] = PointerGetDatum(hash);
 	if (!change->chained)
-		nulls[12] = nulls[14] = 'n';
-	if (!change->has_prev)
-		nulls[13] = 'n';
-	values[15] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
+		nulls[12] = nulls[13] = 'n';
+	values[14] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
 	if (!head->note)
+		nulls[14] = 'n';
+	values[15] = TimestampTzGetDatum(GetCurrentTimestamp());
+	if (DatumGetTimestampTz(values[15]) >= head->at)
 		nulls[15] = 'n';
 	execute_as(owner, insert_plan, values, nulls, SPI_OK_INSERT);
 	SPI_finish();
@@ -1327,16 +1328,16 @@ static void
 write_batch(Oid owner, const PendingChange *changes, int n)
 {
 	Oid			types[16] = {TIMESTAMPTZARRAYOID, TEXTOID, INT8ARRAYOID, INT8ARRAYOID, TEXTOID, INT4ARRAYOID, JSONBARRAYOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, INT8OID, BYTEAARRAYOID, BYTEAARRAYOID, BYTEAARRAYOID, TEXTOID};
+	TEXTOID, INT8OID, BYTEAARRAYOID, BYTEAARRAYOID, TEXTOID, TIMESTAMPTZOID};
 	static const struct
 	{
 		int			parameter;
 		Oid			type;
 		int16		len;
 		char		align;
-	}			columns[8] = {
+	}			columns[7] = {
 		{0, TIMESTAMPTZOID, 8, TYPALIGN_DOUBLE}, {2, INT8OID, 8, TYPALIGN_DOUBLE}, {3, INT8OID, 8, TYPALIGN_DOUBLE}, {5, INT4OID, 4, TYPALIGN_INT},
-		{6, JSONBOID, -1, TYPALIGN_INT}, {12, BYTEAOID, -1, TYPALIGN_INT}, {13, BYTEAOID, -1, TYPALIGN_INT}, {14, BYTEAOID, -1, TYPALIGN_INT}
+		{6, JSONBOID, -1, TYPALIGN_INT}, {12, BYTEAOID, -1, TYPALIGN_INT}, {13, BYTEAOID, -1, TYPALIGN_INT}
 	};
 	Datum		values[16];
 	char		nulls[16];
@@ -1388,11 +1389,6 @@ write_batch(Oid owner, const PendingChange *changes, int n)
 					elem_nulls[i] = !change->chained;
 					break;
 				case 13:
-					bytes = change->prev;
-					len = CRM_HASH_LEN;
-					elem_nulls[i] = !change->has_prev;
-					break;
-				case 14:
 					bytes = change->hash;
 					len = CRM_HASH_LEN;
 					elem_nulls[i] = !change->chained;
@@ -1413,7 +1409,9 @@ write_batch(Oid owner, const PendingChange *changes, int n)
 	values[1] = CStringGetTextDatum(head->object);
 	values[4] = CStringGetTextDatum(head->op);
 	values[7] = CStringGetTextDatum(head->actor);
-	values[8] = CStringGetTextDatum(head->session_name);
+	values[8] = head->session_name ? CStringGetTextDatum(head->session_name) : (Datum) 0;
+	if (!head->session_name)
+		nulls[8] = 'n';
 	values[9] = CStringGetTextDatum(head->endpoint);
 	values[10] = head->client_version ? CStringGetTextDatum(head->client_version) : (Datum) 0;
 	if (!head->client_version)
@@ -1421,23 +1419,26 @@ write_batch(Oid owner, const PendingChange *changes, int n)
 	values[11] = Int64GetDatum(head->op_seq);
 	if (!head->has_op_seq)
 		nulls[11] = 'n';
-	values[15] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
+	values[14] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
 	if (!head->note)
-		nulls[15] = 'n';
+		nulls[14] = 'n';
 
 	SPI_connect();
 	if (batch_plan == NULL)
 	{
 		SPIPlanPtr	plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") "
-									   "SELECT x.at, $2, x.record_id, x.account_id, $5, x.version, x.fields, $8, $9, $10, $11, $12, x.salt, x.prev, x.hash, $16 "
+									   "SELECT x.at, $2, x.record_id, x.account_id, $5, x.version, x.fields, $8, $9, $10, $11, $12, x.salt, x.hash, $15, $16 "
 									   "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($6), "
-									   "pg_catalog.unnest($7), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15)) "
-									   "AS x (at, record_id, account_id, version, fields, salt, prev, hash)", 16, types);
+									   "pg_catalog.unnest($7), pg_catalog.unnest($13), pg_catalog.unnest($14)) "
+									   "AS x (at, record_id, account_id, version, fields, salt, hash)", 16, types);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare the insert into the history");
 		batch_plan = plan;
 	}
+	/* a batch is of new records, whose time is the clock's */
+	values[15] = (Datum) 0;
+	nulls[15] = 'n';
 	execute_as(owner, batch_plan, values, nulls, SPI_OK_INSERT);
 	SPI_finish();
 }

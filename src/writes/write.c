@@ -19,7 +19,9 @@
 
 #include "access/access.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "common/errors.h"
 #include "common/locks.h"
 #include "executor/spi.h"
@@ -32,7 +34,9 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/resowner.h"
@@ -47,6 +51,7 @@
 PG_FUNCTION_INFO_V1(crm_write);
 PG_FUNCTION_INFO_V1(crm_apply_operations);
 PG_FUNCTION_INFO_V1(crm_gate);
+PG_FUNCTION_INFO_V1(crm_sources_changed);
 
 #define LOCK_TIMEOUT_MS 3000
 
@@ -90,10 +95,13 @@ typedef struct Record
 } Record;
 
 static bool fair_lock = true;
+static bool sources_known = false;	/* does any system want to be told? */
+static bool sources_any = false;
+static Oid	sources_relid = InvalidOid;
 
 static Jsonb *write_request(Request *request);
-static void lock_root(Request *request, CrmWriteTable *table, Root *root);
-static void lock_account(int64 id, Root *root);
+static void lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record);
+static void lock_account(int64 id, Root *root, CrmWriteTable *table, Record *record);
 static void wait_at_gate(int64 id);
 static bool read_record(CrmWriteTable *table, int64 id, bool lock, Record *record);
 static void set_owner(CrmWriteTable *table, Record *record, bool *changed_scope);
@@ -109,6 +117,7 @@ static void update_root(Root *root, bool renew);
 static int64 store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version, Jsonb *result);
 static void store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 operation, List *conflicts);
 static void announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int32 version, int64 op_seq);
+static void forget_sources(Datum arg, Oid relid);
 static int	apply_waiting(Root *root, int limit);
 static bool apply_one(Root *root, HeapTuple row, TupleDesc desc);
 static Jsonb *make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conflicts, const CrmRowOwner *owner, TimestampTz until);
@@ -123,6 +132,7 @@ void
 crm_writes_init(void)
 {
 	crm_write_table_init();
+	CacheRegisterRelcacheCallback(forget_sources, (Datum) 0);
 	DefineCustomBoolVariable("crm.fair_lock", "Lets writers to one customer in in the order of their arrival.",
 							 "An advisory lock stands in front of the customer's row. Off: whoever finds the row free takes it, "
 							 "which costs less and lets a busy customer's writers wait unevenly.",
@@ -198,9 +208,7 @@ write_request(Request *request)
 	check_client(request);
 	for (int redirects = 0;; redirects++)
 	{
-		lock_root(request, table, &root);
-		if (!read_record(table, request->id, !root.is_record, &record))
-			no_such_record(request->object, request->id);
+		lock_root(request, table, &root, &record);
 
 		answer = find_operation(request, &root, &waiting);
 		if (answer)
@@ -248,38 +256,35 @@ write_request(Request *request)
 }
 
 /*
- * Lock the row that orders all writes to a customer, or the record itself when it has none.
+ * Lock the row that orders all writes to a customer, or the record itself when it has none; then read the record, locked.
  */
 static void
-lock_root(Request *request, CrmWriteTable *table, Root *root)
+lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 {
 	int			save_timeout = LockTimeout;
 
 	memset(root, 0, sizeof(*root));
+	root->object = table->object;
+	root->id = request->id;
+	root->is_record = true;
 	PG_TRY();
 	{
-		bool		is_account = strcmp(table->object, "account") == 0;
-		Record		record;
-
 		if (LockTimeout == 0 || LockTimeout > LOCK_TIMEOUT_MS)
 			LockTimeout = LOCK_TIMEOUT_MS;
-		root->object = table->object;
-		root->id = request->id;
-		root->is_record = true;
-		if (is_account)
-			lock_account(request->id, root);
-		else if (table->account_id >= 0)
+		if (strcmp(table->object, "account") == 0)
+			lock_account(request->id, root, table, record);
+		else
 		{
 			/* the customer that a record belongs to is known for sure only under his lock: merges move records */
-			for (int tries = 0;; tries++)
+			for (int tries = 0; table->account_id >= 0; tries++)
 			{
 				int64		account;
 
-				if (!read_record(table, request->id, false, &record))
+				if (!read_record(table, request->id, !root->is_record, record))
 					no_such_record(request->object, request->id);
-				if (record.nulls[table->account_id])
+				if (record->nulls[table->account_id])
 					break;
-				account = DatumGetInt64(record.values[table->account_id]);
+				account = DatumGetInt64(record->values[table->account_id]);
 				if (!root->is_record && root->id == account)
 					break;
 				if (tries == 3)
@@ -289,24 +294,24 @@ lock_root(Request *request, CrmWriteTable *table, Root *root)
 				root->object = "account";
 				root->id = account;
 				root->is_record = false;
-				lock_account(account, root);
+				lock_account(account, root, NULL, NULL);
 			}
-		}
-		if (root->is_record && !is_account)
-		{
-			if (!read_record(table, request->id, true, &record))
-				no_such_record(request->object, request->id);
-			if (table->op_seq >= 0)
-				root->op_seq = DatumGetInt64(record.values[table->op_seq]);
-			else
+			if (root->is_record)
 			{
-				Oid			types[2] = {TEXTOID, INT8OID};
-				Datum		values[2] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id)};
-				bool		isnull;
+				if (!read_record(table, request->id, true, record))
+					no_such_record(request->object, request->id);
+				if (table->op_seq >= 0)
+					root->op_seq = DatumGetInt64(record->values[table->op_seq]);
+				else
+				{
+					Oid			types[2] = {TEXTOID, INT8OID};
+					Datum		values[2] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id)};
+					bool		isnull;
 
-				crm_execute("SELECT coalesce(max(op_seq), 0) FROM " CRM_DATA_SCHEMA ".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
-							"AND root_id OPERATOR(pg_catalog.=) $2", 2, types, values, NULL, SPI_OK_SELECT);
-				root->op_seq = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+					crm_execute("SELECT coalesce(max(op_seq), 0) FROM " CRM_DATA_SCHEMA ".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
+								"AND root_id OPERATOR(pg_catalog.=) $2", 2, types, values, NULL, SPI_OK_SELECT);
+					root->op_seq = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+				}
 			}
 		}
 	}
@@ -329,32 +334,42 @@ lock_root(Request *request, CrmWriteTable *table, Root *root)
 }
 
 /*
- * Lock a customer's row and read what it says of operations and leases.
+ * Lock a customer's row and read what it says of operations and leases; and the whole of it, if it is the record to be written.
  */
 static void
-lock_account(int64 id, Root *root)
+lock_account(int64 id, Root *root, CrmWriteTable *table, Record *record)
 {
 	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(id)};
-	HeapTuple	row;
-	TupleDesc	desc;
-	bool		isnull;
-	Datum		d;
+	Datum		id_value[1] = {Int64GetDatum(id)};
+	Datum		values[4];
+	bool		nulls[4];
 
 	if (fair_lock)
 		wait_at_gate(id);
-	crm_execute("SELECT op_seq, lease_endpoint, lease_until, sync_off FROM " CRM_DATA_SCHEMA ".account WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE",
-				1, types, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed == 0)
-		no_such_record("account", id);
-	row = SPI_tuptable->vals[0];
-	desc = SPI_tuptable->tupdesc;
-	root->op_seq = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
-	root->lease_endpoint = SPI_getvalue(row, desc, 2);
-	d = SPI_getbinval(row, desc, 3, &isnull);
-	root->lease_until = isnull ? 0 : DatumGetTimestampTz(d);
-	d = SPI_getbinval(row, desc, 4, &isnull);
-	root->sync_off = isnull ? NULL : DatumGetArrayTypePCopy(d);
+	if (table)
+	{
+		int			places[4] = {table->op_seq, table->lease_endpoint, table->lease_until, crm_write_column(table, "sync_off")};
+
+		if (!read_record(table, id, true, record))
+			no_such_record("account", id);
+		for (int i = 0; i < lengthof(places); i++)
+		{
+			values[i] = record->values[places[i]];
+			nulls[i] = record->nulls[places[i]];
+		}
+	}
+	else
+	{
+		crm_execute("SELECT op_seq, lease_endpoint, lease_until, sync_off FROM " CRM_DATA_SCHEMA ".account WHERE id OPERATOR(pg_catalog.=) $1 "
+					"FOR NO KEY UPDATE", 1, types, id_value, NULL, SPI_OK_SELECT);
+		if (SPI_processed == 0)
+			no_such_record("account", id);
+		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
+	}
+	root->op_seq = DatumGetInt64(values[0]);
+	root->lease_endpoint = nulls[1] ? NULL : TextDatumGetCString(values[1]);
+	root->lease_until = nulls[2] ? 0 : DatumGetTimestampTz(values[2]);
+	root->sync_off = nulls[3] ? NULL : DatumGetArrayTypePCopy(values[3]);
 	if (root->lease_endpoint && root->lease_until)
 		check_lease(root);
 }
@@ -483,25 +498,32 @@ find_operation(Request *request, Root *root, bool *waiting)
 	values[0] = request->op_id;
 	values[1] = CStringGetTextDatum(root->object);
 	values[2] = Int64GetDatum(root->id);
-	crm_execute("SELECT o.result, o.object, o.base_version, o.patch, o.endpoint, "
-				"EXISTS (SELECT FROM " CRM_DATA_SCHEMA ".operation AS w WHERE w.root_object OPERATOR(pg_catalog.=) $2 "
-				"AND w.root_id OPERATOR(pg_catalog.=) $3 AND w.state OPERATOR(pg_catalog.=) 'pending') "
-				"FROM (VALUES ($1)) AS v (op_id) LEFT JOIN " CRM_DATA_SCHEMA ".operation AS o ON o.op_id OPERATOR(pg_catalog.=) v.op_id",
+	/* two look-ups by index in one statement; a join would be planned by the size of the table, which is nothing at first */
+	crm_execute("SELECT result, object, base_version, patch, endpoint FROM " CRM_DATA_SCHEMA ".operation WHERE op_id OPERATOR(pg_catalog.=) $1 "
+				"UNION ALL SELECT NULL, NULL, NULL, NULL, NULL WHERE EXISTS (SELECT FROM " CRM_DATA_SCHEMA ".operation "
+				"WHERE root_object OPERATOR(pg_catalog.=) $2 AND root_id OPERATOR(pg_catalog.=) $3 AND state OPERATOR(pg_catalog.=) 'pending')",
 				3, types, values, nulls, SPI_OK_SELECT);
-	*waiting = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 6, &isnull));
-	d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
-	if (!isnull)
+	*waiting = false;
+	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		bool		same = strcmp(TextDatumGetCString(d), request->object) == 0;
+		HeapTuple	row = SPI_tuptable->vals[i];
+		bool		same;
 		Jsonb	   *patch;
 
-		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull);
+		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull);
+		if (isnull)
+		{
+			*waiting = true;
+			continue;
+		}
+		same = strcmp(TextDatumGetCString(d), request->object) == 0;
+		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 3, &isnull);
 		same = same && isnull == !request->has_base && (isnull || DatumGetInt32(d) == request->base);
-		patch = DatumGetJsonbP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, &isnull));
+		patch = DatumGetJsonbP(SPI_getbinval(row, SPI_tuptable->tupdesc, 4, &isnull));
 		same = same && compareJsonbContainers(&patch->root, &request->patch->root) == 0;
-		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 5, &isnull);
+		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 5, &isnull);
 		same = same && strcmp(TextDatumGetCString(d), request->endpoint) == 0;
-		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull);
 		if (!same || isnull)
 			ereport(ERROR,
 					(errcode(ERRCODE_CRM_OPERATION_REUSED),
@@ -835,6 +857,16 @@ announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int
 	char		nulls[6];
 	bool		has_account = strcmp(root->object, "account") == 0;
 
+	if (!sources_known)
+	{
+		sources_relid = get_relname_relid("source_system", get_namespace_oid(CRM_DATA_SCHEMA, false));
+		sources_known = true;
+		crm_execute("SELECT FROM " CRM_DATA_SCHEMA ".source_system WHERE enabled AND config OPERATOR(pg_catalog.?) 'outbound' LIMIT 1", 0, NULL, NULL, NULL,
+					SPI_OK_SELECT);
+		sources_any = SPI_processed > 0;
+	}
+	if (!sources_any)
+		return;
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = CStringGetTextDatum(request->object);
 	values[1] = Int64GetDatum(request->id);
@@ -849,6 +881,30 @@ announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int
 				"pg_catalog.concat_ws(':', 'sync', s.name, $1, $2, $3) "
 				"FROM " CRM_DATA_SCHEMA ".source_system AS s WHERE s.enabled AND s.config OPERATOR(pg_catalog.?) 'outbound' "
 				"AND s.name OPERATOR(pg_catalog.<>) ALL ($6)", 6, types, values, nulls, SPI_OK_INSERT);
+}
+
+/*
+ * Trigger of source_system: tells every backend to look again which systems want to be told.
+ */
+Datum
+crm_sources_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "crm_sources_changed must be a trigger");
+	CacheInvalidateRelcache(trigdata->tg_relation);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * Relation cache callback. Only sets a flag.
+ */
+static void
+forget_sources(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == sources_relid)
+		sources_known = false;
 }
 
 #define WAITING_COLUMNS "id, op_id, op_seq, object, record_id, endpoint, actor, base_version, patch, mode"
@@ -1000,17 +1056,18 @@ crm_apply_operations(PG_FUNCTION_ARGS)
 				if (SPI_processed == 0)
 					continue;
 			}
-			lock_account(root.id, &root);
+			lock_account(root.id, &root, NULL, NULL);
 			if (root.leased)
 				continue;
 		}
 		else
 		{
 			Request		request = {0};
+			Record		record;
 
 			request.object = root.object;
 			request.id = root.id;
-			lock_root(&request, crm_write_table(root.object), &root);
+			lock_root(&request, crm_write_table(root.object), &root, &record);
 		}
 		tried += apply_waiting(&root, batch - tried);
 	}

@@ -44,9 +44,9 @@ WITH f AS (
              || convert_to(e.value ->> 1, 'UTF8')), 'hex') AS digest
       FROM crm_data.change AS h, jsonb_each(h.fields) AS e WHERE h.object = 'account' AND h.record_id = :acc AND h.version = 2
 )
-SELECT sha256(min(prev_hash::text)::bytea || convert_to(
+SELECT sha256((SELECT p.hash FROM crm_data.change AS p WHERE p.object = 'account' AND p.record_id = :acc AND p.version = 1) || convert_to(
            concat_ws(E'\n', 'crm1', min(object), min(record_id), min(account_id), min(version), min(op),
-                     (extract(epoch FROM min(at) - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint, min(actor), min(session_name), min(endpoint),
+                     (extract(epoch FROM min(at) - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint, min(actor), coalesce(min(session_name), '\N'), min(endpoint),
                      coalesce(min(client_version), '\N'), '\N', '\N') || E'\n'
            || string_agg(key || '=' || digest || E'\n', '' ORDER BY key COLLATE "C"), 'UTF8')) = min(hash::text)::bytea AS by_the_book
   FROM f;
@@ -141,8 +141,8 @@ DELETE FROM crm_data.change WHERE object = 'account' AND record_id = :acc;
 SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
 \echo a row is inserted
-INSERT INTO crm_data.change (at, object, record_id, account_id, op, version, fields, actor, salt, prev_hash, hash)
-SELECT at, object, record_id, account_id, 'update', 2, '{"name": ["a", "b"]}', actor, salt, prev_hash, hash FROM crm_data.change WHERE id = :change2;
+INSERT INTO crm_data.change (at, object, record_id, account_id, op, version, fields, actor, salt, hash)
+SELECT at + interval '1 us', object, record_id, account_id, 'update', 2, '{"name": ["a", "b"]}', actor, salt, hash FROM crm_data.change WHERE id = :change2;
 SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
 \echo the record is edited behind its back, its digest too
@@ -222,7 +222,7 @@ ALTER TABLE crm_data.change DISABLE TRIGGER USER;
 ALTER TABLE crm_data.account DISABLE TRIGGER USER;
 WITH forged AS (
     UPDATE crm_data.change AS h SET fields = '{"city": [null, "杭州"]}',
-           hash = crm._change_hash(h.prev_hash, h.object, h.record_id, h.account_id, h.version, h.op, h.at, h.actor, h.session_name, h.endpoint, h.client_version, h.op_seq, h.note,
+           hash = crm._change_hash((SELECT p.hash FROM crm_data.change AS p WHERE p.object = h.object AND p.record_id = h.record_id AND p.version = h.version - 1), h.object, h.record_id, h.account_id, h.version, h.op, h.at, h.actor, h.session_name, h.endpoint, h.client_version, h.op_seq, h.note,
                                    '{"city": [null, "杭州"]}', h.salt, NULL)
      WHERE h.object = 'account' AND h.record_id = :back AND h.version = (SELECT row_version FROM crm_data.account WHERE id = :back) RETURNING h.salt, h.hash
 )

@@ -399,9 +399,9 @@ BEGIN
         CROSS JOIN LATERAL (SELECT least(present, s.at + make_interval(secs => 3600 * (1 + floor(40 * crm._demo_u(d.j * 16 + s.i, salt + 106))))) AS at) AS t
         ORDER BY d.j, s.i;
         INSERT INTO crm_data.interaction (account_id, contact_id, kind, channel, direction, occurred_at, recorded_at, author_id, summary, quality, satisfaction, auto, client_key, endpoint, owner_id, team_id, grade, created_at, updated_at)
-        SELECT a.id, contact0 + 2 * (e - 1) + 1, CASE WHEN e % 9 = 0 THEN 'survey' ELSE 'call' END, CASE WHEN e % 9 = 0 THEN 'app' ELSE 'phone' END, CASE WHEN e % 9 = 0 THEN 'in' ELSE 'out' END, t.at, t.at, a.owner_id,
+        SELECT a.id, CASE WHEN e <= entities THEN contact0 + 2 * (e - 1) + 1 END, CASE WHEN e % 9 = 0 THEN 'survey' ELSE 'call' END, CASE WHEN e % 9 = 0 THEN 'app' ELSE 'phone' END, CASE WHEN e % 9 = 0 THEN 'in' ELSE 'out' END, t.at, t.at, a.owner_id,
                CASE WHEN e % 9 = 0 THEN '满意度回访' ELSE '电话回访,了解近期情况。' END, 60, CASE WHEN e % 9 = 0 THEN 1 + floor(5 * crm._demo_u(e, salt + 107) ^ 0.4) END, false, 'demo-a-' || e, 'wecom', a.owner_id, a.team_id, a.grade, t.at, t.at
-        FROM generate_series(1, entities, lone_every) AS e
+        FROM generate_series(1, accounts, lone_every) AS e -- copies too: a customer entered twice has its history in two places
         JOIN crm_data.account AS a ON a.id = account0 + e
         CROSS JOIN LATERAL (SELECT present - make_interval(secs => 86400 * (1 + 160 * crm._demo_u(e, salt + 108) ^ 2)) AS at) AS t
         ORDER BY e;

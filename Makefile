@@ -48,6 +48,8 @@ API_SQL = \
 	sql/api/import.sql \
 	sql/api/import_line.sql \
 	sql/api/outbox.sql \
+	sql/api/features.sql \
+	sql/api/leads.sql \
 	sql/api/jobs.sql \
 	sql/api/reports.sql \
 	sql/api/report_html.sql \
@@ -88,6 +90,7 @@ REGRESS ?= \
 	writes \
 	doctor \
 	config \
+	leads \
 	outbox \
 	jobs \
 	reports

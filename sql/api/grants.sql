@@ -40,6 +40,15 @@ BEGIN
         ('crm.config_list(text)', 'crm_admin, crm_manager, crm_steward'),
         ('crm.config_export(text[])', 'crm_admin'),
         ('crm.config_import(jsonb, text)', 'crm_admin'),
+        -- leads, follow-ups, stages: whose records they are is asked inside
+        ('crm.capture_lead(jsonb)', 'crm_admin, crm_sales, crm_manager, crm_marketing, crm_sync, crm_service'),
+        ('crm.assign_lead(bigint, bigint[])', 'crm_admin, crm_manager, crm_marketing'),
+        ('crm.log_interaction(jsonb)', 'crm_admin, crm_sales, crm_manager, crm_service'),
+        ('crm.log_touch(bigint, text, text, bigint, text)', 'crm_admin, crm_sales, crm_manager'),
+        ('crm.advance_stage(bigint, text, int, text)', 'crm_admin, crm_sales, crm_manager'),
+        ('crm.complete_task(bigint, text, bigint[])', 'crm_admin, crm_sales, crm_manager, crm_service'),
+        ('crm.waive_task(bigint, text)', 'crm_admin, crm_sales, crm_manager, crm_service'),
+        ('crm.features(text, bigint)', 'crm_admin'),
         -- jobs, messages and reports
         ('crm.tick()', 'crm_admin'),
         ('crm._tick_step()', 'crm_admin'),

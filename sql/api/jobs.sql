@@ -161,14 +161,15 @@ BEGIN
     FOR t IN
         SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, m.manager_id
           FROM crm_data.task AS k LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
-         WHERE k.state = 'open' AND k.notified_at IS NULL AND k.due_at < now()
+         WHERE k.state = 'open' AND k.notified_at IS NULL AND k.due_at < now() AND k.kind <> 'first_touch'
          ORDER BY k.due_at LIMIT 500 FOR UPDATE OF k SKIP LOCKED
     LOOP
-        PERFORM crm._notify(CASE WHEN t.kind = 'first_touch' THEN 'task.first_touch' ELSE 'task.overdue' END, 'task_overdue:' || t.id,
+        PERFORM crm._notify('task.overdue', 'task_overdue:' || t.id,
                             jsonb_build_object('task', t.id, 'title', t.title, 'due', t.due_at), array_remove(ARRAY[t.owner_id, t.manager_id], NULL), t.account_id);
         UPDATE crm_data.task AS k SET notified_at = now() WHERE k.id = t.id;
         v_n := v_n + 1;
     END LOOP;
+    v_n := v_n + crm._first_touch_breaches(200);
     -- locks that a duplicate put on its original fall when their time is over
     UPDATE crm_data.duplicate_pair AS d SET locks_target = false, updated_at = now(), updated_by = 'tick' WHERE d.state = 'open' AND d.locks_target AND d.lock_expires_at < now();
     UPDATE crm_data.approval AS a SET state = 'expired', updated_at = now(), updated_by = 'tick' WHERE a.state IN ('open', 'approved') AND a.expires_at < now();
@@ -183,7 +184,7 @@ BEGIN
     END IF;
     more := false;
     IF v_n > 0 THEN
-        note := format('tick: %s overdue tasks announced', v_n);
+        note := format('tick: %s overdue tasks handled', v_n);
     END IF;
 END
 $$;

@@ -1,0 +1,535 @@
+-- Leads, follow-ups and stages: capture and assignment in one transaction, the first-touch clock, the three buttons, stage actions with evidence.
+
+-- ---------------------------------------------------------------- stages
+
+CREATE OR REPLACE FUNCTION crm._stage_changes() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s crm_data.stage;
+BEGIN
+    SELECT * INTO s FROM crm_data.stage AS x WHERE x.id = NEW.stage_id;
+    IF s.pipeline_id IS DISTINCT FROM NEW.pipeline_id THEN
+        RAISE EXCEPTION 'the stage belongs to another pipeline' USING ERRCODE = 'check_violation', HINT = 'Change pipeline and stage together.';
+    END IF;
+    NEW.outcome := s.outcome;
+    IF TG_OP = 'UPDATE' THEN
+        IF NEW.category = OLD.category THEN
+            NEW.category := s.category;
+        END IF;
+        IF NEW.stage_entered_at = OLD.stage_entered_at THEN
+            NEW.stage_entered_at := now();
+        END IF;
+        IF NEW.stage_moves = OLD.stage_moves THEN
+            NEW.stage_moves := OLD.stage_moves + 1;
+        END IF;
+    END IF;
+    NEW.closed_at := CASE WHEN s.outcome <> 'open' THEN coalesce(NEW.closed_at, NEW.stage_entered_at) END;
+    IF NEW.furthest_stage_id IS NULL OR (s.outcome <> 'lost' AND s.seq > (SELECT f.seq FROM crm_data.stage AS f WHERE f.id = NEW.furthest_stage_id)) THEN
+        NEW.furthest_stage_id := NEW.stage_id;
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._stage_changes() IS 'Trigger of opportunity: outcome, category, times and counts follow the stage, whoever writes it. Internal.';
+DROP TRIGGER IF EXISTS process_stage_insert ON crm_data.opportunity;
+CREATE TRIGGER process_stage_insert BEFORE INSERT ON crm_data.opportunity FOR EACH ROW EXECUTE FUNCTION crm._stage_changes();
+COMMENT ON TRIGGER process_stage_insert ON crm_data.opportunity IS 'The outcome follows the stage.';
+DROP TRIGGER IF EXISTS process_stage_update ON crm_data.opportunity;
+CREATE TRIGGER process_stage_update BEFORE UPDATE ON crm_data.opportunity FOR EACH ROW WHEN (NEW.stage_id <> OLD.stage_id OR NEW.outcome <> OLD.outcome) EXECUTE FUNCTION crm._stage_changes();
+COMMENT ON TRIGGER process_stage_update ON crm_data.opportunity IS 'Outcome, category and times follow the stage.';
+
+CREATE OR REPLACE FUNCTION crm._stage_tasks(deal bigint) RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rows int;
+BEGIN
+    INSERT INTO crm_data.task (kind, object, record_id, account_id, stage_id, action_key, title, mandatory, due_at, escalate_at, started_at, dedupe_key, owner_id, team_id, grade)
+    SELECT 'stage_action', 'opportunity', o.id, o.account_id, o.stage_id, x.a ->> 'key', coalesce(x.a ->> coalesce(m.locale, 'zh'), x.a ->> 'en', x.a ->> 'key'), coalesce((x.a ->> 'mandatory')::boolean, false),
+           -- a deal that comes in late starts its clocks now, not in the past
+           greatest(o.stage_entered_at + (x.a ->> 'due')::interval, CASE WHEN o.stage_entered_at < now() - interval '1 hour' THEN now() + (x.a ->> 'due')::interval END),
+           greatest(o.stage_entered_at, now()) + coalesce((x.a ->> 'due')::interval, '0') + coalesce((x.a ->> 'escalate')::interval, (x.a ->> 'due')::interval),
+           o.stage_entered_at, format('stage_action:%s:%s:%s:%s', o.id, o.stage_id, x.a ->> 'key', o.stage_moves), o.owner_id, o.team_id, o.grade
+      FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id AND s.outcome = 'open' JOIN crm_data.pipeline AS p ON p.id = s.pipeline_id
+      LEFT JOIN crm_data.member AS m ON m.id = o.owner_id
+      JOIN crm_data.config AS c ON c.kind = 'stage' AND c.key = p.code || '/' || s.code AND c.scope = '*' AND c.status = 'active'
+     CROSS JOIN LATERAL jsonb_array_elements(c.body -> 'actions') AS x (a)
+     WHERE o.id = deal AND o.deleted_at IS NULL
+       AND NOT EXISTS (SELECT FROM crm_data.task AS t WHERE t.object = 'opportunity' AND t.record_id = o.id AND t.kind = 'stage_action' AND t.stage_id = o.stage_id AND t.state = 'open')
+    ON CONFLICT (dedupe_key) DO NOTHING;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
+END
+$$;
+COMMENT ON FUNCTION crm._stage_tasks(bigint) IS 'Internal: makes the tasks of the actions that the stage of a deal has; returns how many.';
+
+CREATE OR REPLACE FUNCTION crm._stage_entered() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        -- at the end of the transaction: whoever brings the history of a deal along has written it by then
+        IF NOT EXISTS (SELECT FROM crm_data.stage_history AS h WHERE h.opportunity_id = NEW.id) THEN
+            INSERT INTO crm_data.stage_history (opportunity_id, account_id, to_stage_id, entered_at, amount, currency, close_date, probability, actor, owner_id, team_id, grade)
+            VALUES (NEW.id, NEW.account_id, NEW.stage_id, NEW.stage_entered_at, NEW.amount, NEW.currency, NEW.close_date, NEW.probability, crm._actor(), NEW.owner_id, NEW.team_id, NEW.grade);
+        END IF;
+    ELSE
+        UPDATE crm_data.stage_history AS h SET left_at = NEW.stage_entered_at WHERE h.opportunity_id = NEW.id AND h.left_at IS NULL AND (h.entered_at < NEW.stage_entered_at OR h.to_stage_id = OLD.stage_id AND h.entered_at = NEW.stage_entered_at);
+        -- unless the history was brought along
+        INSERT INTO crm_data.stage_history (opportunity_id, account_id, from_stage_id, to_stage_id, entered_at, amount, currency, close_date, probability, actor, owner_id, team_id, grade)
+        SELECT NEW.id, NEW.account_id, OLD.stage_id, NEW.stage_id, NEW.stage_entered_at, NEW.amount, NEW.currency, NEW.close_date, NEW.probability, crm._actor(), NEW.owner_id, NEW.team_id, NEW.grade
+         WHERE NOT EXISTS (SELECT FROM crm_data.stage_history AS h WHERE h.opportunity_id = NEW.id AND h.to_stage_id = NEW.stage_id AND h.entered_at = NEW.stage_entered_at);
+        UPDATE crm_data.task AS t SET state = 'cancelled', done_at = now(), updated_at = now() WHERE t.object = 'opportunity' AND t.record_id = NEW.id AND t.kind = 'stage_action' AND t.stage_id = OLD.stage_id AND t.state = 'open';
+    END IF;
+    IF NEW.outcome = 'open' THEN
+        PERFORM crm._stage_tasks(NEW.id);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._stage_entered() IS 'Trigger of opportunity: every entry into a stage is in the stage history, the stay before is closed, and the stage''s actions become tasks. Internal.';
+DROP TRIGGER IF EXISTS process_stage_first ON crm_data.opportunity;
+CREATE CONSTRAINT TRIGGER process_stage_first AFTER INSERT ON crm_data.opportunity DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION crm._stage_entered();
+COMMENT ON TRIGGER process_stage_first ON crm_data.opportunity IS 'A deal without a history gets its first entry; its stage''s actions become tasks.';
+DROP TRIGGER IF EXISTS process_stage_next ON crm_data.opportunity;
+CREATE TRIGGER process_stage_next AFTER UPDATE ON crm_data.opportunity FOR EACH ROW WHEN (NEW.stage_id <> OLD.stage_id) EXECUTE FUNCTION crm._stage_entered();
+COMMENT ON TRIGGER process_stage_next ON crm_data.opportunity IS 'Every change of the stage is in the stage history.';
+
+CREATE OR REPLACE FUNCTION crm._may_work_on(owner_id bigint, team_id bigint) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT crm.has_role('crm_admin') OR owner_id = crm.me() OR (crm.has_role('crm_manager') AND team_id = ANY (crm.my_teams('subtree')))
+$$;
+COMMENT ON FUNCTION crm._may_work_on(bigint, bigint) IS 'Internal: whether the caller may act on a record of an owner and a team: the owner, his managers, administrators.';
+
+-- Actions whose evidence is there are done without anybody ticking them off.
+CREATE OR REPLACE FUNCTION crm._settle_actions(deal bigint) RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    doc jsonb := crm._features('opportunity', deal, now());
+    v_rows int;
+BEGIN
+    UPDATE crm_data.task AS t SET state = 'done', done_at = now(), done_by = crm.me(), evidence = coalesce(t.evidence, '{}') || jsonb_build_object('rule', x.a ->> 'evidence'), updated_at = now(), updated_by = session_user
+      FROM crm_data.stage AS s JOIN crm_data.pipeline AS p ON p.id = s.pipeline_id
+      JOIN crm_data.config AS c ON c.kind = 'stage' AND c.key = p.code || '/' || s.code AND c.scope = '*' AND c.status = 'active'
+     CROSS JOIN LATERAL jsonb_array_elements(c.body -> 'actions') AS x (a)
+     WHERE t.object = 'opportunity' AND t.record_id = deal AND t.kind = 'stage_action' AND t.state = 'open' AND t.stage_id = s.id AND x.a ->> 'key' = t.action_key
+       AND x.a ? 'evidence' AND jsonb_path_exists(doc, (x.a ->> 'evidence')::jsonpath, '{}', true);
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
+END
+$$;
+COMMENT ON FUNCTION crm._settle_actions(bigint) IS 'Internal: closes the open stage actions of a deal whose evidence the feature document holds; returns how many.';
+
+CREATE OR REPLACE FUNCTION crm.complete_task(task bigint, note text DEFAULT NULL, attachments bigint[] DEFAULT NULL) RETURNS text
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    t crm_data.task;
+    v_path text;
+BEGIN
+    SELECT * INTO t FROM crm_data.task AS x WHERE x.id = task FOR UPDATE;
+    IF NOT FOUND OR NOT coalesce(crm._may_work_on(t.owner_id, t.team_id), false) THEN
+        RAISE EXCEPTION 'there is no such task that you may close' USING ERRCODE = 'no_data_found', HINT = 'Tasks are closed by their owner or his managers.';
+    END IF;
+    IF t.state <> 'open' THEN
+        RETURN t.state;
+    END IF;
+    IF t.kind = 'stage_action' THEN
+        SELECT x.a ->> 'evidence' INTO v_path FROM crm_data.stage AS s JOIN crm_data.pipeline AS p ON p.id = s.pipeline_id
+          JOIN crm_data.config AS c ON c.kind = 'stage' AND c.key = p.code || '/' || s.code AND c.scope = '*' AND c.status = 'active' CROSS JOIN LATERAL jsonb_array_elements(c.body -> 'actions') AS x (a)
+         WHERE s.id = t.stage_id AND x.a ->> 'key' = t.action_key;
+        IF v_path IS NOT NULL AND NOT jsonb_path_exists(crm._features('opportunity', t.record_id, now()), v_path::jsonpath, '{}', true) THEN
+            RAISE EXCEPTION 'the evidence for "%" is missing', t.title USING ERRCODE = 'RM521', DETAIL = 'Asked for: ' || v_path, HINT = 'Add it to the deal; or waive the action with crm.waive_task and a reason.';
+        END IF;
+    END IF;
+    UPDATE crm_data.task AS x SET state = 'done', done_at = now(), done_by = crm.me(), updated_at = now(), updated_by = session_user,
+           evidence = nullif(jsonb_strip_nulls(jsonb_build_object('note', note, 'attachments', to_jsonb(attachments), 'rule', v_path)), '{}') WHERE x.id = task;
+    RETURN 'done';
+END
+$$;
+COMMENT ON FUNCTION crm.complete_task(bigint, text, bigint[]) IS
+'Closes a task; a stage action only when the deal holds the evidence that the stage asks for. Returns the state. note, attachments: kept with it. Errors: RM521 the evidence is missing; P0002 no such task of the caller''s.';
+
+CREATE OR REPLACE FUNCTION crm.waive_task(task bigint, reason text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    t crm_data.task;
+BEGIN
+    SELECT * INTO t FROM crm_data.task AS x WHERE x.id = task FOR UPDATE;
+    IF NOT FOUND OR NOT coalesce(crm._may_work_on(t.owner_id, t.team_id), false) THEN
+        RAISE EXCEPTION 'there is no such task that you may waive' USING ERRCODE = 'no_data_found', HINT = 'Tasks are waived by their owner or his managers.';
+    END IF;
+    IF btrim(reason) = '' OR t.state <> 'open' THEN
+        RAISE EXCEPTION 'an open task is waived with a reason' USING ERRCODE = 'invalid_parameter_value', HINT = 'Say why it is not needed.';
+    END IF;
+    UPDATE crm_data.task AS x SET state = 'waived', waived_reason = reason, done_at = now(), done_by = crm.me(), updated_at = now(), updated_by = session_user WHERE x.id = task;
+END
+$$;
+COMMENT ON FUNCTION crm.waive_task(bigint, text) IS 'Lets an open task go without being done, with a reason that is kept. Errors: P0002 no such task of the caller''s; 22023 no reason, or not open.';
+
+CREATE OR REPLACE FUNCTION crm.advance_stage(opp bigint, to_stage text, expected_version int DEFAULT NULL, reason text DEFAULT NULL) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    o crm_data.opportunity;
+    f crm_data.stage;
+    t crm_data.stage;
+    v_open text;
+    v_n int;
+BEGIN
+    -- the customer first, then the deal: the order of every write
+    PERFORM FROM crm_data.account AS a WHERE a.id = (SELECT x.account_id FROM crm_data.opportunity AS x WHERE x.id = opp) FOR NO KEY UPDATE;
+    SELECT * INTO o FROM crm_data.opportunity AS x WHERE x.id = opp AND x.deleted_at IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND OR NOT coalesce(crm._may_work_on(o.owner_id, o.team_id), false) THEN
+        RAISE EXCEPTION 'there is no such opportunity that you may move' USING ERRCODE = 'no_data_found', HINT = 'Deals are moved by their owner or his managers.';
+    END IF;
+    IF expected_version IS NOT NULL AND expected_version <> o.row_version THEN
+        RAISE EXCEPTION 'the deal has changed since you read it' USING ERRCODE = 'serialization_failure', DETAIL = format('You read version %s, it is at %s.', expected_version, o.row_version), HINT = 'Read it again.';
+    END IF;
+    SELECT * INTO f FROM crm_data.stage AS s WHERE s.id = o.stage_id;
+    SELECT * INTO t FROM crm_data.stage AS s WHERE s.pipeline_id = o.pipeline_id AND s.code = to_stage;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no stage "%" in this pipeline', to_stage USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Its stages: ' || (SELECT string_agg(s.code, ', ' ORDER BY s.seq) FROM crm_data.stage AS s WHERE s.pipeline_id = o.pipeline_id) || '.';
+    END IF;
+    IF t.id = f.id THEN
+        RETURN jsonb_build_object('stage', t.code, 'version', o.row_version);
+    END IF;
+    IF f.allowed_next IS NOT NULL AND t.seq > f.seq AND t.outcome <> 'lost' AND t.seq <> ALL (f.allowed_next) THEN
+        RAISE EXCEPTION 'from "%" a deal does not go to "%"', f.code, t.code USING ERRCODE = 'invalid_parameter_value', HINT = 'The stage lists which may follow it.';
+    END IF;
+    -- forward only with the actions done; back, and out as lost, always: customers compare again, and deals die
+    IF t.seq > f.seq AND t.outcome <> 'lost' THEN
+        PERFORM crm._settle_actions(opp);
+        SELECT count(*), string_agg(k.title, '; ' ORDER BY k.id) INTO v_n, v_open FROM crm_data.task AS k
+         WHERE k.object = 'opportunity' AND k.record_id = opp AND k.kind = 'stage_action' AND k.mandatory AND k.state = 'open' AND k.stage_id = f.id;
+        IF v_n > 0 THEN
+            RAISE EXCEPTION '% mandatory actions of stage "%" are open', v_n, f.code USING ERRCODE = 'RM520', DETAIL = v_open, HINT = 'Do them, or waive each with a reason: crm.waive_task(task, reason).';
+        END IF;
+    END IF;
+    UPDATE crm_data.opportunity AS x SET stage_id = t.id, lost_reason = CASE WHEN t.outcome = 'lost' THEN coalesce(reason, x.lost_reason) ELSE x.lost_reason END, updated_at = now(), updated_by = session_user
+     WHERE x.id = opp RETURNING x.row_version INTO v_n;
+    RETURN jsonb_build_object('stage', t.code, 'version', v_n, 'tasks', (SELECT count(*) FROM crm_data.task AS k WHERE k.object = 'opportunity' AND k.record_id = opp AND k.kind = 'stage_action' AND k.state = 'open'));
+END
+$$;
+COMMENT ON FUNCTION crm.advance_stage(bigint, text, int, text) IS
+'Moves a deal to another stage of its pipeline. Forward, the mandatory actions of the stage it leaves must be done (those whose evidence is there close by themselves) or waived with a reason; back, and to lost, it may always go. Writes the stage history and makes the tasks of the new stage.
+to_stage: code of the stage. expected_version: row version that was read. reason: kept as the reason of a loss.
+Errors: RM520 mandatory actions are open; 40001 changed since; 22023 no such stage, or not after this one; P0002 no such deal of the caller''s.';
+
+-- ---------------------------------------------------------------- follow-ups
+
+CREATE OR REPLACE FUNCTION crm._touch_quality(kind text, duration interval, depth text, next_step text, reply_hours numeric) RETURNS int
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT greatest(0, least(100, round(
+               CASE WHEN reply_hours IS NULL THEN coalesce((q.body -> 'base' ->> _touch_quality.kind)::numeric, 50)
+                    WHEN reply_hours < extract(epoch FROM (q.body #>> '{reply,full_under}')::interval) / 3600 THEN 100
+                    ELSE 100 * greatest(0, 1 - (reply_hours - extract(epoch FROM (q.body #>> '{reply,full_under}')::interval) / 3600)
+                                               / nullif(extract(epoch FROM (q.body #>> '{reply,zero_after}')::interval - (q.body #>> '{reply,full_under}')::interval) / 3600, 0)) END
+               + CASE WHEN _touch_quality.kind = 'meeting' AND next_step IS NULL THEN coalesce((q.body ->> 'meeting_without_next_step')::numeric, 0) ELSE 0 END
+               + CASE WHEN depth = 'deep' THEN coalesce((q.body ->> 'deep')::numeric, 0) ELSE 0 END)))::int
+      FROM crm_data.config AS q WHERE q.kind = 'health_model' AND q.key = 'touch_quality' AND q.scope = '*' AND q.status = 'active'
+$$;
+COMMENT ON FUNCTION crm._touch_quality(text, interval, text, text, numeric) IS
+'Internal: points of a follow-up by the active health_model/touch_quality: by its kind, an answer by how fast it came (full marks under two hours), less for a meeting without a next step, more in depth.';
+
+CREATE OR REPLACE FUNCTION crm._interaction_added() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE crm_data.account AS a SET last_contact_at = n.at
+      FROM (SELECT r.account_id, max(r.occurred_at) AS at FROM new_rows AS r WHERE r.account_id IS NOT NULL AND r.retracted_at IS NULL GROUP BY 1) AS n
+     WHERE a.id = n.account_id AND (a.last_contact_at IS NULL OR a.last_contact_at < n.at);
+    UPDATE crm_data.contact AS c SET last_contact_at = n.at
+      FROM (SELECT r.contact_id, max(r.occurred_at) AS at FROM new_rows AS r WHERE r.contact_id IS NOT NULL AND r.retracted_at IS NULL GROUP BY 1) AS n
+     WHERE c.id = n.contact_id AND (c.last_contact_at IS NULL OR c.last_contact_at < n.at);
+    UPDATE crm_data.opportunity AS o SET last_contact_at = n.at
+      FROM (SELECT r.opportunity_id, max(r.occurred_at) AS at FROM new_rows AS r WHERE r.opportunity_id IS NOT NULL AND r.retracted_at IS NULL GROUP BY 1) AS n
+     WHERE o.id = n.opportunity_id AND (o.last_contact_at IS NULL OR o.last_contact_at < n.at);
+    -- the first word with a lead stops its clock
+    UPDATE crm_data.lead AS l SET first_touch_at = n.at, state = CASE WHEN l.state IN ('new', 'assigned') THEN 'working' ELSE l.state END
+      FROM (SELECT r.lead_id, min(r.occurred_at) AS at FROM new_rows AS r WHERE r.lead_id IS NOT NULL AND r.direction IS DISTINCT FROM 'in' AND r.kind NOT IN ('form', 'system') GROUP BY 1) AS n
+     WHERE l.id = n.lead_id AND l.first_touch_at IS NULL;
+    UPDATE crm_data.task AS t SET state = 'done', done_at = now(), done_by = crm.me(), updated_at = now()
+      FROM (SELECT DISTINCT r.lead_id FROM new_rows AS r WHERE r.lead_id IS NOT NULL AND r.direction IS DISTINCT FROM 'in' AND r.kind NOT IN ('form', 'system')) AS n
+     WHERE t.object = 'lead' AND t.record_id = n.lead_id AND t.kind = 'first_touch' AND t.state = 'open';
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._interaction_added() IS 'Trigger of interaction: keeps when customers, contacts and deals were last spoken to, and stops the first-touch clock of leads. Internal.';
+DROP TRIGGER IF EXISTS process_interaction_added ON crm_data.interaction;
+CREATE TRIGGER process_interaction_added AFTER INSERT ON crm_data.interaction REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION crm._interaction_added();
+COMMENT ON TRIGGER process_interaction_added ON crm_data.interaction IS 'Keeps when customers were last spoken to.';
+
+CREATE OR REPLACE FUNCTION crm.log_interaction(doc jsonb) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    i crm_data.interaction;
+    v_id bigint;
+    v_owner bigint;
+    v_team bigint;
+    v_bad text;
+BEGIN
+    IF jsonb_typeof(doc) <> 'object' THEN
+        RAISE EXCEPTION 'a follow-up is an object' USING ERRCODE = 'invalid_parameter_value', HINT = '{"account_id": 1, "kind": "call", "summary": "..."}';
+    END IF;
+    SELECT string_agg(k, ', ') INTO v_bad FROM jsonb_object_keys(doc) AS k
+     WHERE k NOT IN ('account_id', 'contact_id', 'opportunity_id', 'lead_id', 'campaign_id', 'kind', 'channel', 'direction', 'occurred_at', 'summary', 'body', 'progress', 'next_step', 'next_step_at', 'duration', 'depth',
+                     'satisfaction', 'auto', 'preset', 'client_key', 'endpoint', 'detail');
+    IF v_bad IS NOT NULL THEN
+        RAISE EXCEPTION 'a follow-up has no field %', v_bad USING ERRCODE = 'undefined_column', HINT = 'Other facts go into detail.';
+    END IF;
+    IF doc ? 'client_key' THEN
+        SELECT x.id INTO v_id FROM crm_data.interaction AS x WHERE x.client_key = doc ->> 'client_key';
+        IF FOUND THEN
+            RETURN v_id;
+        END IF;
+    END IF;
+    BEGIN
+        i := jsonb_populate_record(NULL::crm_data.interaction, doc);
+    EXCEPTION WHEN data_exception THEN
+        RAISE EXCEPTION 'a value of the follow-up has the wrong form: %', SQLERRM USING ERRCODE = 'invalid_parameter_value', HINT = 'Times are ISO 8601, durations like "00:01:30".';
+    END;
+    IF i.progress IS NOT NULL AND NOT EXISTS (SELECT FROM crm_data.config AS c, jsonb_array_elements(c.body -> 'values') AS v WHERE c.kind = 'picklist' AND c.key = 'key_progress' AND c.status = 'active' AND v ->> 'key' = i.progress) THEN
+        RAISE EXCEPTION 'key progress is one of a list, not "%"', i.progress USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Values: ' || (SELECT string_agg(v ->> 'key', ', ') FROM crm_data.config AS c, jsonb_array_elements(c.body -> 'values') AS v WHERE c.kind = 'picklist' AND c.key = 'key_progress' AND c.status = 'active') || '.';
+    END IF;
+    IF i.opportunity_id IS NOT NULL AND i.account_id IS NULL THEN
+        SELECT o.account_id INTO i.account_id FROM crm_data.opportunity AS o WHERE o.id = i.opportunity_id;
+    END IF;
+    SELECT a.owner_id, a.team_id INTO v_owner, v_team FROM crm_data.account AS a WHERE a.id = i.account_id AND a.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        SELECT l.owner_id, l.team_id INTO v_owner, v_team FROM crm_data.lead AS l WHERE l.id = i.lead_id AND l.deleted_at IS NULL;
+    END IF;
+    IF NOT FOUND OR NOT coalesce(crm._may_work_on(v_owner, v_team) OR crm.has_role('crm_service'), false) THEN
+        RAISE EXCEPTION 'there is no such customer or lead that you may follow up' USING ERRCODE = 'no_data_found', HINT = 'Give account_id or lead_id of a record of yours.';
+    END IF;
+    INSERT INTO crm_data.interaction (account_id, contact_id, opportunity_id, lead_id, campaign_id, kind, channel, direction, occurred_at, author_id, summary, body, progress, next_step, next_step_at, duration, depth, quality,
+                                      satisfaction, auto, preset, client_key, endpoint, detail, owner_id, team_id)
+    VALUES (i.account_id, i.contact_id, i.opportunity_id, i.lead_id, i.campaign_id, coalesce(i.kind, 'note'), i.channel, i.direction, coalesce(i.occurred_at, now()), crm.me(), i.summary, i.body, i.progress, i.next_step, i.next_step_at,
+            i.duration, coalesce(i.depth, CASE WHEN i.kind = 'call' AND i.duration > make_interval(secs => crm._setting('call.auto_log_over', '90')::int) THEN 'deep' END),
+            crm._touch_quality(coalesce(i.kind, 'note'), i.duration, i.depth, i.next_step, (i.detail ->> 'reply_hours')::numeric), i.satisfaction, coalesce(i.auto, false), i.preset, i.client_key, i.endpoint, coalesce(i.detail, '{}'), v_owner, v_team)
+    ON CONFLICT (client_key) DO NOTHING
+    RETURNING id INTO v_id;
+    IF v_id IS NULL THEN       -- the same replay was faster
+        SELECT x.id INTO v_id FROM crm_data.interaction AS x WHERE x.client_key = doc ->> 'client_key';
+        RETURN v_id;
+    END IF;
+    IF i.next_step IS NOT NULL THEN
+        INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, interaction_id, dedupe_key, owner_id, team_id)
+        VALUES ('next_step', CASE WHEN i.opportunity_id IS NOT NULL THEN 'opportunity' WHEN i.account_id IS NOT NULL THEN 'account' ELSE 'lead' END, coalesce(i.opportunity_id, i.account_id, i.lead_id), i.account_id,
+                i.next_step, i.next_step_at, v_id, 'next_step:' || v_id, coalesce(crm.me(), v_owner), v_team)
+        ON CONFLICT (dedupe_key) DO NOTHING;
+        IF i.opportunity_id IS NOT NULL THEN
+            UPDATE crm_data.opportunity AS o SET next_step = i.next_step, next_step_at = i.next_step_at WHERE o.id = i.opportunity_id;
+        END IF;
+    END IF;
+    RETURN v_id;
+END
+$$;
+COMMENT ON FUNCTION crm.log_interaction(jsonb) IS
+'Writes a follow-up and returns its number; the same client_key again returns the same one. A next step becomes a task of the author. Its points of quality are computed at once.
+doc: account_id, opportunity_id or lead_id; kind, channel, direction, occurred_at, summary, body, progress (picklist key_progress), next_step, next_step_at, duration, depth, satisfaction, contact_id, campaign_id, preset, client_key, endpoint, detail.
+Errors: 22023 a value of the wrong form or outside its list; 42703 an unknown field; P0002 no such customer of the caller''s.';
+
+CREATE OR REPLACE FUNCTION crm.log_touch(account bigint, preset text, note text DEFAULT NULL, opportunity bigint DEFAULT NULL, client_key text DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    p jsonb;
+    v_key text;
+    v_locale text := coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'zh');
+BEGIN
+    SELECT c.body, c.key INTO p, v_key FROM crm_data.config AS c
+     WHERE c.kind = 'touch_preset' AND c.scope = '*' AND c.status = 'active' AND (c.key = preset OR c.body #>> '{label,zh}' = preset OR c.body #>> '{label,en}' = preset);
+    IF p IS NULL THEN
+        RAISE EXCEPTION 'there is no button "%"', preset USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Buttons: ' || (SELECT string_agg(c.key, ', ' ORDER BY c.key) FROM crm_data.config AS c WHERE c.kind = 'touch_preset' AND c.scope = '*' AND c.status = 'active') || '.';
+    END IF;
+    RETURN crm.log_interaction(jsonb_strip_nulls(jsonb_build_object('account_id', account, 'opportunity_id', opportunity, 'kind', p ->> 'kind', 'channel', p ->> 'channel', 'direction', p ->> 'direction',
+        'summary', coalesce(p #>> ARRAY['text', v_locale], p #>> '{text,en}'), 'body', note, 'next_step', coalesce(p #>> ARRAY['next_step', v_locale], p #>> '{next_step,en}'),
+        'next_step_at', now() + (p ->> 'next_after')::interval, 'preset', v_key, 'client_key', client_key)));
+END
+$$;
+COMMENT ON FUNCTION crm.log_touch(bigint, text, text, bigint, text) IS
+'One of the buttons after a conversation: writes a standard follow-up with the next step and its time. Returns the follow-up.
+preset: just_talked, proposal_sent, waiting or what the configuration touch_preset has, by key or label. note: in one''s own words. Errors: 22023 no such button; P0002 no such customer of the caller''s.';
+
+-- ---------------------------------------------------------------- leads
+
+CREATE OR REPLACE FUNCTION crm.assign_lead(lead bigint, exclude bigint[] DEFAULT '{}') RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    l crm_data.lead;
+    c record;
+    r jsonb;
+    v_member bigint;
+    v_sales boolean;
+BEGIN
+    SELECT * INTO l FROM crm_data.lead AS x WHERE x.id = lead AND x.deleted_at IS NULL AND x.merged_into IS NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no lead %', lead USING ERRCODE = 'no_data_found', HINT = 'It may have been merged.';
+    END IF;
+    SELECT * INTO c FROM crm._config_for('assignment', 'default', l.id::text);
+    -- what the record does not say, its place, its words and its customer may
+    l.region := coalesce(l.region,
+        (SELECT x.key FROM jsonb_each(c.body -> 'regions') AS x, jsonb_array_elements_text(x.value) AS v WHERE position(v IN concat_ws(' ', l.province, l.city)) > 0 ORDER BY length(v) DESC, x.key LIMIT 1),
+        (SELECT x.key FROM jsonb_each(c.body -> 'boxes') AS x WHERE l.geo IS NOT NULL AND l.geo <@ box(point((x.value #>> '{0,0}')::float8, (x.value #>> '{0,1}')::float8), point((x.value #>> '{1,0}')::float8, (x.value #>> '{1,1}')::float8)) ORDER BY x.key LIMIT 1));
+    l.industry := coalesce(l.industry,
+        (SELECT x.key FROM jsonb_each(c.body -> 'industries') AS x, jsonb_array_elements_text(x.value) AS v WHERE position(lower(v) IN lower(concat_ws(' ', l.company, l.need))) > 0 ORDER BY length(v) DESC, x.key LIMIT 1));
+    r := crm._route(c.body, crm._lead_document(l));
+    PERFORM crm._config_count(c.id, r IS NULL);
+
+    IF r -> 'to' ->> 'owner' = 'account_owner' THEN
+        SELECT a.owner_id INTO v_member FROM crm_data.account AS a JOIN crm_data.member AS m ON m.id = a.owner_id AND (m.left_at IS NULL OR m.left_at > current_date) WHERE a.id = l.account_id AND a.owner_id <> ALL (exclude);
+    END IF;
+    IF v_member IS NULL AND r IS NOT NULL THEN
+        -- the fewest open tasks for his capacity; what cannot be matched by region or industry is still somebody's
+        v_sales := EXISTS (SELECT FROM unnest(crm._members_with('{crm_sales}')) AS s);
+        SELECT m.id INTO v_member
+          FROM crm_data.member AS m
+          LEFT JOIN LATERAL (SELECT count(*) AS n FROM crm_data.task AS t WHERE t.owner_id = m.id AND t.state = 'open') AS k ON true
+         WHERE (m.left_at IS NULL OR m.left_at > current_date) AND m.capacity > 0 AND m.id <> ALL (exclude)
+           AND CASE WHEN v_sales THEN m.id = ANY (crm._members_with('{crm_sales}')) ELSE m.rank < 5 END
+         ORDER BY (r -> 'to' -> 'match' ? 'region' AND l.region = ANY (m.regions))::int * coalesce((c.body #>> '{weights,region}')::int, 3)
+                  + (r -> 'to' -> 'match' ? 'industry' AND l.industry = ANY (m.industries))::int * coalesce((c.body #>> '{weights,industry}')::int, 2) DESC,
+                  k.n::float8 / m.capacity, m.id
+         LIMIT 1;
+    END IF;
+
+    IF v_member IS NULL THEN
+        UPDATE crm_data.lead AS x SET state = 'unrouted', region = l.region, industry = l.industry, route = r ->> 'route', route_version = c.version, updated_at = now() WHERE x.id = lead;
+        INSERT INTO crm_data.alert (kind, level, object, record_id, message, dedupe_key)
+        VALUES ('unrouted', 'orange', 'lead', lead, 'A lead found nobody: it waits in the queue of unrouted leads.', 'unrouted') ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+        PERFORM crm._notify('lead.unrouted', 'lead_unrouted:' || lead, jsonb_build_object('lead', lead), crm._members_with('{crm_admin}'));
+        RETURN NULL;
+    END IF;
+    UPDATE crm_data.lead AS x SET owner_id = v_member, team_id = (SELECT m.team_id FROM crm_data.member AS m WHERE m.id = v_member), state = CASE WHEN x.state IN ('new', 'unrouted', 'assigned', 'recycled') THEN 'assigned' ELSE x.state END,
+           region = l.region, industry = l.industry, route = r ->> 'route', route_version = c.version, assigned_at = now(), assign_count = x.assign_count + 1,
+           first_touch_due_at = now() + make_interval(mins => crm._setting('lead.first_touch', '5')::int), updated_at = now() WHERE x.id = lead
+    RETURNING * INTO l;
+    -- the clock runs from now, whenever the lead happened: a backlog is not late before anybody had it
+    INSERT INTO crm_data.task (kind, object, record_id, account_id, title, mandatory, due_at, escalate_at, priority, dedupe_key, owner_id, team_id)
+    VALUES ('first_touch', 'lead', lead, l.account_id, '首次联系: ' || coalesce(l.company, l.name, l.id::text), true, l.first_touch_due_at, l.first_touch_due_at, 8, format('first_touch:%s:%s', lead, l.assign_count), v_member, l.team_id);
+    PERFORM crm._notify('task.first_touch', format('first_touch:%s:%s', lead, l.assign_count), jsonb_build_object('lead', lead, 'company', l.company, 'need', left(l.need, 200), 'due', l.first_touch_due_at), ARRAY[v_member], l.account_id);
+    RETURN v_member;
+END
+$$;
+COMMENT ON FUNCTION crm.assign_lead(bigint, bigint[]) IS
+'Gives a lead to somebody: by the routes of the active assignment (the owner of the same customer, region, industry, load), where the region comes from the place (province or coordinates) and the industry from the words if the lead does not say. Makes the first-touch task, due in lead.first_touch, and the message. Returns the member; NULL if there is nobody: then the lead is unrouted, with an alert.
+exclude: not these. Errors: P0002 no such lead.';
+
+CREATE OR REPLACE FUNCTION crm.capture_lead(doc jsonb) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_keys text[];
+    v_context jsonb;
+    v_attrs jsonb;
+    v_id bigint;
+    v_owner bigint;
+    v_phone text;
+    v_email text;
+    v_company text;
+    v_account bigint;
+    l crm_data.lead;
+BEGIN
+    IF jsonb_typeof(doc) <> 'object' THEN
+        RAISE EXCEPTION 'a lead is an object' USING ERRCODE = 'invalid_parameter_value', HINT = '{"name": "..", "phone": "..", "source": "web", "context": {}}';
+    END IF;
+    -- an empty text says nothing
+    SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') INTO doc FROM jsonb_each(doc) AS e WHERE e.value <> 'null' AND e.value <> '""' AND btrim(e.value #>> '{}') <> '';
+    v_phone := crm.phone_key(doc ->> 'phone');
+    v_email := crm.email_key(doc ->> 'email');
+    v_company := crm.company_key(doc ->> 'company');
+    IF v_phone IS NULL AND v_email IS NULL AND NOT doc ?| ARRAY['phone', 'email'] THEN
+        RAISE EXCEPTION 'a lead needs a telephone number or an e-mail address' USING ERRCODE = 'invalid_parameter_value', HINT = 'Everything else may come later.';
+    END IF;
+    SELECT x.id, x.owner_id INTO v_id, v_owner FROM crm_data.lead AS x WHERE x.client_key = doc ->> 'client_key';
+    IF FOUND THEN
+        RETURN jsonb_build_object('lead', v_id, 'owner', v_owner, 'duplicate', true);
+    END IF;
+    SELECT ARRAY(SELECT jsonb_array_elements_text(c.body -> 'context')) INTO v_keys FROM crm_data.config AS c WHERE c.kind = 'form' AND c.key = 'lead.capture' AND c.scope = '*' AND c.status = 'active';
+    SELECT coalesce(jsonb_object_agg(e.key, e.value) FILTER (WHERE e.key = ANY (v_keys)), '{}'), coalesce(jsonb_object_agg(e.key, e.value) FILTER (WHERE e.key <> ALL (v_keys)), '{}') INTO v_context, v_attrs
+      FROM jsonb_each(CASE WHEN jsonb_typeof(doc -> 'context') = 'object' THEN doc -> 'context' ELSE '{}' END) AS e;
+    -- the same person again within a month is the same lead
+    SELECT x.* INTO l FROM crm_data.lead AS x
+     WHERE x.state IN ('new', 'unrouted', 'assigned', 'working') AND x.deleted_at IS NULL AND x.merged_into IS NULL AND x.recorded_at > now() - interval '30 days' AND (x.phone_norm = v_phone OR x.email_norm = v_email)
+     ORDER BY x.id LIMIT 1 FOR UPDATE;
+    IF FOUND THEN
+        UPDATE crm_data.lead AS x SET name = coalesce(x.name, doc ->> 'name'), company = coalesce(x.company, doc ->> 'company'), phone = coalesce(x.phone, doc ->> 'phone'), email = coalesce(x.email, doc ->> 'email'),
+               need = CASE WHEN x.need IS NULL THEN doc ->> 'need' WHEN doc ->> 'need' IS NULL OR x.need = doc ->> 'need' THEN x.need ELSE left(x.need || E'\n' || (doc ->> 'need'), 4000) END, context = v_context || x.context, updated_at = now() WHERE x.id = l.id;
+        RETURN jsonb_build_object('lead', l.id, 'owner', l.owner_id, 'duplicate', true);
+    END IF;
+    SELECT a.id INTO v_account FROM crm_data.account AS a
+     WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND (a.phone_norm = v_phone OR a.email_norm = v_email OR (v_company IS NOT NULL AND a.name_core = v_company))
+     ORDER BY (a.phone_norm IS NOT DISTINCT FROM v_phone) DESC, a.id LIMIT 1;
+    INSERT INTO crm_data.lead (source, source_id, channel, campaign_id, context, attrs, client_key, name, company, title, phone, phone_norm, email, email_norm, legal_id4, need, industry, region, province, city, district, geo, account_id, occurred_at, ts_assumed)
+    VALUES (coalesce(doc ->> 'source', 'web'), (SELECT s.id FROM crm_data.source_system AS s WHERE s.name = doc ->> 'source'), doc ->> 'channel', (SELECT k.id FROM crm_data.campaign AS k WHERE k.code = doc ->> 'campaign'),
+            v_context, v_attrs, doc ->> 'client_key', doc ->> 'name', doc ->> 'company', doc ->> 'title', doc ->> 'phone', v_phone, doc ->> 'email', v_email, CASE WHEN doc ->> 'legal_id4' ~ '^[0-9]{3}[0-9Xx]$' THEN doc ->> 'legal_id4' END,
+            doc ->> 'need', doc ->> 'industry', doc ->> 'region', doc ->> 'province', doc ->> 'city', doc ->> 'district',
+            CASE WHEN v_context ? 'longitude' AND v_context ? 'latitude' THEN point(crm.parse_number(v_context ->> 'longitude')::float8, crm.parse_number(v_context ->> 'latitude')::float8) END,
+            v_account, coalesce(crm.parse_time(doc ->> 'occurred_at', false, crm._setting('organisation.timezone', 'Asia/Shanghai')), now()), crm.parse_time(doc ->> 'occurred_at') IS NULL)
+    ON CONFLICT (client_key) DO NOTHING
+    RETURNING id INTO v_id;
+    IF v_id IS NULL THEN
+        SELECT x.id, x.owner_id INTO v_id, v_owner FROM crm_data.lead AS x WHERE x.client_key = doc ->> 'client_key';
+        RETURN jsonb_build_object('lead', v_id, 'owner', v_owner, 'duplicate', true);
+    END IF;
+    v_owner := crm.assign_lead(v_id);
+    RETURN jsonb_build_object('lead', v_id, 'owner', v_owner, 'account', v_account, 'duplicate', false);
+END
+$$;
+COMMENT ON FUNCTION crm.capture_lead(jsonb) IS
+'Takes a lead in and assigns it in the same transaction. The same client_key, telephone number or address again within thirty days is the same lead, completed where it was empty. Returns {lead, owner, account it belongs to, duplicate}.
+doc: name, company, title, phone, email, need, industry, region, province, city, district, source, channel, campaign (code), client_key, occurred_at (when it happened; clocks start now), context with the keys that the form lead.capture lists, others are kept in attrs. Empty texts are as if absent.
+Errors: 22023 neither a telephone number nor an address.';
+
+CREATE OR REPLACE FUNCTION crm._first_touch_breaches(lim int) RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    t record;
+    v_n int := 0;
+BEGIN
+    FOR t IN SELECT k.id, k.record_id, k.owner_id, k.account_id, m.manager_id FROM crm_data.task AS k JOIN crm_data.lead AS l ON l.id = k.record_id LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
+              WHERE k.kind = 'first_touch' AND k.object = 'lead' AND k.state = 'open' AND k.escalated_at IS NULL AND k.escalate_at < now() AND l.first_touch_at IS NULL
+              ORDER BY k.escalate_at LIMIT lim FOR UPDATE OF k SKIP LOCKED LOOP
+        UPDATE crm_data.task AS k SET state = 'cancelled', done_at = now(), escalated_at = now(), notified_at = coalesce(k.notified_at, now()), escalations = k.escalations + 1, updated_at = now() WHERE k.id = t.id;
+        INSERT INTO crm_data.alert (kind, level, object, record_id, account_id, message, owner_id, dedupe_key)
+        VALUES ('first_touch', 'orange', 'lead', t.record_id, t.account_id, 'A new lead was not spoken to in time; it goes to somebody else.', t.owner_id, 'first_touch:' || t.id) ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+        PERFORM crm._notify('task.first_touch', 'first_touch_breach:' || t.id, jsonb_build_object('lead', t.record_id, 'missed_by', t.owner_id), array_remove(ARRAY[t.manager_id], NULL), t.account_id);
+        PERFORM crm.assign_lead(t.record_id, array_remove(ARRAY[t.owner_id], NULL));
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._first_touch_breaches(int) IS 'Internal: leads whose first touch is overdue: the manager hears of it and somebody else gets the lead. Returns how many.';

@@ -1,0 +1,115 @@
+-- Leads, follow-ups and stages.
+\set VERBOSITY terse
+SET client_min_messages = warning;
+CREATE ROLE lead_boss LOGIN IN ROLE crm_manager;
+CREATE ROLE lead_ann LOGIN IN ROLE crm_sales;
+CREATE ROLE lead_bob LOGIN IN ROLE crm_sales;
+INSERT INTO crm_data.team (code, name) VALUES ('LEADS', 'Leads');
+INSERT INTO crm_data.member (role_name, full_name, team_id, rank) SELECT 'lead_boss', 'Lead Boss', id, 5 FROM crm_data.team WHERE code = 'LEADS';
+INSERT INTO crm_data.member (role_name, full_name, team_id, manager_id, regions, industries, locale)
+SELECT v.role, v.name, b.team_id, b.id, v.regions, v.industries, 'en' FROM crm_data.member AS b, (VALUES ('lead_ann', 'Lead Ann', '{east}'::text[], '{energy}'::text[]), ('lead_bob', 'Lead Bob', '{north}', '{}')) AS v (role, name, regions, industries) WHERE b.full_name = 'Lead Boss';
+SELECT id AS ann FROM crm_data.member WHERE full_name = 'Lead Ann' \gset
+SELECT id AS bob FROM crm_data.member WHERE full_name = 'Lead Bob' \gset
+
+-- captured and assigned in one transaction: by place and words, then by load
+SELECT crm.capture_lead('{"name": "张三", "company": "杭州光伏储能有限公司", "phone": "13911110001", "need": "光伏电站", "province": "浙江省", "source": "web", "channel": "", "client_key": "lt 1", "context": {"ip": "10.0.0.1", "dwell": 42, "horoscope": "lion"}}') AS l \gset
+SELECT :'l'::jsonb - 'lead' - 'owner' AS answer;
+SELECT m.full_name AS owner, l.state, l.region, l.industry, l.route, l.channel, l.context, l.attrs, l.ts_assumed, l.first_touch_due_at - l.assigned_at AS to_touch
+  FROM crm_data.lead AS l JOIN crm_data.member AS m ON m.id = l.owner_id WHERE l.client_key = 'lt 1';
+SELECT t.kind, t.mandatory, t.state, m.full_name FROM crm_data.task AS t JOIN crm_data.lead AS l ON t.object = 'lead' AND t.record_id = l.id JOIN crm_data.member AS m ON m.id = t.owner_id WHERE l.client_key = 'lt 1';
+SELECT topic, channel FROM crm_data.outbox AS o WHERE o.recipient_id = :ann;
+-- coordinates; and the same person again, or the same form again, is the same lead
+SELECT m.full_name FROM crm.capture_lead('{"name": "Li", "email": "li@example.cn", "client_key": "lt 2", "context": {"longitude": "116.4", "latitude": 39.9}}') AS c JOIN crm_data.member AS m ON m.id = (c ->> 'owner')::bigint;
+SELECT c ->> 'duplicate' AS duplicate, (c ->> 'lead')::bigint = (SELECT id FROM crm_data.lead WHERE client_key = 'lt 1') AS same FROM crm.capture_lead('{"name": "张三", "phone": "139 1111 0001", "email": "zhang@example.cn"}') AS c;
+SELECT c ->> 'duplicate' AS duplicate FROM crm.capture_lead('{"phone": "1", "client_key": "lt 2"}') AS c;
+SELECT email FROM crm_data.lead WHERE client_key = 'lt 1';
+-- a backlog of an hour ago is not late
+SELECT crm.capture_lead(jsonb_build_object('phone', '13911110003', 'client_key', 'lt 3', 'occurred_at', now() - interval '1 hour')) ->> 'duplicate' AS duplicate;
+SELECT l.occurred_at < now() - interval '59 minutes' AS happened_then, l.first_touch_due_at > now() AS clock_starts_now FROM crm_data.lead AS l WHERE l.client_key = 'lt 3';
+-- too late: the manager hears of it and somebody else gets it; spoken to: the clock stops
+UPDATE crm_data.task SET escalate_at = now() - interval '1 second' WHERE kind = 'first_touch' AND record_id = (SELECT id FROM crm_data.lead WHERE client_key = 'lt 1');
+CALL crm.tick();
+CALL crm.tick();
+SELECT m.full_name AS owner, l.assign_count FROM crm_data.lead AS l JOIN crm_data.member AS m ON m.id = l.owner_id WHERE l.client_key = 'lt 1';
+SELECT t.state, t.escalations, m.full_name FROM crm_data.task AS t JOIN crm_data.member AS m ON m.id = t.owner_id WHERE t.kind = 'first_touch' AND t.record_id = (SELECT id FROM crm_data.lead WHERE client_key = 'lt 1') ORDER BY t.id;
+SELECT count(*) AS boss_hears FROM crm_data.outbox WHERE dedupe_key LIKE 'first_touch_breach:%' AND recipient_id = (SELECT id FROM crm_data.member WHERE full_name = 'Lead Boss');
+SELECT count(*) AS alerts FROM crm_data.alert WHERE kind = 'first_touch' AND record_id = (SELECT id FROM crm_data.lead WHERE client_key = 'lt 1');
+SET ROLE lead_bob;
+SELECT crm.log_interaction(jsonb_build_object('lead_id', (SELECT id FROM crm.lead WHERE client_key = 'lt 1'), 'kind', 'call', 'direction', 'out', 'duration', '00:02:00')) > 0 AS called;
+RESET ROLE;
+SELECT l.state, l.first_touch_at IS NOT NULL AS touched, t.state AS task FROM crm_data.lead AS l JOIN crm_data.task AS t ON t.object = 'lead' AND t.record_id = l.id AND t.owner_id = :bob WHERE l.client_key = 'lt 1';
+-- nobody to give it to: it waits where it is seen, with one alert
+BEGIN;
+UPDATE crm_data.member SET capacity = 0;
+SELECT c ->> 'owner' IS NULL AS nobody FROM crm.capture_lead('{"phone": "13911110009", "client_key": "lt 9"}') AS c;
+SELECT state FROM crm_data.lead WHERE client_key = 'lt 9';
+SELECT count(*) FROM crm_data.alert WHERE kind = 'unrouted' AND state = 'open';
+ROLLBACK;
+SELECT crm.capture_lead('{"name": "nobody"}');
+SELECT crm.capture_lead('[]');
+SELECT crm.assign_lead(-1);
+
+-- the three buttons
+INSERT INTO crm_data.account (name, owner_id, team_id) SELECT 'Lead Customer', id, team_id FROM crm_data.member WHERE full_name = 'Lead Ann';
+SELECT id AS acc FROM crm_data.account WHERE name = 'Lead Customer' \gset
+SET ROLE lead_ann;
+SELECT crm.log_touch(:acc, '刚聊完', 'likes it', NULL, 'touch 1') > 0 AS first;
+SELECT crm.log_touch(:acc, 'just_talked', NULL, NULL, 'touch 1') > 0 AS replay;
+SELECT crm.log_touch(:acc, 'proposal_sent') > 0 AS second;
+SELECT crm.log_touch(:acc, 'dance');
+SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'kind', 'meeting', 'progress', 'budget_confirmed')) > 0 AS meeting;
+SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'progress', 'going well'));
+SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'mood', 'good'));
+SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'occurred_at', 'soon'));
+SELECT crm.log_interaction('{"account_id": -1}');
+SET ROLE lead_bob;
+SELECT crm.log_touch(:acc, 'just_talked');
+RESET ROLE;
+SELECT i.kind, i.summary, i.preset, i.depth, i.quality, i.progress FROM crm_data.interaction AS i WHERE i.account_id = :acc ORDER BY i.id;
+SELECT t.title, round(extract(epoch FROM t.due_at - t.created_at) / 86400) AS days FROM crm_data.task AS t WHERE t.account_id = :acc AND t.kind = 'next_step' ORDER BY t.id;
+SELECT last_contact_at IS NOT NULL AS spoken_to FROM crm_data.account WHERE id = :acc;
+SELECT crm._touch_quality('chat', NULL, NULL, NULL, 1.9) AS fast, crm._touch_quality('chat', NULL, NULL, NULL, 25) AS slow, crm._touch_quality('meeting', NULL, NULL, NULL, NULL) AS no_next, crm._touch_quality('meeting', NULL, NULL, 'x', NULL) AS next;
+
+-- stages: the history writes itself, actions become tasks, evidence closes them, open ones hold the deal back
+INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, amount, owner_id, team_id)
+SELECT :acc, 'LEAD1', 'Lead deal', p.id, s.id, 1000, m.id, m.team_id FROM crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id AND s.code = 'contact', crm_data.member AS m WHERE p.code = 'standard' AND m.full_name = 'Lead Ann';
+SELECT id AS deal FROM crm_data.opportunity WHERE code = 'LEAD1' \gset
+SELECT s.code, h.left_at IS NULL AS open FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id WHERE h.opportunity_id = :deal;
+SELECT action_key, title, mandatory, state FROM crm_data.task WHERE object = 'opportunity' AND record_id = :deal AND kind = 'stage_action' ORDER BY id;
+SET ROLE lead_ann;
+SELECT crm.advance_stage(:deal, 'needs');
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.complete_task((SELECT id FROM crm.task WHERE record_id = :deal AND action_key = 'identify_contact'));
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+INSERT INTO crm_data.contact (account_id, name) VALUES (:acc, 'Lead Contact');
+SET ROLE lead_ann;
+SELECT crm.complete_task((SELECT id FROM crm.task WHERE record_id = :deal AND action_key = 'identify_contact'), 'found him');
+SELECT crm.log_interaction(jsonb_build_object('opportunity_id', :deal, 'kind', 'call')) > 0 AS called;
+SELECT crm.waive_task((SELECT id FROM crm.task WHERE record_id = :deal AND action_key = 'qualify_need'), '');
+SELECT crm.waive_task((SELECT id FROM crm.task WHERE record_id = :deal AND action_key = 'qualify_need'), 'an old customer, the need is known');
+SELECT crm.advance_stage(:deal, 'needs', 99);
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.advance_stage(:deal, 'moon');
+SELECT crm.advance_stage(:deal, 'needs') - 'version' AS moved;
+SELECT crm.advance_stage(:deal, 'contact') - 'version' AS back;
+SELECT crm.advance_stage(:deal, 'lost', NULL, 'price') - 'version' AS lost;
+SET ROLE lead_bob;
+SELECT crm.advance_stage(:deal, 'contact');
+SET ROLE lead_boss;
+SELECT crm.advance_stage(:deal, 'quote') ->> 'stage' AS reopened_by_the_manager;
+RESET ROLE;
+SELECT f.code AS from_stage, s.code AS to_stage, h.left_at IS NULL AS open, h.actor FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id LEFT JOIN crm_data.stage AS f ON f.id = h.from_stage_id WHERE h.opportunity_id = :deal ORDER BY h.id;
+SELECT s.code AS stage, o.outcome, o.category, o.stage_moves, o.closed_at IS NULL AS open, f.code AS furthest, o.lost_reason FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id JOIN crm_data.stage AS f ON f.id = o.furthest_stage_id WHERE o.id = :deal;
+SELECT action_key, state, evidence ->> 'note' AS note, waived_reason FROM crm_data.task WHERE object = 'opportunity' AND record_id = :deal AND kind = 'stage_action' AND stage_id = (SELECT s.id FROM crm_data.stage AS s JOIN crm_data.pipeline AS p ON p.id = s.pipeline_id WHERE p.code = 'standard' AND s.code = 'contact') AND state IN ('done', 'waived') ORDER BY id;
+SELECT f #> '{contacts,count}' AS contacts, f #>> '{opportunity,stage}' AS stage, f #> '{interactions,kinds}' AS kinds, f #> '{actions,open_mandatory}' AS open_mandatory, f #> '{progress}' AS progress FROM crm.features('opportunity', :deal) AS f;
+SELECT crm.features('planet', 1);
+SELECT crm._workdays('2026-09-30 12:00+08', '2026-10-11 12:00+08') AS golden_week_with_its_working_saturday;
+-- leave as found
+UPDATE crm_data.opportunity SET deleted_at = now() WHERE id = :deal;
+UPDATE crm_data.account SET deleted_at = now() WHERE id = :acc;
+UPDATE crm_data.task SET state = 'cancelled', done_at = now() WHERE owner_id IN (:ann, :bob) AND state = 'open';
+UPDATE crm_data.lead SET deleted_at = now() WHERE client_key LIKE 'lt %';
+DELETE FROM crm_data.alert WHERE kind = 'first_touch';
+UPDATE crm_data.member SET left_at = current_date, role_name = NULL WHERE full_name LIKE 'Lead %';
+DROP ROLE lead_boss, lead_ann, lead_bob;

@@ -27,6 +27,7 @@ ENGINE_SQL = \
 	sql/engine/match.sql \
 	sql/engine/odds.sql \
 	sql/engine/forecast.sql \
+	sql/engine/drift.sql \
 	sql/engine/history.sql \
 	sql/engine/writes.sql \
 	sql/engine/import.sql \
@@ -56,6 +57,7 @@ API_SQL = \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
 	sql/api/forecast.sql \
+	sql/api/drift.sql \
 	sql/api/doctor.sql \
 	sql/api/grants.sql
 
@@ -86,6 +88,7 @@ REGRESS ?= \
 	merge \
 	odds \
 	forecast \
+	drift \
 	history \
 	writes \
 	doctor \

@@ -205,6 +205,12 @@ BEGIN
         ('crm.odds_apply(int)', 'crm_admin'),
         ('crm.odds_score(timestamptz, timestamptz)', 'crm_admin, crm_director'),
         ('crm.odds_challenge(text[], int)', 'crm_admin, crm_director'),
+        ('crm.psi(float8[], float8[])', '*'),
+        ('crm.ks_test(float8[], float8[])', '*'),
+        ('crm.page_hinkley(float8, float8, float8, float8)', '*'),
+        ('crm._page_hinkley_trans(internal, float8, float8, float8, float8)', '*'),
+        ('crm._page_hinkley_final(internal)', '*'),
+        ('crm.drift(timestamptz, timestamptz)', 'crm_admin, crm_director, crm_risk'),
         ('crm.model_rollback(text)', 'crm_admin, crm_director')
         -- end of routines
     ) AS v (routine, people) LOOP

@@ -255,6 +255,16 @@ $$;
 COMMENT ON FUNCTION crm._override_state(bigint, bigint, timestamptz) IS
 'Effect of an override on the logit under a model version: its prior, and a Kalman step for every deal of the segment that closed since. Internal.';
 
+CREATE OR REPLACE FUNCTION crm._odds_definition(config jsonb) RETURNS bytea
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN sha256(convert_to(config::text || (SELECT p.prosrc FROM pg_proc AS p WHERE p.oid = 'crm._win_rows(timestamptz, jsonb, jsonb, bigint[], boolean)'::regprocedure), 'UTF8'));
+END
+$$;
+COMMENT ON FUNCTION crm._odds_definition(jsonb) IS 'SHA-256 over a configuration and the expressions of the features: what a fitted model stands on. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.odds_refit(as_of timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
     SET search_path = pg_catalog, pg_temp
@@ -307,7 +317,7 @@ BEGIN
             jsonb_build_object('config', config, 'cuts', cuts, 'overrides', '{}'::jsonb,
                                'status', CASE WHEN closed >= coalesce((config ->> 'min_cases')::int, 30) AND won BETWEEN 1 AND closed - 1 THEN 'ok' ELSE 'insufficient_history' END),
             fitted, as_of, closed,
-            sha256(convert_to(config::text || pg_get_functiondef('crm._win_rows(timestamptz, jsonb, jsonb, bigint[], boolean)'::regprocedure), 'UTF8')),
+            crm._odds_definition(config),
             jsonb_build_object('deals', deals, 'closed', closed, 'won', won), CASE WHEN is_newest THEN now() END)
     RETURNING id INTO model_id;
 

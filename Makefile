@@ -52,8 +52,8 @@ API_SQL = \
 	sql/api/features.sql \
 	sql/api/leads.sql \
 	sql/api/jobs.sql \
-	sql/api/reports.sql \
 	sql/api/report_html.sql \
+	sql/api/reports.sql \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
 	sql/api/forecast.sql \
@@ -96,7 +96,8 @@ REGRESS ?= \
 	leads \
 	outbox \
 	jobs \
-	reports
+	reports \
+	report_html
 # and this one looks at all that they made
 REGRESS += catalog
 

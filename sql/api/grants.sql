@@ -69,6 +69,7 @@ BEGIN
         ('crm.report_list(text)', '*'),
         ('crm.report_body(bigint)', '*'),
         ('crm.report_html(bigint, text)', '*'),
+        ('crm.report_html(text, jsonb, text)', '*'),
         ('crm.action_heatmap(date)', 'crm_admin, crm_manager, crm_director'),
         ('crm.morning_brief(timestamptz)', '*'),
         ('crm.verify_reports()', 'crm_admin, crm_director, crm_risk'),

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION crm._html(value text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT replace(replace(replace(replace(replace(regexp_replace(coalesce(value, ''), '[\x01-\x08\x0b\x0c\x0e-\x1f]', '', 'g'), '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
+    SELECT replace(replace(replace(replace(replace(regexp_replace(coalesce(value, ''), '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]', '', 'g'), '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
 $$;
 COMMENT ON FUNCTION crm._html(text) IS 'Internal: a text as it may stand in HTML, in an element or an attribute.';
 
@@ -13,162 +13,288 @@ CREATE OR REPLACE FUNCTION crm._say(key text, locale text) RETURNS text
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce((SELECT CASE locale WHEN 'zh' THEN v.zh ELSE v.en END FROM (VALUES
-        ('stage', 'Stage', '阶段'), ('deals', 'Deals', '商机数'), ('amount', 'Amount', '金额'), ('days', 'Days', '天数'), ('median_days', 'Median days', '中位停留天数'), ('customers', 'Customers', '客户'),
-        ('customer', 'Customer', '客户'), ('owner', 'Owner', '负责人'), ('cases', 'Similar deals that were won', '已赢单的相似商机'), ('won_after', 'won after', '赢单用时'), ('same', 'same', '相同'),
-        ('industry', 'industry', '行业'), ('product line', 'product line', '产品线'), ('region', 'region', '区域'), ('deal type', 'deal type', '类型'), ('customer type', 'customer type', '客户类型'),
+        ('stage', 'Stage', '阶段'), ('deals', 'Deals', '商机数'), ('amount', 'Amount', '金额'), ('days', 'Days', '天数'), ('median_days', 'Median days', '中位天数'), ('customers', 'Customers', '客户'),
+        ('customer', 'Customer', '客户'), ('owner', 'Owner', '负责人'), ('cases', 'Similar deals that were won', '已赢单的相似商机'), ('case', '%s (#%s): won after %s days', '%s(#%s):%s 天赢单'), ('same', '; same %s', ';相同:%s'),
+        ('industry', 'industry', '行业'), ('product line', 'product line', '产品线'), ('region', 'region', '区域'), ('deal type', 'deal type', '商机类型'), ('customer type', 'customer type', '客户类型'), ('size', 'amount', '金额规模'),
         ('competitor', 'competitor', '竞争对手'), ('data_as_of', 'Data as of', '数据截至'), ('definitions', 'Definitions', '口径版本'), ('report', 'Report', '报告'), ('nothing', 'Nothing to report.', '暂无内容。'),
-        ('digest', 'Digest', '摘要'), ('action', 'Action', '动作'), ('team', 'Team', '团队'), ('done_rate', 'Done', '完成率'), ('mean_hours', 'Mean hours', '平均时长'), ('first_pass_rate', 'First time right', '首次通过率'),
-        ('stuck', 'Deals stuck by action', '各动作卡住的商机'), ('metric', 'Metric', '指标'), ('value', 'Value', '数值'), ('account', 'Customer', '客户'), ('reason', 'Reason', '原因'), ('rank', 'No.', '序号'),
-        ('currency', 'Currency', '币种'), ('member', 'Member', '成员'), ('count', 'Count', '数量'), ('name', 'Name', '名称'), ('title', 'Title', '标题'), ('due_at', 'Due', '到期')) AS v (k, en, zh) WHERE v.k = key), key)
+        ('digest', 'Digest', '摘要'), ('action', 'Action', '动作'), ('team', 'Team', '团队'), ('no_team', 'No team', '未分团队'), ('done_rate', 'Done', '完成率'), ('mean_hours', 'Mean hours', '平均小时数'),
+        ('first_pass_rate', 'First time right', '首次通过率'), ('stuck', 'Deals stuck by action', '各动作卡住的商机'), ('metric', 'Metric', '指标'), ('value', 'Value', '数值'), ('account', 'Customer', '客户'),
+        ('reason', 'Reason', '原因'), ('rank', 'No.', '序号'), ('currency', 'Currency', '币种'), ('member', 'Member', '成员'), ('count', 'Count', '数量'), ('name', 'Name', '名称'), ('title', 'Title', '标题'),
+        ('due', 'Due', '应完成'), ('due_at', 'Date', '日期'), ('due_on', 'Due on', '应付日'), ('todo', 'To do first', '优先待办'), ('silent', 'Not spoken to for long', '久未跟进'), ('expiring', 'Contracts that expire', '即将到期合同'),
+        ('result', 'Result', '结果')) AS v (k, en, zh) WHERE v.k = key), key)
 $$;
 COMMENT ON FUNCTION crm._say(text, text) IS 'Internal: a heading of the reports in a language (en, zh); the key itself if it has none.';
 
-CREATE OR REPLACE FUNCTION crm._svg_bars(labels text[], amounts numeric[], colour text DEFAULT '#2563eb') RETURNS text
+CREATE OR REPLACE FUNCTION crm._num(value numeric, decimals int DEFAULT 2) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- each label stands above its bar, so that long ones never run into it
-    SELECT format('<svg viewBox="0 0 640 %s" role="img" width="100%%">', greatest(count(*), 1) * 46 + 4) ||
-           coalesce(string_agg(format('<text x="0" y="%s" class="l">%s</text><rect x="0" y="%s" width="%s" height="16" rx="3" fill="%s"/><text x="%s" y="%s" class="v">%s</text>',
-               (i - 1) * 46 + 15, crm._html(CASE WHEN length(labels[i]) > 60 THEN left(labels[i], 59) || '…' ELSE labels[i] END), (i - 1) * 46 + 22,
-               round(greatest(2, 540 * coalesce(amounts[i], 0) / nullif((SELECT max(x) FROM unnest(amounts) AS x), 0)), 1), crm._html(colour),
-               round(greatest(2, 540 * coalesce(amounts[i], 0) / nullif((SELECT max(x) FROM unnest(amounts) AS x), 0)), 1) + 8, (i - 1) * 46 + 35, to_char(amounts[i], 'FM999,999,999,990.##')), '' ORDER BY i), '') || '</svg>'
-      FROM generate_subscripts(labels, 1) AS i
+    SELECT CASE WHEN value IN ('NaN', 'Infinity', '-Infinity') OR abs(value) >= 1e30 THEN value::text
+                ELSE rtrim(to_char(round(value, decimals), 'FM' || repeat('999,', 10) || '990.' || repeat('9', decimals)), '.') END
 $$;
-COMMENT ON FUNCTION crm._svg_bars(text[], numeric[], text) IS 'Internal: horizontal bars with a label above each and the figure behind it, as SVG; also what a funnel is drawn with.';
+COMMENT ON FUNCTION crm._num(numeric, int) IS 'Internal: a figure for reading, with commas between thousands, at most so many decimals.';
+
+CREATE OR REPLACE FUNCTION crm._num_short(value numeric, locale text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN locale = 'zh' AND abs(value) >= 1e8 THEN crm._num(value / 1e8) || '亿'
+                WHEN locale = 'zh' AND abs(value) >= 1e4 THEN crm._num(value / 1e4, 1) || '万'
+                WHEN abs(value) >= 1e9 AND locale <> 'zh' THEN crm._num(value / 1e9) || ' bn'
+                WHEN abs(value) >= 1e6 AND locale <> 'zh' THEN crm._num(value / 1e6) || ' m'
+                WHEN abs(value) >= 1e4 AND locale <> 'zh' THEN crm._num(value / 1e3, 1) || ' k' ELSE crm._num(value) END
+$$;
+COMMENT ON FUNCTION crm._num_short(numeric, text) IS 'Internal: a figure for a drawing: thousands, millions and billions in English, 万 and 亿 in Chinese.';
+
+CREATE OR REPLACE FUNCTION crm._clip(value text, width int) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- a Han character is twice as wide as a Latin one
+    SELECT CASE WHEN sum(c.w) <= width THEN value ELSE coalesce(string_agg(c.ch, '' ORDER BY c.i) FILTER (WHERE c.upto < width), '') || '…' END
+      FROM (SELECT x.ch, x.i, x.w, sum(x.w) OVER (ORDER BY x.i) AS upto
+              FROM (SELECT ch, i, CASE WHEN ascii(ch) >= 11904 THEN 2 ELSE 1 END AS w FROM regexp_split_to_table(left(value, width + 1), '') WITH ORDINALITY AS u (ch, i)) AS x) AS c
+$$;
+COMMENT ON FUNCTION crm._clip(text, int) IS 'Internal: a text that fits into a width, counted in Latin characters, with … for what was cut.';
+
+-- Drawings are 360 wide, the width of a phone, and grow with the page up to 560: text of size 14 is never smaller than that on a screen.
+-- A label and its figure stand on a line of their own above each bar, so that nothing ever runs into anything.
+CREATE OR REPLACE FUNCTION crm._svg_bar(i bigint, label text, figure text, x numeric, width numeric, colour text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('<text x="0" y="%1$s">%2$s</text><text x="360" y="%1$s" class="v">%3$s</text><rect x="%4$s" y="%5$s" width="%6$s" height="16" rx="3" fill="%7$s"/>',
+                  (i - 1) * 46 + 15, crm._html(crm._clip(label, 30)), crm._html(figure), round(x, 1), (i - 1) * 46 + 22, round(greatest(width, 2), 1), colour)
+$$;
+COMMENT ON FUNCTION crm._svg_bar(bigint, text, text, numeric, numeric, text) IS 'Internal: the i-th bar of a drawing, with its label and figure above it.';
+
+CREATE OR REPLACE FUNCTION crm._svg_bars(labels text[], amounts numeric[], colour text DEFAULT '#2563eb', locale text DEFAULT 'en') RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('<svg viewBox="0 0 360 %s" role="img">', greatest(count(*), 1) * 46)
+           || coalesce(string_agg(crm._svg_bar(i, labels[i], crm._num_short(amounts[i], locale), 0, 360 * amounts[i] / nullif(m.top, 0), crm._html(colour)), '' ORDER BY i), '') || '</svg>'
+      FROM generate_subscripts(labels, 1) AS i, (SELECT max(x) AS top FROM unnest(amounts) AS x) AS m
+$$;
+COMMENT ON FUNCTION crm._svg_bars(text[], numeric[], text, text) IS 'Internal: horizontal bars with a label and the figure above each, as SVG.';
+
+CREATE OR REPLACE FUNCTION crm._svg_funnel(labels text[], amounts numeric[], locale text DEFAULT 'en') RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('<svg viewBox="0 0 360 %s" role="img">', greatest(count(*), 1) * 46)
+           || coalesce(string_agg(crm._svg_bar(i, labels[i], crm._num_short(amounts[i], locale) || coalesce(' · ' || round(100 * amounts[i] / nullif(amounts[i - 1], 0)) || '%', ''),
+                                               180 - 180 * amounts[i] / nullif(m.top, 0), 360 * amounts[i] / nullif(m.top, 0), '#2563eb'), '' ORDER BY i), '') || '</svg>'
+      FROM generate_subscripts(labels, 1) AS i, (SELECT max(x) AS top FROM unnest(amounts) AS x) AS m
+$$;
+COMMENT ON FUNCTION crm._svg_funnel(text[], numeric[], text) IS 'Internal: a funnel as SVG: centred bars, each with its figure and its share of the one before.';
+
+CREATE OR REPLACE FUNCTION crm._svg_waterfall(labels text[], steps numeric[], locale text DEFAULT 'en') RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- the first step is where it begins, the others add and take away; the last bar is where it ends
+    WITH s AS (SELECT i, labels[i] AS label, coalesce(steps[i], 0) AS d, sum(coalesce(steps[i], 0)) OVER (ORDER BY i) AS after FROM generate_subscripts(steps, 1) AS i),
+         b AS (SELECT s.i, s.label, s.d, CASE WHEN s.i = 1 THEN 0 ELSE s.after - s.d END AS a, s.after AS z, s.i = 1 AS whole FROM s
+               UNION ALL SELECT max(s.i) + 1, crm._say('result', locale), sum(s.d), 0, sum(s.d), true FROM s HAVING count(*) > 0),
+         f AS (SELECT least(min(least(b.a, b.z)), 0) AS lo, nullif(greatest(max(greatest(b.a, b.z)), 0) - least(min(least(b.a, b.z)), 0), 0) AS span FROM b)
+    SELECT format('<svg viewBox="0 0 360 %s" role="img">', greatest(count(*), 1) * 46)
+           || coalesce(string_agg(crm._svg_bar(b.i, b.label, CASE WHEN b.d > 0 AND NOT b.whole THEN '+' ELSE '' END || crm._num_short(b.d, locale), 360 * (least(b.a, b.z) - f.lo) / f.span, 360 * abs(b.z - b.a) / f.span,
+                                               CASE WHEN b.whole THEN '#6b7280' WHEN b.d >= 0 THEN '#16a34a' ELSE '#dc2626' END), '' ORDER BY b.i), '') || '</svg>'
+      FROM b, f
+$$;
+COMMENT ON FUNCTION crm._svg_waterfall(text[], numeric[], text) IS 'Internal: how an amount became another, step by step, as SVG.';
+
+CREATE OR REPLACE FUNCTION crm._svg_trend(labels text[], amounts numeric[], locale text DEFAULT 'en') RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- of many points only some are named, the last always
+    SELECT '<svg viewBox="0 0 360 200" role="img"><line x1="10" y1="160" x2="350" y2="160" stroke="#9ca3af"/>'
+           || coalesce(format('<polyline fill="none" stroke="#2563eb" stroke-width="3" points="%s"/>', string_agg(p.x || ',' || p.y, ' ' ORDER BY p.i)), '')
+           || coalesce(string_agg(format('<circle cx="%s" cy="%s" r="4" fill="#2563eb"/>', p.x, p.y)
+                                  || CASE WHEN p.named THEN format('<text x="%1$s" y="%2$s" class="c">%3$s</text><text x="%1$s" y="184" class="c">%4$s</text>', p.x, p.y - 10, crm._html(crm._num_short(p.v, locale)), crm._html(crm._clip(p.label, 10))) ELSE '' END, '' ORDER BY p.i), '') || '</svg>'
+      FROM (SELECT i, labels[i] AS label, amounts[i] AS v, (n.n - i) % ((n.n + 3) / 4) = 0 AS named, round(45 + 270 * (i - 1)::numeric / greatest(n.n - 1, 1), 1) AS x,
+                   coalesce(round(160 - 125 * (amounts[i] - m.lo) / nullif(m.top - m.lo, 0), 1), 160) AS y
+              FROM generate_subscripts(amounts, 1) AS i, (SELECT cardinality(amounts) AS n) AS n, (SELECT max(x) AS top, least(min(x), 0) AS lo FROM unnest(amounts) AS x) AS m) AS p
+     WHERE p.v IS NOT NULL
+$$;
+COMMENT ON FUNCTION crm._svg_trend(text[], numeric[], text) IS 'Internal: a line over time as SVG.';
 
 CREATE OR REPLACE FUNCTION crm._svg_heat(rows_ text[], cols text[], cells jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('<div class="scroll"><svg viewBox="0 0 %s %s" role="img" width="100%%" style="min-width:%spx">', 190 + 100 * coalesce(cardinality(cols), 0), 44 + 34 * coalesce(cardinality(rows_), 0), 160 + 85 * coalesce(cardinality(cols), 0)) ||
-           coalesce((SELECT string_agg(format('<text x="%s" y="26" class="h">%s</text>', 190 + (j - 1) * 100 + 48, crm._html(CASE WHEN length(cols[j]) > 14 THEN left(cols[j], 13) || '…' ELSE cols[j] END)), '' ORDER BY j) FROM generate_subscripts(cols, 1) AS j), '') ||
-           coalesce((SELECT string_agg(format('<text x="0" y="%s" class="l">%s</text>', 44 + (i - 1) * 34 + 21, crm._html(CASE WHEN length(rows_[i]) > 22 THEN left(rows_[i], 21) || '…' ELSE rows_[i] END)), '' ORDER BY i) FROM generate_subscripts(rows_, 1) AS i), '') ||
-           coalesce((SELECT string_agg(format('<rect x="%s" y="%s" width="96" height="30" rx="4" fill="%s"/><text x="%s" y="%s" class="c">%s</text>',
-                                              190 + (j - 1) * 100, 44 + (i - 1) * 34,
-                                              CASE WHEN v IS NULL THEN '#e5e7eb' ELSE format('hsl(%s,70%%,%s)', round(120 * least(greatest(v, 0), 1)), '72%') END,
-                                              190 + (j - 1) * 100 + 48, 44 + (i - 1) * 34 + 20, CASE WHEN v IS NULL THEN '–' ELSE round(100 * v) || ' %' END), '' ORDER BY i, j)
-                       FROM generate_subscripts(rows_, 1) AS i, generate_subscripts(cols, 1) AS j, LATERAL (SELECT (cells -> (i - 1) ->> (j - 1))::numeric AS v) AS c), '') || '</svg></div>'
+    -- headings are slanted, and a row's label stands above its cells: columns stay narrow enough for a phone
+    SELECT format('<div class="scroll"><svg viewBox="0 0 %s %s" role="img" class="heat" style="min-width:%spx;max-width:%spx">', s.w, 70 + 50 * coalesce(cardinality(rows_), 0), round(s.w * 0.82), greatest(s.w, 560))
+           || coalesce((SELECT string_agg(format('<text transform="translate(%s,64) rotate(-45)" class="h">%s</text>', (j - 1) * s.c + s.c / 2, crm._html(crm._clip(cols[j], 11))), '' ORDER BY j) FROM generate_subscripts(cols, 1) AS j), '')
+           || coalesce((SELECT string_agg(format('<text x="0" y="%s">%s</text>', 70 + (i - 1) * 50 + 14, crm._html(crm._clip(rows_[i], 44))), '' ORDER BY i) FROM generate_subscripts(rows_, 1) AS i), '')
+           || coalesce((SELECT string_agg(format('<rect x="%s" y="%s" width="%s" height="24" rx="3" fill="%s"/><text x="%s" y="%s" class="c">%s</text>', (j - 1) * s.c, 70 + (i - 1) * 50 + 20, s.c - 3,
+                                                 CASE WHEN v IS NULL THEN '#e5e7eb' ELSE format('hsl(%s,70%%,%s)', round(120 * least(greatest(v, 0), 1)), '75%') END,
+                                                 (j - 1) * s.c + s.c / 2 - 1, 70 + (i - 1) * 50 + 37, CASE WHEN v IS NULL THEN '–' ELSE round(100 * v) || '%' END), '' ORDER BY i, j)
+                         FROM generate_subscripts(rows_, 1) AS i, generate_subscripts(cols, 1) AS j, LATERAL (SELECT (cells -> (i - 1) ->> (j - 1))::numeric AS v) AS c), '') || '</svg></div>'
+      FROM (SELECT g.c, g.c * coalesce(cardinality(cols), 0) + 48 AS w FROM (SELECT least(greatest(312 / greatest(coalesce(cardinality(cols), 0), 1), 44), 90) AS c) AS g) AS s
 $$;
 COMMENT ON FUNCTION crm._svg_heat(text[], text[], jsonb) IS 'Internal: a heat map of shares (0 red to 1 green, grey for none) as SVG; cells is a list of rows.';
 
-CREATE OR REPLACE FUNCTION crm._svg_trend(labels text[], amounts numeric[]) RETURNS text
+CREATE OR REPLACE FUNCTION crm._text_of(value jsonb, locale text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT '<svg viewBox="0 0 640 220" role="img" width="100%"><line x1="10" y1="180" x2="630" y2="180" stroke="#9ca3af"/>' ||
-           coalesce(format('<polyline fill="none" stroke="#2563eb" stroke-width="3" points="%s"/>', string_agg(p.x || ',' || p.y, ' ' ORDER BY p.i)), '') ||
-           coalesce(string_agg(format('<circle cx="%s" cy="%s" r="4" fill="#2563eb"/><text x="%s" y="%s" class="c">%s</text><text x="%1$s" y="204" class="c">%6$s</text>', p.x, p.y, p.x, p.y - 10, to_char(p.v, 'FM999,999,999,990.##'), crm._html(left(p.label, 10))), '' ORDER BY p.i), '') || '</svg>'
-      FROM (SELECT i, labels[i] AS label, amounts[i] AS v,
-                   round(40 + 560 * (i - 1)::numeric / greatest(cardinality(amounts) - 1, 1), 1) AS x,
-                   round(180 - 140 * amounts[i] / nullif((SELECT max(x) FROM unnest(amounts) AS x), 0), 1) AS y
-              FROM generate_subscripts(amounts, 1) AS i) AS p
-     WHERE p.y IS NOT NULL
+    SELECT CASE jsonb_typeof(value) WHEN 'object' THEN coalesce(value ->> locale, value ->> 'en', value::text)
+                                    WHEN 'array' THEN (SELECT string_agg(crm._text_of(x, locale), ', ' ORDER BY o) FROM jsonb_array_elements(value) WITH ORDINALITY AS u (x, o))
+                                    ELSE value #>> '{}' END
 $$;
-COMMENT ON FUNCTION crm._svg_trend(text[], numeric[]) IS 'Internal: a line over time as SVG.';
+COMMENT ON FUNCTION crm._text_of(jsonb, text) IS 'Internal: a value of a report''s row as text: of an object {en, zh} the language asked for, of a list its members.';
 
-CREATE OR REPLACE FUNCTION crm._svg_waterfall(labels text[], steps numeric[]) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE OR REPLACE FUNCTION crm._local_time(at timestamptz) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- the first step is where it begins, the others add and take away; the last bar is where it ends
-    WITH s AS (SELECT i, labels[i] AS label, steps[i] AS d, sum(steps[i]) OVER (ORDER BY i) AS after FROM generate_subscripts(steps, 1) AS i),
-         b AS (SELECT s.i, s.label, s.d, least(s.after, s.after - CASE WHEN s.i = 1 THEN s.after ELSE s.d END) AS low, greatest(s.after, s.after - CASE WHEN s.i = 1 THEN s.after ELSE s.d END) AS high FROM s
-               UNION ALL SELECT max(s.i) + 1, '=', sum(s.d), least(0, sum(s.d)), greatest(0, sum(s.d)) FROM s HAVING count(*) > 0),
-         f AS (SELECT least(min(b.low), 0) AS lo, nullif(greatest(max(b.high), 0) - least(min(b.low), 0), 0) AS span, count(*) AS n FROM b)
-    SELECT '<svg viewBox="0 0 640 240" role="img" width="100%">' ||
-           coalesce(string_agg(format('<rect x="%s" y="%s" width="%s" height="%s" rx="2" fill="%s"/><text x="%s" y="%s" class="c">%s</text><text x="%6$s" y="226" class="c">%9$s</text>',
-               round(10 + (b.i - 1) * 620.0 / f.n, 1), round(200 - 170 * (b.high - f.lo) / f.span, 1), round(620.0 / f.n - 8, 1), greatest(round(170 * (b.high - b.low) / f.span, 1), 1),
-               CASE WHEN b.i = 1 OR b.label = '=' THEN '#6b7280' WHEN b.d >= 0 THEN '#16a34a' ELSE '#dc2626' END,
-               round(10 + (b.i - 1) * 620.0 / f.n + (620.0 / f.n - 8) / 2, 1), round(200 - 170 * (b.high - f.lo) / f.span, 1) - 6, to_char(b.d, 'FM999,999,999,990'), crm._html(left(b.label, 12))), '' ORDER BY b.i), '') || '</svg>'
-      FROM b, f
+    SELECT to_char(at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'), 'YYYY-MM-DD HH24:MI')
 $$;
-COMMENT ON FUNCTION crm._svg_waterfall(text[], numeric[]) IS 'Internal: how an amount became another, step by step, as SVG.';
+COMMENT ON FUNCTION crm._local_time(timestamptz) IS 'Internal: an instant as a day and a minute of the organisation''s time zone.';
 
-CREATE OR REPLACE FUNCTION crm._html_cell(value jsonb, locale text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE OR REPLACE FUNCTION crm._html_cell(name text, value jsonb, said boolean, locale text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE jsonb_typeof(value)
-        WHEN 'number' THEN to_char((value #>> '{}')::numeric, 'FM999,999,999,990.##')
-        WHEN 'array' THEN crm._html((SELECT string_agg(x #>> '{}', ', ') FROM jsonb_array_elements(value) AS x))
-        WHEN 'object' THEN crm._html(coalesce(value ->> locale, value ->> 'en', value::text))
-        WHEN 'null' THEN '' ELSE crm._html(value #>> '{}') END
+    SELECT format('<td%s>%s</td>', CASE WHEN jsonb_typeof(value) = 'number' THEN ' class="n"' WHEN name ~ '_(at|on)$' THEN ' class="d"' ELSE '' END,
+                  crm._html(CASE WHEN jsonb_typeof(value) = 'number' AND name ~ '_rate$' THEN round(100 * (value #>> '{}')::numeric) || '%'
+                                 WHEN jsonb_typeof(value) = 'number' THEN crm._num((value #>> '{}')::numeric)
+                                 WHEN jsonb_typeof(value) = 'string' AND name ~ '_at$' THEN coalesce(crm._local_time(crm.parse_time(value #>> '{}')), value #>> '{}')
+                                 WHEN said THEN crm._say(value #>> '{}', locale) ELSE crm._text_of(value, locale) END))
 $$;
-COMMENT ON FUNCTION crm._html_cell(jsonb, text) IS 'Internal: a value of a report''s row as HTML.';
+COMMENT ON FUNCTION crm._html_cell(text, jsonb, boolean, text) IS 'Internal: a value of a report''s row as a cell: *_rate as percent, *_at as local time, what is to be said in the reader''s language.';
 
-CREATE OR REPLACE FUNCTION crm.report_html(snapshot bigint, locale text DEFAULT NULL) RETURNS text
+CREATE OR REPLACE FUNCTION crm._html_table(rows_ jsonb, columns text[], say text[], locale text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- a column that is empty throughout is left out
+    WITH c AS (SELECT c.name, c.o, bool_or(jsonb_typeof(x -> c.name) = 'number') AS figures
+                 FROM unnest(columns) WITH ORDINALITY AS c (name, o), jsonb_array_elements(rows_) AS x GROUP BY c.name, c.o HAVING bool_or(coalesce(x -> c.name, 'null') <> 'null'))
+    SELECT '<div class="scroll"><table><tr>' || (SELECT string_agg(format('<th%s>%s</th>', CASE WHEN c.figures THEN ' class="n"' ELSE '' END, crm._html(crm._say(c.name, locale))), '' ORDER BY c.o) FROM c) || '</tr>'
+           || (SELECT string_agg('<tr>' || (SELECT string_agg(crm._html_cell(c.name, x -> c.name, c.name = ANY (say), locale), '' ORDER BY c.o) FROM c) || '</tr>', '' ORDER BY xo)
+                 FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (x, xo)) || '</table></div>'
+$$;
+COMMENT ON FUNCTION crm._html_table(jsonb, text[], text[], text) IS 'Internal: rows of a report as a table; say names the columns whose values are words of the reports.';
+
+CREATE OR REPLACE FUNCTION crm._html_chart(rows_ jsonb, chart jsonb, locale text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE chart ->> 'kind'
+        WHEN 'bars' THEN crm._svg_bars(l.labels, l.amounts, '#2563eb', locale) WHEN 'funnel' THEN crm._svg_funnel(l.labels, l.amounts, locale)
+        WHEN 'waterfall' THEN crm._svg_waterfall(l.labels, l.amounts, locale) WHEN 'trend' THEN crm._svg_trend(l.labels, l.amounts, locale)
+        WHEN 'heat' THEN (
+            SELECT crm._svg_heat(a.labels, b.labels,
+                                 (SELECT jsonb_agg((SELECT jsonb_agg((SELECT x -> (chart ->> 'value') FROM jsonb_array_elements(rows_) AS x
+                                                                       WHERE crm._text_of(x -> (chart ->> 'label'), locale) = ra AND crm._text_of(x -> (chart ->> 'column'), locale) = cb LIMIT 1) ORDER BY co)
+                                                      FROM unnest(b.labels) WITH ORDINALITY AS ub (cb, co)) ORDER BY ro) FROM unnest(a.labels) WITH ORDINALITY AS ua (ra, ro)))
+              FROM (SELECT array_agg(y.t ORDER BY y.o) AS labels FROM (SELECT crm._text_of(x -> (chart ->> 'label'), locale) AS t, min(o) AS o FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (x, o) GROUP BY 1) AS y WHERE y.t IS NOT NULL) AS a,
+                   (SELECT array_agg(y.t ORDER BY y.o) AS labels FROM (SELECT crm._text_of(x -> (chart ->> 'column'), locale) AS t, min(o) AS o FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (x, o) GROUP BY 1) AS y WHERE y.t IS NOT NULL) AS b)
+        ELSE '' END
+      FROM (SELECT array_agg(crm._text_of(x -> (chart ->> 'label'), locale) ORDER BY o) AS labels,
+                   array_agg(CASE WHEN jsonb_typeof(x -> (chart ->> 'value')) = 'number' THEN (x ->> (chart ->> 'value'))::numeric END ORDER BY o) AS amounts
+              FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (x, o)) AS l
+$$;
+COMMENT ON FUNCTION crm._html_chart(jsonb, jsonb, text) IS 'Internal: rows of a report as a drawing: {kind: bars, funnel, waterfall, trend or heat; label, value, and for heat column: names of columns}.';
+
+CREATE OR REPLACE FUNCTION crm._html_bottleneck(rows_ jsonb, locale text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('<h2>%s</h2>%s', crm._html(crm._say('stuck', locale)), crm._svg_bars(array_agg(x.action ORDER BY x.o), array_agg((x.r ->> 'deals')::numeric ORDER BY x.o), '#dc2626', locale))
+           || string_agg(format('<section><h2>%s. %s</h2><p>%s: %s<br>%s: %s · %s: %s %s · %s: %s</p>', crm._html(x.r ->> 'rank'), crm._html(x.action),
+                  crm._html(crm._say('stage', locale)), crm._html(coalesce(x.r #>> ARRAY['labels', 'stage', locale], x.r ->> 'stage')), crm._html(crm._say('deals', locale)), crm._html(x.r ->> 'deals'),
+                  crm._html(crm._say('amount', locale)), crm._num((x.r ->> 'amount')::numeric, 0), crm._html(x.r ->> 'currency'), crm._html(crm._say('median_days', locale)), crm._html(x.r ->> 'median_days'))
+              || (SELECT format('<table><tr><th>%s</th><th>%s</th><th class="n">%s</th><th class="n">%s</th></tr>%s</table>', crm._html(crm._say('customer', locale)), crm._html(crm._say('owner', locale)),
+                                crm._html(crm._say('amount', locale)), crm._html(crm._say('days', locale)),
+                                string_agg(format('<tr><td>%s</td><td>%s</td><td class="n">%s %s</td><td class="n">%s</td></tr>', crm._html(c ->> 'account'), crm._html(c ->> 'owner'),
+                                                  crm._num((c ->> 'amount')::numeric, 0), crm._html(c ->> 'currency'), crm._html(c ->> 'days')), '' ORDER BY o))
+                    FROM jsonb_array_elements(CASE jsonb_typeof(x.r -> 'customers') WHEN 'array' THEN x.r -> 'customers' ELSE '[]' END) WITH ORDINALITY AS u (c, o))
+              || coalesce((SELECT format('<h3>%s</h3><ul>%s</ul>', crm._html(crm._say('cases', locale)),
+                                         string_agg('<li>' || crm._html(format(crm._say('case', locale), c ->> 'account', c ->> 'deal', c ->> 'days')
+                                             || coalesce(format(crm._say('same', locale), (SELECT string_agg(crm._say(CASE s WHEN 'amount' THEN 'size' ELSE s END, locale), CASE locale WHEN 'zh' THEN '、' ELSE ', ' END ORDER BY so)
+                                                                                             FROM jsonb_array_elements_text(c -> 'shared') WITH ORDINALITY AS us (s, so) HAVING count(*) > 0)), '')) || '</li>', '' ORDER BY o))
+                             FROM jsonb_array_elements(CASE jsonb_typeof(x.r -> 'cases') WHEN 'array' THEN x.r -> 'cases' ELSE '[]' END) WITH ORDINALITY AS u (c, o) HAVING count(*) > 0), '')
+              || '</section>', '' ORDER BY x.o)
+      FROM (SELECT u.r, u.o, coalesce(u.r #>> ARRAY['labels', 'action', locale], u.r ->> 'action') AS action FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (r, o)) AS x
+$$;
+COMMENT ON FUNCTION crm._html_bottleneck(jsonb, text) IS 'Internal: the bottleneck brief: where it is stuck, and under each place its customers and the solved cases.';
+
+CREATE OR REPLACE FUNCTION crm.report_html(report text, body jsonb, locale text DEFAULT NULL) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    b jsonb := crm.report_body(snapshot);
-    v_locale text;
+    b jsonb := CASE jsonb_typeof(body) WHEN 'array' THEN jsonb_build_object('rows', body) ELSE body END;
+    v_rows jsonb := CASE WHEN jsonb_typeof(b) = 'object' THEN coalesce(b -> 'rows', '[]') END;
+    v_locale text := coalesce(locale, (SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en');
     v_title text;
     v_main text := '';
-    r jsonb;
     v_cols text[];
+    v_say text[];
+    g record;
+BEGIN
+    IF v_locale NOT IN ('en', 'zh') THEN
+        RAISE EXCEPTION 'reports are in English (en) and Chinese (zh), not in "%"', v_locale USING ERRCODE = 'invalid_parameter_value', HINT = 'Give en or zh.';
+    END IF;
+    IF report IS NULL OR jsonb_typeof(v_rows) IS DISTINCT FROM 'array' OR jsonb_path_exists(v_rows, '$[*] ? (@.type() != "object")') THEN
+        RAISE EXCEPTION 'the rows of a report are a list of objects' USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a list of rows, for example (SELECT jsonb_agg(to_jsonb(r)) FROM crm.action_heatmap() AS r), or an object with rows, and columns, chart, title.';
+    END IF;
+    v_title := coalesce(b #>> ARRAY['title', v_locale], crm._report_title(report) ->> v_locale, report);
+    v_cols := coalesce(ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(b -> 'columns') WHEN 'array' THEN b -> 'columns' END)), '{}');
+    IF v_cols = '{}' THEN
+        v_cols := ARRAY(SELECT jsonb_object_keys(v_rows -> 0));
+    END IF;
+    v_say := ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(b -> 'say') WHEN 'array' THEN b -> 'say' END));
+    IF v_rows = '[]' THEN
+        v_main := format('<p>%s</p>', crm._html(crm._say('nothing', v_locale)));
+    ELSIF report = 'bottleneck_brief' AND v_rows #> '{0,rank}' IS NOT NULL THEN
+        v_main := crm._html_bottleneck(v_rows, v_locale);
+    ELSIF b ? 'part' THEN
+        -- rows of several kinds: one section for each
+        v_main := coalesce(crm._html_chart(v_rows, b -> 'chart', v_locale), '');
+        FOR g IN SELECT crm._text_of(x -> (b ->> 'part'), v_locale) AS part, jsonb_agg(x ORDER BY o) AS rows_ FROM jsonb_array_elements(v_rows) WITH ORDINALITY AS u (x, o) GROUP BY 1 ORDER BY min(o) LOOP
+            v_main := v_main || format('<section><h2>%s</h2>', crm._html(crm._say(g.part, v_locale))) || coalesce(crm._html_chart(g.rows_, b -> 'charts' -> g.part, v_locale), '')
+                      || crm._html_table(g.rows_, array_remove(v_cols, b ->> 'part'), v_say, v_locale) || '</section>';
+        END LOOP;
+    ELSE
+        v_main := coalesce(crm._html_chart(v_rows, b -> 'chart', v_locale), '') || crm._html_table(v_rows, v_cols, v_say, v_locale);
+    END IF;
+    RETURN format('<!DOCTYPE html><html lang="%s"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src ''none''; style-src ''unsafe-inline''"><title>%s</title>', v_locale, crm._html(v_title))
+        || '<style>body{font:16px/1.5 system-ui,-apple-system,"PingFang SC","Microsoft YaHei","Noto Sans CJK SC",sans-serif;margin:0 auto;max-width:760px;padding:16px;color:#111827;background:#fff}h1{font-size:24px;line-height:1.25;margin:8px 0}h2{font-size:18px;margin:28px 0 6px}h3{font-size:15px;margin:14px 0 4px}p{margin:4px 0 10px}'
+        || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 6px;border-bottom:1px solid #e5e7eb;vertical-align:top}td{overflow-wrap:anywhere;min-width:44px}th{word-break:keep-all}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}td.n{white-space:nowrap}.d{white-space:nowrap}.scroll{overflow-x:auto;margin:8px 0}ul{padding-left:20px;margin:4px 0}li{overflow-wrap:anywhere}'
+        || 'footer{margin-top:32px;font-size:12px;color:#6b7280;overflow-wrap:anywhere}svg{display:block;width:100%;max-width:560px;height:auto}svg text{font-size:14px;fill:#111827}svg .v{text-anchor:end}svg .c{text-anchor:middle;font-size:13px}svg .h{font-size:13px}</style></head><body>'
+        || format('<h1>%s</h1>', crm._html(v_title)) || CASE WHEN b ? 'due_at' THEN format('<p>%s</p>', crm._html(crm._local_time((b ->> 'due_at')::timestamptz))) ELSE '' END
+        || v_main
+        || CASE WHEN b ? 'digest' THEN format('<footer>%s %s · %s %s · %s #%s · %s %s</footer>', crm._html(crm._say('data_as_of', v_locale)), crm._html(crm._local_time((b ->> 'data_as_of')::timestamptz)),
+                  crm._html(crm._say('definitions', v_locale)), crm._html((SELECT string_agg(d.key || ' v' || d.value, ', ' ORDER BY d.key COLLATE "C") FROM jsonb_each_text(b -> 'definitions') AS d)),
+                  crm._html(crm._say('report', v_locale)), crm._html(b ->> 'seq'), crm._html(crm._say('digest', v_locale)), crm._html(left(b ->> 'digest', 16))) ELSE '' END
+        || '</body></html>';
+END
+$$;
+COMMENT ON FUNCTION crm.report_html(text, jsonb, text) IS
+'Rows as one self-contained HTML page with inline SVG, without script, every text escaped. Reads no business data: it shows what it is given.
+report: name of the report, for its title and form. body: a list of rows, or {rows, columns: their order, chart: {kind: bars, funnel, waterfall, trend or heat; label, value, column}, part: column by which rows fall into sections, charts: one for a section, by its key, say: columns with words of the reports, title: {en, zh}}; columns named *_rate are shown as percent, *_at as local time.
+locale: en or zh, by default the reader''s own. Not STRICT: locale may be NULL. Errors: 22023 another language, or a body that is not like that.';
+
+CREATE OR REPLACE FUNCTION crm.report_html(snapshot bigint, locale text DEFAULT NULL) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    b jsonb := crm.report_body(snapshot);
 BEGIN
     IF b IS NULL THEN
         RAISE EXCEPTION 'there is no report % that you may see', snapshot USING ERRCODE = 'no_data_found', HINT = 'SELECT id, report FROM crm.report_list() lists yours.';
     END IF;
-    v_locale := coalesce(locale, (SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en');
-    IF v_locale NOT IN ('en', 'zh') THEN
-        RAISE EXCEPTION 'reports are in English (en) and Chinese (zh), not in "%"', v_locale USING ERRCODE = 'invalid_parameter_value', HINT = 'Give en or zh.';
-    END IF;
-    v_title := coalesce(b #>> ARRAY['title', v_locale], b #>> '{title,en}', b ->> 'report');
-    IF b -> 'rows' = '[]' OR b -> 'rows' IS NULL THEN
-        v_main := format('<p>%s</p>', crm._html(crm._say('nothing', v_locale)));
-    ELSIF b ->> 'report' = 'bottleneck_brief' THEN
-        v_main := format('<h2>%s</h2>%s', crm._html(crm._say('stuck', v_locale)),
-                         (SELECT crm._svg_bars(array_agg(x ->> 'action' ORDER BY o), array_agg((x ->> 'deals')::numeric ORDER BY o), '#dc2626') FROM jsonb_array_elements(b -> 'rows') WITH ORDINALITY AS u (x, o)));
-        FOR r IN SELECT x FROM jsonb_array_elements(b -> 'rows') AS x LOOP
-            v_main := v_main || format('<section><h2>%s. %s</h2><p>%s: %s · %s: %s · %s: %s %s · %s: %s</p>', r ->> 'rank', crm._html(r ->> 'action'),
-                crm._html(crm._say('stage', v_locale)), crm._html(r ->> 'stage'), crm._html(crm._say('deals', v_locale)), r ->> 'deals',
-                crm._html(crm._say('amount', v_locale)), to_char((r ->> 'amount')::numeric, 'FM999,999,999,990'), crm._html(r ->> 'currency'), crm._html(crm._say('median_days', v_locale)), r ->> 'median_days');
-            v_main := v_main || format('<table><tr><th>%s</th><th>%s</th><th class="n">%s</th><th class="n">%s</th></tr>%s</table>', crm._html(crm._say('customer', v_locale)), crm._html(crm._say('owner', v_locale)),
-                crm._html(crm._say('amount', v_locale)), crm._html(crm._say('days', v_locale)),
-                (SELECT string_agg(format('<tr><td>%s</td><td>%s</td><td class="n">%s %s</td><td class="n">%s</td></tr>', crm._html(c ->> 'account'), crm._html(c ->> 'owner'),
-                                          to_char((c ->> 'amount')::numeric, 'FM999,999,999,990'), crm._html(c ->> 'currency'), c ->> 'days'), '' ORDER BY o) FROM jsonb_array_elements(r -> 'customers') WITH ORDINALITY AS u (c, o)));
-            IF jsonb_typeof(r -> 'cases') = 'array' THEN
-                v_main := v_main || format('<h3>%s</h3><ul>%s</ul>', crm._html(crm._say('cases', v_locale)),
-                    (SELECT string_agg(format('<li>%s (#%s): %s %s %s; %s %s</li>', crm._html(c ->> 'account'), c ->> 'deal', crm._html(crm._say('won_after', v_locale)), c ->> 'days', crm._html(lower(crm._say('days', v_locale))),
-                                              crm._html(crm._say('same', v_locale)), crm._html((SELECT string_agg(crm._say(s, v_locale), ', ') FROM jsonb_array_elements_text(c -> 'shared') AS s))), '' ORDER BY o)
-                       FROM jsonb_array_elements(r -> 'cases') WITH ORDINALITY AS u (c, o)));
-            END IF;
-            v_main := v_main || '</section>';
-        END LOOP;
-    ELSE
-        IF b ->> 'report' = 'action_heatmap' THEN
-            v_main := (SELECT crm._svg_heat(t.teams, a.actions, (SELECT jsonb_agg((SELECT jsonb_agg((SELECT (x -> 'done_rate') FROM jsonb_array_elements(b -> 'rows') AS x WHERE x ->> 'team' = tm AND x ->> 'action' = ac LIMIT 1) ORDER BY ao) FROM unnest(a.actions) WITH ORDINALITY AS ua (ac, ao)) ORDER BY tmo)
-                                                                        FROM unnest(t.teams) WITH ORDINALITY AS ut (tm, tmo)))
-                         FROM (SELECT array_agg(DISTINCT x ->> 'team') AS teams FROM jsonb_array_elements(b -> 'rows') AS x) AS t, (SELECT array_agg(DISTINCT x ->> 'action') AS actions FROM jsonb_array_elements(b -> 'rows') AS x) AS a);
-        ELSIF b -> 'chart' ->> 'kind' IN ('bars', 'trend', 'waterfall') THEN
-            SELECT CASE b #>> '{chart,kind}' WHEN 'bars' THEN crm._svg_bars(l.a, v.a) WHEN 'trend' THEN crm._svg_trend(l.a, v.a) ELSE crm._svg_waterfall(l.a, v.a) END INTO v_main
-              FROM (SELECT array_agg(x ->> (b #>> '{chart,label}') ORDER BY o) AS a FROM jsonb_array_elements(b -> 'rows') WITH ORDINALITY AS u (x, o)) AS l,
-                   (SELECT array_agg((x ->> (b #>> '{chart,value}'))::numeric ORDER BY o) AS a FROM jsonb_array_elements(b -> 'rows') WITH ORDINALITY AS u (x, o)) AS v;
-        END IF;
-        v_cols := coalesce(ARRAY(SELECT jsonb_array_elements_text(b -> 'columns')), '{}');
-        IF v_cols = '{}' THEN
-            v_cols := ARRAY(SELECT k FROM jsonb_object_keys(b #> '{rows,0}') AS k);
-        END IF;
-        v_main := coalesce(v_main, '') || '<div class="scroll"><table><tr>' || (SELECT string_agg('<th>' || crm._html(crm._say(c, v_locale)) || '</th>', '' ORDER BY o) FROM unnest(v_cols) WITH ORDINALITY AS u (c, o)) || '</tr>' ||
-            (SELECT string_agg('<tr>' || (SELECT string_agg(format('<td%s>%s</td>', CASE WHEN jsonb_typeof(x -> c) = 'number' THEN ' class="n"' ELSE '' END, coalesce(crm._html_cell(x -> c, v_locale), '')), '' ORDER BY co)
-                                            FROM unnest(v_cols) WITH ORDINALITY AS uc (c, co)) || '</tr>', '' ORDER BY xo) FROM jsonb_array_elements(b -> 'rows') WITH ORDINALITY AS u (x, xo)) || '</table></div>';
-    END IF;
-    RETURN format('<!DOCTYPE html><html lang="%s"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src ''none''; style-src ''unsafe-inline''"><title>%s</title>', v_locale, crm._html(v_title))
-        || '<style>body{font:16px/1.5 system-ui,-apple-system,"PingFang SC","Microsoft YaHei",sans-serif;margin:0 auto;max-width:760px;padding:16px;color:#111827;background:#fff}h1{font-size:24px}h2{font-size:18px;margin:24px 0 4px}h3{font-size:15px;margin:12px 0 4px}'
-        || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 8px;border-bottom:1px solid #e5e7eb;vertical-align:top}.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}.scroll{overflow-x:auto}ul{padding-left:20px;margin:4px 0}'
-        || 'footer{margin-top:32px;font-size:12px;color:#6b7280;overflow-wrap:anywhere}svg{display:block;height:auto}svg text{font-size:14px;fill:#111827}svg .c,svg .h{text-anchor:middle;font-size:13px}</style></head><body>'
-        || format('<h1>%s</h1><p>%s</p>', crm._html(v_title), crm._html(to_char((b ->> 'due_at')::timestamptz AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'), 'YYYY-MM-DD HH24:MI')))
-        || v_main
-        || format('<footer>%s %s · %s %s · %s #%s · %s %s</footer></body></html>', crm._html(crm._say('data_as_of', v_locale)),
-                  crm._html(to_char((b ->> 'data_as_of')::timestamptz AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'), 'YYYY-MM-DD HH24:MI')),
-                  crm._html(crm._say('definitions', v_locale)), crm._html((SELECT string_agg(d.key || ' v' || d.value, ', ' ORDER BY d.key) FROM jsonb_each_text(b -> 'definitions') AS d)),
-                  crm._html(crm._say('report', v_locale)), b ->> 'seq', crm._html(crm._say('digest', v_locale)), left(b ->> 'digest', 16));
+    RETURN crm.report_html(b ->> 'report', b, locale);
 END
 $$;
 COMMENT ON FUNCTION crm.report_html(bigint, text) IS
 'A stored report as one self-contained HTML page with inline SVG, without script, every text escaped; its footer names the definitions, their versions, the data''s age and the digest.
-snapshot: from crm.report_list. locale: en or zh, by default the reader''s own. Errors: P0002 no such report within the caller''s view; 22023 another language.';
+snapshot: from crm.report_list. locale: en or zh, by default the reader''s own. Not STRICT: locale may be NULL. Errors: P0002 no such report within the caller''s view; 22023 another language.';

@@ -58,6 +58,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._in_base(numeric, text, timestamptz) IS 'Internal: an amount in the organisation''s currency, at the latest rate of that day or before; NULL where no rate is known.';
 
+CREATE OR REPLACE FUNCTION crm._action_label(key text, otherwise text) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((SELECT jsonb_build_object('en', x ->> 'en', 'zh', x ->> 'zh') FROM crm_data.config AS c, jsonb_array_elements(c.body -> 'actions') AS x
+                      WHERE c.kind = 'stage' AND c.status = 'active' AND x ->> 'key' = _action_label.key ORDER BY c.scope, c.key LIMIT 1), jsonb_build_object('en', otherwise, 'zh', otherwise))
+$$;
+COMMENT ON FUNCTION crm._action_label(text, text) IS 'Internal: the name of a stage action in both languages; of one that no stage has any more, what its tasks say.';
+
 -- Deals that lie still: an overdue mandatory action, or, where the stage has none open, a stay far beyond what is usual there.
 CREATE OR REPLACE FUNCTION crm._stuck_deals(at timestamptz, teams bigint[])
     RETURNS TABLE (opportunity_id bigint, account_id bigint, stage_id bigint, owner_id bigint, team_id bigint, action_key text, action text, product_line text, days float8, amount numeric, currency text)
@@ -138,7 +147,7 @@ COMMENT ON FUNCTION crm.similar_cases(text, bigint, int) IS
 object: opportunity. k: 1 to 50. Errors: 22023 another object; P0002 no such deal within the caller''s view.';
 
 CREATE OR REPLACE FUNCTION crm._bottleneck_brief(at timestamptz, teams bigint[])
-    RETURNS TABLE (rank int, action text, stage text, deals bigint, amount numeric, currency text, median_days numeric, customers jsonb, cases jsonb)
+    RETURNS TABLE (rank int, action text, stage text, deals bigint, amount numeric, currency text, median_days numeric, labels jsonb, customers jsonb, cases jsonb)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -153,6 +162,8 @@ AS $$
          LIMIT (SELECT coalesce(max((c.body ->> 'top')::int), 3) FROM crm_data.config AS c WHERE c.kind = 'report' AND c.key = 'bottleneck_brief' AND c.scope = '*' AND c.status = 'active')
     )
     SELECT t.rank, coalesce(t.action, 'Move on from ' || s.name || coalesce(', product line ' || t.product_line, '')), s.name, t.deals, t.amount, t.currency, t.days,
+           jsonb_build_object('stage', s.label, 'action', CASE WHEN t.action_key IS NULL THEN jsonb_build_object('zh', '推进“' || coalesce(s.label ->> 'zh', s.name) || '”阶段' || coalesce('(产品线 ' || t.product_line || ')', ''))
+                                                               ELSE crm._action_label(t.action_key, t.action) END),
            (SELECT jsonb_agg(jsonb_build_object('account', x.account, 'deal', x.opportunity_id, 'owner', x.owner, 'amount', x.amount, 'currency', x.currency, 'days', round(x.days::numeric, 0)) ORDER BY x.n)
               FROM (SELECT a.name AS account, k.opportunity_id, m.full_name AS owner, k.amount, k.currency, k.days, row_number() OVER (ORDER BY k.amount DESC NULLS LAST, k.days DESC, k.opportunity_id) AS n
                       FROM stuck AS k JOIN crm_data.account AS a ON a.id = k.account_id LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
@@ -257,17 +268,19 @@ $$;
 COMMENT ON FUNCTION crm.report_body(bigint) IS 'A stored report as a document: title, rows, versions of its definitions, data as of, freshness of the sources, digest. NULL for one that does not exist or is not the caller''s.';
 
 CREATE OR REPLACE FUNCTION crm._action_heatmap(from_at timestamptz, to_at timestamptz, teams bigint[])
-    RETURNS TABLE (team text, action text, due bigint, done_rate numeric, mean_hours numeric, first_pass_rate numeric)
+    RETURNS TABLE (team jsonb, action jsonb, action_key text, due bigint, done_rate numeric, mean_hours numeric, first_pass_rate numeric)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(t.name, '?'), coalesce(max(k.title), k.action_key), count(*),
-           round(avg((k.state = 'done')::int), 3), round((avg(extract(epoch FROM k.done_at - k.created_at) / 3600) FILTER (WHERE k.state = 'done'))::numeric, 1),
-           round(avg((k.reopened = 0)::int) FILTER (WHERE k.state = 'done'), 3)
-      FROM crm_data.task AS k LEFT JOIN crm_data.team AS t ON t.id = k.team_id
-     WHERE k.kind = 'stage_action' AND k.state <> 'cancelled' AND k.due_at >= from_at AND k.due_at < to_at AND (teams IS NULL OR k.team_id = ANY (teams))
-     GROUP BY t.name, k.action_key
-     ORDER BY 1, k.action_key
+    SELECT jsonb_build_object('en', coalesce(t.name, crm._say('no_team', 'en')), 'zh', coalesce(t.name, crm._say('no_team', 'zh'))), crm._action_label(k.action_key, k.title), k.action_key, k.due,
+           round(k.done::numeric / k.due, 3), round((k.hours / nullif(k.done, 0))::numeric, 1), round(k.first::numeric / nullif(k.done, 0), 3)
+      FROM (SELECT x.team_id, x.action_key, max(x.title) AS title, count(*) AS due, count(*) FILTER (WHERE x.state = 'done') AS done,
+                   sum(extract(epoch FROM x.done_at - x.created_at) / 3600) FILTER (WHERE x.state = 'done') AS hours, count(*) FILTER (WHERE x.state = 'done' AND x.reopened = 0) AS first
+              FROM crm_data.task AS x
+             WHERE x.kind = 'stage_action' AND x.state <> 'cancelled' AND x.due_at >= from_at AND x.due_at < to_at AND (teams IS NULL OR x.team_id = ANY (teams))
+             GROUP BY x.team_id, x.action_key) AS k
+      LEFT JOIN crm_data.team AS t ON t.id = k.team_id
+     ORDER BY t.name COLLATE "C", t.id, k.action_key COLLATE "C"
 $$;
 COMMENT ON FUNCTION crm._action_heatmap(timestamptz, timestamptz, bigint[]) IS 'Internal: the rows of the action heat map for some teams, or all (NULL).';
 
@@ -276,12 +289,14 @@ CREATE OR REPLACE FUNCTION crm.action_heatmap(week date DEFAULT current_date)
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT h.* FROM crm._action_heatmap(date_trunc('week', week::timestamp) AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'),
-                                        (date_trunc('week', week::timestamp) + interval '7 days') AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'),
-                                        CASE WHEN crm.has_role('crm_admin') OR crm.has_role('crm_director') THEN NULL ELSE crm.my_teams('subtree') END) AS h
+    SELECT crm._text_of(h.team, l.locale), crm._text_of(h.action, l.locale), h.due, h.done_rate, h.mean_hours, h.first_pass_rate
+      FROM (SELECT coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en') AS locale) AS l,
+           crm._action_heatmap(date_trunc('week', week::timestamp) AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'),
+                               (date_trunc('week', week::timestamp) + interval '7 days') AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'),
+                               CASE WHEN crm.has_role('crm_admin') OR crm.has_role('crm_director') THEN NULL ELSE crm.my_teams('subtree') END) AS h
 $$;
 COMMENT ON FUNCTION crm.action_heatmap(date) IS
-'How the stage actions of a week went, by team and action: how many were due, the share that is done, mean hours from the task to its end, and the share done without being reopened. Managers see their teams, directors and administrators all. week: any day of it.';
+'How the stage actions of a week went, by team and action: how many were due, the share that is done, mean hours from the task to its end, and the share of those that were done without being reopened. Managers see their teams, directors and administrators all. week: any day of it.';
 
 CREATE OR REPLACE FUNCTION crm._job_action_heatmap(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
@@ -295,7 +310,8 @@ DECLARE
     v_id bigint;
 BEGIN
     SELECT coalesce(jsonb_agg(to_jsonb(h)), '[]') INTO v_rows FROM crm._action_heatmap(v_from, v_to, NULL) AS h;
-    v_id := crm._report_store('action_heatmap', tstzrange(v_from, v_to, '[)'), due, jsonb_build_object('title', crm._report_title('action_heatmap'), 'columns', '["team", "action", "due", "done_rate", "mean_hours", "first_pass_rate"]'::jsonb, 'rows', v_rows));
+    v_id := crm._report_store('action_heatmap', tstzrange(v_from, v_to, '[)'), due, jsonb_build_object('title', crm._report_title('action_heatmap'), 'columns', '["team", "action", "due", "done_rate", "mean_hours", "first_pass_rate"]'::jsonb,
+                                                  'chart', '{"kind": "heat", "label": "action", "column": "team", "value": "done_rate"}'::jsonb, 'part', 'team', 'rows', v_rows));
     PERFORM crm._notify('report.heatmap', 'action_heatmap:' || extract(epoch FROM due), jsonb_build_object('report', 'action_heatmap', 'snapshot', v_id), crm._report_readers('action_heatmap'));
     RETURN jsonb_array_length(v_rows);
 END
@@ -363,7 +379,7 @@ BEGIN
         SELECT jsonb_agg(to_jsonb(b)) INTO v_rows FROM crm._morning_brief(m.id, due) AS b;
         CONTINUE WHEN v_rows IS NULL;
         v_id := crm._report_store('morning_brief', tstzrange(due - interval '1 day', due, '[)'), due,
-                                  jsonb_build_object('title', crm._report_title('morning_brief'), 'columns', '["kind", "account", "title", "due_at", "days"]'::jsonb, 'rows', v_rows), m.id);
+                                  jsonb_build_object('title', crm._report_title('morning_brief'), 'part', 'kind', 'columns', '["kind", "account", "title", "due_at", "days"]'::jsonb, 'rows', v_rows), m.id);
         PERFORM crm._notify('brief.daily', 'morning_brief:' || extract(epoch FROM due), jsonb_build_object('report', 'morning_brief', 'snapshot', v_id, 'items', jsonb_array_length(v_rows)), ARRAY[m.id]);
         v_n := v_n + 1;
     END LOOP;

@@ -45,8 +45,7 @@ SELECT h !~* '<script' AS no_script, h LIKE '%Brief &lt;script&gt;alert(1)&lt;/s
 SELECT h LIKE '%团队瓶颈诊断简报%' AND h LIKE '%<html lang="zh">%' AS chinese FROM (SELECT crm.report_html(id, 'zh') AS h FROM crm.report_list('bottleneck_brief') WHERE due_at = '2001-02-16' AND recipient IS NULL) AS x;
 SELECT crm.report_html(-1);
 SELECT crm.report_html(id, 'fr') FROM crm.report_list('bottleneck_brief') LIMIT 1;
-SELECT crm._svg_bars('{a,b}', '{1,0}') LIKE '<svg %</svg>' AS bars, crm._svg_bars('{}', '{}') LIKE '<svg %</svg>' AS empty, crm._svg_trend('{a,b}', '{1,2}') LIKE '<svg %</svg>' AS trend,
-       crm._svg_waterfall('{start,more,less}', '{100,20,-50}') LIKE '%70</text>%</svg>' AS waterfall, crm._svg_heat('{t}', '{a,b}', '[[0.5, null]]') LIKE '%50 %%</svg></div>' AS heat;
+
 -- the heat map of a week
 SELECT crm._job_action_heatmap('2001-01-22 08:30') AS rows_stored;
 SELECT * FROM crm.action_heatmap('2001-01-15');

@@ -63,6 +63,9 @@ bool crm_fold_enabled = true;
 
 static ExecutorStart_hook_type previous_executor_start = NULL;
 
+/* the person for whom kept plans inside SECURITY DEFINER functions were folded; none if invalid */
+static Oid folded_for = InvalidOid;
+
 static void guard_executor_start(QueryDesc *query, int eflags);
 static Datum mask_text(Datum value, char mask);
 static Node *fold_row_visible(List *args);
@@ -609,6 +612,8 @@ crm_note_dependency(PlannedStmt *stmt, List **relations, List **items, bool fold
 		*items = add_item(*items, ITEM_HASH_HIGH, (uint32) (profile->hash >> 32));
 		if (crm_profile_in_sandbox(profile))
 			*items = add_item(*items, ITEM_SANDBOX, 0);
+		if (InLocalUserIdChange())
+			folded_for = GetOuterUserId();
 	}
 	if (stmt != NULL)
 		stmt->dependsOnRole = true;
@@ -645,6 +650,16 @@ guard_executor_start(QueryDesc *query, int eflags)
 	const CrmProfile *profile = NULL;
 	bool folded = false;
 	bool in_sandbox = false;
+
+	/*
+	 * A plan kept inside a SECURITY DEFINER function runs as the definer, whoever calls, so the core keeps it when the caller's role
+	 * changes. The statement that calls the function comes by here first.
+	 */
+	if (OidIsValid(folded_for) && folded_for != GetOuterUserId())
+	{
+		folded_for = InvalidOid;
+		ResetPlanCache();
+	}
 
 	foreach (cell, query->plannedstmt->invalItems)
 	{

@@ -59,45 +59,45 @@ PG_FUNCTION_INFO_V1(crm_sources_changed);
 typedef struct Request
 {
 	const char *object;
-	int64		id;
-	Datum		op_id;
+	int64 id;
+	Datum op_id;
 	const char *endpoint;
-	bool		has_base;
-	int32		base;
-	Jsonb	   *patch;
-	bool		has_ts;
+	bool has_base;
+	int32 base;
+	Jsonb *patch;
+	bool has_ts;
 	TimestampTz ts;
 	const char *mode;
-	const char *actor;			/* of an operation that waited, else NULL */
-	int64		operation;		/* row of an operation that waited, else 0 */
-	int64		op_seq;			/* its number */
+	const char *actor; /* of an operation that waited, else NULL */
+	int64 operation;   /* row of an operation that waited, else 0 */
+	int64 op_seq;      /* its number */
 } Request;
 
 /* The row that is the lock. */
 typedef struct Root
 {
 	const char *object;
-	int64		id;
-	bool		is_record;		/* the record is its own root */
-	int64		op_seq;			/* last number given */
-	char	   *lease_endpoint;
+	int64 id;
+	bool is_record; /* the record is its own root */
+	int64 op_seq;   /* last number given */
+	char *lease_endpoint;
 	TimestampTz lease_until;
-	bool		leased;			/* and the lease is valid */
-	ArrayType  *sync_off;
+	bool leased; /* and the lease is valid */
+	ArrayType *sync_off;
 } Root;
 
 /* A record as it is under the lock. */
 typedef struct Record
 {
-	Datum	   *values;
-	bool	   *nulls;
+	Datum *values;
+	bool *nulls;
 	CrmRowOwner owner;
 } Record;
 
 static bool fair_lock = true;
-static bool sources_known = false;	/* does any system want to be told? */
+static bool sources_known = false; /* does any system want to be told? */
 static bool sources_any = false;
-static Oid	sources_relid = InvalidOid;
+static Oid sources_relid = InvalidOid;
 
 static Jsonb *write_request(Request *request);
 static void lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record);
@@ -114,13 +114,15 @@ static int64 lease_seconds(void);
 static Jsonb *apply(Request *request, CrmWriteTable *table, Root *root, Record *record);
 static int32 update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew);
 static void update_root(Root *root, bool renew);
-static int64 store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version, Jsonb *result);
+static int64 store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version,
+							 Jsonb *result);
 static void store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 operation, List *conflicts);
 static void announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int32 version, int64 op_seq);
 static void forget_sources(Datum arg, Oid relid);
-static int	apply_waiting(Root *root, int limit);
+static int apply_waiting(Root *root, int limit);
 static bool apply_one(Root *root, HeapTuple row, TupleDesc desc);
-static Jsonb *make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conflicts, const CrmRowOwner *owner, TimestampTz until);
+static Jsonb *make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conflicts,
+						  const CrmRowOwner *owner, TimestampTz until);
 static void add_string(JsonbParseState **state, const char *key, const char *value);
 static void add_int(JsonbParseState **state, const char *key, int64 value);
 static void add_json(JsonbParseState **state, const char *key, Jsonb *value);
@@ -133,10 +135,11 @@ crm_writes_init(void)
 {
 	crm_write_table_init();
 	CacheRegisterRelcacheCallback(forget_sources, (Datum) 0);
-	DefineCustomBoolVariable("crm.fair_lock", "Lets writers to one customer in in the order of their arrival.",
-							 "An advisory lock stands in front of the customer's row. Off: whoever finds the row free takes it, "
-							 "which costs less and lets a busy customer's writers wait unevenly.",
-							 &fair_lock, true, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"crm.fair_lock", "Lets writers to one customer in in the order of their arrival.",
+		"An advisory lock stands in front of the customer's row. Off: whoever finds the row free takes it, "
+		"which costs less and lets a busy customer's writers wait unevenly.",
+		&fair_lock, true, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -146,19 +149,18 @@ Datum
 crm_write(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Request		request = {0};
-	Jsonb	   *answer;
-	Datum		result;
-	Oid			save_user;
-	int			save_context;
+	Request request = {0};
+	Jsonb *answer;
+	Datum result;
+	Oid save_user;
+	int save_context;
 
 	static const char *const required[] = {"object", "id", "op_id", "endpoint", NULL, "patch", NULL, "mode"};
 
 	for (int i = 0; i < lengthof(required); i++)
 		if (required[i] && PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("argument \"%s\" of crm.write must not be null", required[i])));
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument \"%s\" of crm.write must not be null", required[i])));
 	request.object = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	request.id = PG_GETARG_INT64(1);
 	request.op_id = PG_GETARG_DATUM(2);
@@ -170,21 +172,18 @@ crm_write(PG_FUNCTION_ARGS)
 	request.ts = request.has_ts ? PG_GETARG_TIMESTAMPTZ(6) : 0;
 	request.mode = text_to_cstring(PG_GETARG_TEXT_PP(7));
 	if (request.endpoint[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("an endpoint needs a name"),
-				 errhint("Use web, app, wecom, dingtalk, api, or sync.<source> for another system.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an endpoint needs a name"),
+						errhint("Use web, app, wecom, dingtalk, api, or sync.<source> for another system.")));
 	if (strcmp(request.mode, "merge") != 0 && strcmp(request.mode, "queue") != 0 && strcmp(request.mode, "reject") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown mode \"%s\"", request.mode),
-				 errhint("Use merge, queue or reject.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown mode \"%s\"", request.mode),
+						errhint("Use merge, queue or reject.")));
 
 	/* the profile is the person's, and is read before we act as the engine */
 	(void) crm_profile();
 	SPI_connect();
 	GetUserIdAndSecContext(&save_user, &save_context);
-	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false),
+						   save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	answer = write_request(&request);
 	SetUserIdAndSecContext(save_user, save_context);
 	MemoryContextSwitchTo(caller);
@@ -200,10 +199,10 @@ static Jsonb *
 write_request(Request *request)
 {
 	CrmWriteTable *table = crm_write_table(request->object);
-	Root		root;
-	Record		record;
-	Jsonb	   *answer;
-	bool		waiting;
+	Root root;
+	Record record;
+	Jsonb *answer;
+	bool waiting;
 
 	check_client(request);
 	for (int redirects = 0;; redirects++)
@@ -225,15 +224,15 @@ write_request(Request *request)
 	if (root.leased && strcmp(root.lease_endpoint, request->endpoint) != 0)
 	{
 		if (strcmp(request->mode, "reject") == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("%s " INT64_FORMAT " is being edited through %s", root.object, root.id, root.lease_endpoint),
-					 errdetail("The lease ends at %s.", timestamptz_to_str(root.lease_until)),
-					 errhint("Retry then, or send the operation with mode merge or queue.")));
+			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+							errmsg("%s " INT64_FORMAT " is being edited through %s", root.object, root.id,
+								   root.lease_endpoint),
+							errdetail("The lease ends at %s.", timestamptz_to_str(root.lease_until)),
+							errhint("Retry then, or send the operation with mode merge or queue.")));
 		if (strcmp(request->mode, "queue") == 0)
 		{
 			/* what cannot be applied at all is refused now, not when nobody listens */
-			CrmMerge	check = {table, request->id, request->has_base, request->base};
+			CrmMerge check = {table, request->id, request->has_base, request->base};
 
 			check.values = record.values;
 			check.nulls = record.nulls;
@@ -249,8 +248,8 @@ write_request(Request *request)
 	}
 
 	/* who waited comes first, unless it is this very lease he waits for */
-	if (waiting && !(root.leased && strcmp(root.lease_endpoint, request->endpoint) == 0) && apply_waiting(&root, PG_INT32_MAX) > 0 &&
-		!read_record(table, request->id, false, &record))
+	if (waiting && !(root.leased && strcmp(root.lease_endpoint, request->endpoint) == 0) &&
+		apply_waiting(&root, PG_INT32_MAX) > 0 && !read_record(table, request->id, false, &record))
 		no_such_record(request->object, request->id);
 	return apply(request, table, &root, &record);
 }
@@ -261,7 +260,7 @@ write_request(Request *request)
 static void
 lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 {
-	int			save_timeout = LockTimeout;
+	int save_timeout = LockTimeout;
 
 	memset(root, 0, sizeof(*root));
 	root->object = table->object;
@@ -278,7 +277,7 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 			/* the customer that a record belongs to is known for sure only under his lock: merges move records */
 			for (int tries = 0; table->account_id >= 0; tries++)
 			{
-				int64		account;
+				int64 account;
 
 				if (!read_record(table, request->id, !root->is_record, record))
 					no_such_record(request->object, request->id);
@@ -288,9 +287,9 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 				if (!root->is_record && root->id == account)
 					break;
 				if (tries == 3)
-					ereport(ERROR,
-							(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							 errmsg("%s " INT64_FORMAT " moved to another customer meanwhile, retry", request->object, request->id)));
+					ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+									errmsg("%s " INT64_FORMAT " moved to another customer meanwhile, retry",
+										   request->object, request->id)));
 				root->object = "account";
 				root->id = account;
 				root->is_record = false;
@@ -304,13 +303,16 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 					root->op_seq = DatumGetInt64(record->values[table->op_seq]);
 				else
 				{
-					Oid			types[2] = {TEXTOID, INT8OID};
-					Datum		values[2] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id)};
-					bool		isnull;
+					Oid types[2] = {TEXTOID, INT8OID};
+					Datum values[2] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id)};
+					bool isnull;
 
-					crm_execute("SELECT coalesce(max(op_seq), 0) FROM " CRM_DATA_SCHEMA ".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
-								"AND root_id OPERATOR(pg_catalog.=) $2", 2, types, values, NULL, SPI_OK_SELECT);
-					root->op_seq = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+					crm_execute("SELECT coalesce(max(op_seq), 0) FROM " CRM_DATA_SCHEMA
+								".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
+								"AND root_id OPERATOR(pg_catalog.=) $2",
+								2, types, values, NULL, SPI_OK_SELECT);
+					root->op_seq =
+						DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 				}
 			}
 		}
@@ -321,11 +323,11 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 		if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
 		{
 			FlushErrorState();
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("%s " INT64_FORMAT " is busy, retry", request->object, request->id),
-					 errdetail("Operation %s was not applied.", DatumGetCString(DirectFunctionCall1(uuid_out, request->op_id))),
-					 errhint("Send it again with the same op_id.")));
+			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+							errmsg("%s " INT64_FORMAT " is busy, retry", request->object, request->id),
+							errdetail("Operation %s was not applied.",
+									  DatumGetCString(DirectFunctionCall1(uuid_out, request->op_id))),
+							errhint("Send it again with the same op_id.")));
 		}
 		PG_RE_THROW();
 	}
@@ -339,16 +341,16 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 static void
 lock_account(int64 id, Root *root, CrmWriteTable *table, Record *record)
 {
-	Oid			types[1] = {INT8OID};
-	Datum		id_value[1] = {Int64GetDatum(id)};
-	Datum		values[4];
-	bool		nulls[4];
+	Oid types[1] = {INT8OID};
+	Datum id_value[1] = {Int64GetDatum(id)};
+	Datum values[4];
+	bool nulls[4];
 
 	if (fair_lock)
 		wait_at_gate(id);
 	if (table)
 	{
-		int			places[4] = {table->op_seq, table->lease_endpoint, table->lease_until, crm_write_column(table, "sync_off")};
+		int places[4] = {table->op_seq, table->lease_endpoint, table->lease_until, crm_write_column(table, "sync_off")};
 
 		if (!read_record(table, id, true, record))
 			no_such_record("account", id);
@@ -360,8 +362,10 @@ lock_account(int64 id, Root *root, CrmWriteTable *table, Record *record)
 	}
 	else
 	{
-		crm_execute("SELECT op_seq, lease_endpoint, lease_until, sync_off FROM " CRM_DATA_SCHEMA ".account WHERE id OPERATOR(pg_catalog.=) $1 "
-					"FOR NO KEY UPDATE", 1, types, id_value, NULL, SPI_OK_SELECT);
+		crm_execute("SELECT op_seq, lease_endpoint, lease_until, sync_off FROM " CRM_DATA_SCHEMA
+					".account WHERE id OPERATOR(pg_catalog.=) $1 "
+					"FOR NO KEY UPDATE",
+					1, types, id_value, NULL, SPI_OK_SELECT);
 		if (SPI_processed == 0)
 			no_such_record("account", id);
 		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
@@ -380,7 +384,7 @@ lock_account(int64 id, Root *root, CrmWriteTable *table, Record *record)
 static void
 wait_at_gate(int64 id)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_CRM(tag, CRM_LOCK_ACCOUNT, id);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
@@ -415,11 +419,13 @@ check_lease(Root *root)
 static int64
 lease_seconds(void)
 {
-	bool		isnull = true;
-	Datum		d = (Datum) 0;
+	bool isnull = true;
+	Datum d = (Datum) 0;
 
-	crm_execute("SELECT (body OPERATOR(pg_catalog.->>) 'value')::pg_catalog.int8 FROM " CRM_DATA_SCHEMA ".config WHERE kind OPERATOR(pg_catalog.=) 'setting' "
-				"AND key OPERATOR(pg_catalog.=) 'write_lease.ttl' AND scope OPERATOR(pg_catalog.=) '*' AND status OPERATOR(pg_catalog.=) 'active'",
+	crm_execute("SELECT (body OPERATOR(pg_catalog.->>) 'value')::pg_catalog.int8 FROM " CRM_DATA_SCHEMA
+				".config WHERE kind OPERATOR(pg_catalog.=) 'setting' "
+				"AND key OPERATOR(pg_catalog.=) 'write_lease.ttl' AND scope OPERATOR(pg_catalog.=) '*' AND status "
+				"OPERATOR(pg_catalog.=) 'active'",
 				0, NULL, NULL, NULL, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
@@ -432,10 +438,10 @@ lease_seconds(void)
 static bool
 read_record(CrmWriteTable *table, int64 id, bool lock, Record *record)
 {
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(id)};
-	char	   *sql = psprintf("SELECT %s FROM " CRM_DATA_SCHEMA ".%s WHERE id OPERATOR(pg_catalog.=) $1%s", table->select_list,
-							   quote_identifier(table->object), lock ? " FOR NO KEY UPDATE" : "");
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(id)};
+	char *sql = psprintf("SELECT %s FROM " CRM_DATA_SCHEMA ".%s WHERE id OPERATOR(pg_catalog.=) $1%s",
+						 table->select_list, quote_identifier(table->object), lock ? " FOR NO KEY UPDATE" : "");
 
 	crm_execute(sql, 1, types, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
@@ -454,7 +460,7 @@ static void
 set_owner(CrmWriteTable *table, Record *record, bool *changed_scope)
 {
 	CrmRowOwner owner = {0};
-	int			place = strcmp(table->object, "member") == 0 ? table->id : table->owner_id;
+	int place = strcmp(table->object, "member") == 0 ? table->id : table->owner_id;
 
 	owner.anyones = table->owner_id < 0;
 	owner.has_owner = place >= 0 && !record->nulls[place];
@@ -476,9 +482,7 @@ set_owner(CrmWriteTable *table, Record *record, bool *changed_scope)
 static void
 no_such_record(const char *object, int64 id)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND),
-			 errmsg("there is no %s " INT64_FORMAT, object, id)));
+	ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there is no %s " INT64_FORMAT, object, id)));
 }
 
 /*
@@ -488,27 +492,29 @@ no_such_record(const char *object, int64 id)
 static Jsonb *
 find_operation(Request *request, Root *root, bool *waiting)
 {
-	Oid			types[8] = {UUIDOID, TEXTOID, INT8OID, TEXTOID, INT8OID, INT4OID, JSONBOID, TEXTOID};
-	Datum		values[8];
-	char		nulls[8];
-	bool		isnull;
-	Datum		d;
+	Oid types[8] = {UUIDOID, TEXTOID, INT8OID, TEXTOID, INT8OID, INT4OID, JSONBOID, TEXTOID};
+	Datum values[8];
+	char nulls[8];
+	bool isnull;
+	Datum d;
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = request->op_id;
 	values[1] = CStringGetTextDatum(root->object);
 	values[2] = Int64GetDatum(root->id);
 	/* two look-ups by index in one statement; a join would be planned by the size of the table, which is nothing at first */
-	crm_execute("SELECT result, object, base_version, patch, endpoint FROM " CRM_DATA_SCHEMA ".operation WHERE op_id OPERATOR(pg_catalog.=) $1 "
+	crm_execute("SELECT result, object, base_version, patch, endpoint FROM " CRM_DATA_SCHEMA
+				".operation WHERE op_id OPERATOR(pg_catalog.=) $1 "
 				"UNION ALL SELECT NULL, NULL, NULL, NULL, NULL WHERE EXISTS (SELECT FROM " CRM_DATA_SCHEMA ".operation "
-				"WHERE root_object OPERATOR(pg_catalog.=) $2 AND root_id OPERATOR(pg_catalog.=) $3 AND state OPERATOR(pg_catalog.=) 'pending')",
+				"WHERE root_object OPERATOR(pg_catalog.=) $2 AND root_id OPERATOR(pg_catalog.=) $3 AND state "
+				"OPERATOR(pg_catalog.=) 'pending')",
 				3, types, values, nulls, SPI_OK_SELECT);
 	*waiting = false;
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple	row = SPI_tuptable->vals[i];
-		bool		same;
-		Jsonb	   *patch;
+		HeapTuple row = SPI_tuptable->vals[i];
+		bool same;
+		Jsonb *patch;
 
 		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull);
 		if (isnull)
@@ -525,10 +531,11 @@ find_operation(Request *request, Root *root, bool *waiting)
 		same = same && strcmp(TextDatumGetCString(d), request->endpoint) == 0;
 		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull);
 		if (!same || isnull)
-			ereport(ERROR,
-					(errcode(ERRCODE_CRM_OPERATION_REUSED),
-					 errmsg("operation %s was another request", DatumGetCString(DirectFunctionCall1(uuid_out, request->op_id))),
-					 errhint("Give every new request an op_id of its own; send the same one again only with the same request.")));
+			ereport(ERROR, (errcode(ERRCODE_CRM_OPERATION_REUSED),
+							errmsg("operation %s was another request",
+								   DatumGetCString(DirectFunctionCall1(uuid_out, request->op_id))),
+							errhint("Give every new request an op_id of its own; send the same one again only with the "
+									"same request.")));
 		return DatumGetJsonbPCopy(d);
 	}
 	return NULL;
@@ -542,22 +549,21 @@ check_rights(Request *request, CrmWriteTable *table, Record *record)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	v;
+	JsonbValue v;
 
 	if (crm_profile()->unrestricted)
 		return;
 	if (!crm_row_may(table->object, ROW_READ, &record->owner))
 		no_such_record(request->object, request->id);
 	if (!crm_row_may(table->object, ROW_UPDATE, &record->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to write %s " INT64_FORMAT, request->object, request->id)));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied to write %s " INT64_FORMAT, request->object, request->id)));
 	if (!JB_ROOT_IS_OBJECT(request->patch))
 		return;
 	it = JsonbIteratorInit(&request->patch->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
-		int			c;
+		int c;
 
 		if (token != WJB_KEY)
 			continue;
@@ -565,8 +571,8 @@ check_rights(Request *request, CrmWriteTable *table, Record *record)
 		/* an unknown field is the merge's to refuse */
 		if (c >= 0 && (table->columns[c].field == 0 || !crm_field_may_write(table->columns[c].field, &record->owner)))
 			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied for field \"%s\" of %s", table->columns[c].column.name, request->object)));
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied for field \"%s\" of %s",
+																	 table->columns[c].column.name, request->object)));
 	}
 }
 
@@ -578,28 +584,30 @@ static void
 check_client(Request *request)
 {
 	const char *version = crm_history_client_version();
-	Oid			types[2] = {TEXTOID, TEXTOID};
-	Datum		values[2];
+	Oid types[2] = {TEXTOID, TEXTOID};
+	Datum values[2];
 
 	if (version == NULL)
 		return;
 	values[0] = CStringGetTextDatum(request->endpoint);
 	values[1] = CStringGetTextDatum(version);
-	crm_execute("SELECT c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'] FROM " CRM_DATA_SCHEMA ".config AS c "
-				"WHERE c.kind OPERATOR(pg_catalog.=) 'setting' AND c.key OPERATOR(pg_catalog.=) 'client.min_version' AND c.scope OPERATOR(pg_catalog.=) '*' "
+	crm_execute("SELECT c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'] FROM " CRM_DATA_SCHEMA
+				".config AS c "
+				"WHERE c.kind OPERATOR(pg_catalog.=) 'setting' AND c.key OPERATOR(pg_catalog.=) 'client.min_version' "
+				"AND c.scope OPERATOR(pg_catalog.=) '*' "
 				"AND c.status OPERATOR(pg_catalog.=) 'active' "
-				"AND coalesce((c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'after'])::pg_catalog.timestamptz, '-infinity') "
+				"AND coalesce((c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'after'])::pg_catalog.timestamptz, "
+				"'-infinity') "
 				"OPERATOR(pg_catalog.<=) pg_catalog.now() "
 				"AND pg_catalog.string_to_array($2, '.')::pg_catalog.int4[] OPERATOR(pg_catalog.<) "
-				"pg_catalog.string_to_array(c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'], '.')::pg_catalog.int4[]",
+				"pg_catalog.string_to_array(c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'], "
+				"'.')::pg_catalog.int4[]",
 				2, types, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CRM_CLIENT_TOO_OLD),
-				 errmsg("client version %s is too old to write", version),
-				 errdetail("Endpoint %s needs version %s or newer.", request->endpoint,
-						   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
-				 errhint("Upgrade the client; what it has not sent yet is sent again by the new one.")));
+		ereport(ERROR, (errcode(ERRCODE_CRM_CLIENT_TOO_OLD), errmsg("client version %s is too old to write", version),
+						errdetail("Endpoint %s needs version %s or newer.", request->endpoint,
+								  SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
+						errhint("Upgrade the client; what it has not sent yet is sent again by the new one.")));
 }
 
 /*
@@ -608,17 +616,17 @@ check_client(Request *request)
 static Jsonb *
 apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 {
-	CrmMerge	merge = {table, request->id, request->has_base, request->base};
+	CrmMerge merge = {table, request->id, request->has_base, request->base};
 	CrmWriteContext saved;
 	CrmWriteContext context = {0};
 	volatile int32 version = DatumGetInt32(record->values[table->row_version]);
-	int32		before = version;
-	int64		op_seq = request->op_seq ? request->op_seq : root->op_seq + 1;
-	bool		renew = root->leased && strcmp(root->lease_endpoint, request->endpoint) == 0;
+	int32 before = version;
+	volatile int64 op_seq = request->op_seq ? request->op_seq : root->op_seq + 1;
+	bool renew = root->leased && strcmp(root->lease_endpoint, request->endpoint) == 0;
 	volatile bool any = false;
-	bool		moved;
-	int64		operation;
-	Jsonb	   *answer;
+	bool moved;
+	int64 operation;
+	Jsonb *answer;
 
 	merge.connector = strncmp(request->endpoint, "sync.", 5) == 0;
 	merge.values = record->values;
@@ -659,8 +667,10 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 	}
 	PG_END_TRY();
 
-	answer = make_answer(merge.conflicts == NIL ? "applied" : version > before ? "partial" : "conflict", request->id, version, op_seq,
-						 merge.conflicts, &record->owner, 0);
+	answer = make_answer(merge.conflicts == NIL ? "applied"
+						 : version > before     ? "partial"
+												: "conflict",
+						 request->id, version, op_seq, merge.conflicts, &record->owner, 0);
 	operation = store_operation(request, root, op_seq, "applied", version, answer);
 	if (merge.conflicts != NIL)
 		store_conflicts(request, table, record, operation, merge.conflicts);
@@ -676,11 +686,11 @@ static int32
 update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew)
 {
 	StringInfoData sql;
-	Oid		   *types = palloc((table->ncolumns + 3) * sizeof(Oid));
-	Datum	   *values = palloc((table->ncolumns + 3) * sizeof(Datum));
-	char	   *nulls = palloc(table->ncolumns + 3);
-	int			n = 1;
-	bool		isnull;
+	Oid *types = palloc((table->ncolumns + 3) * sizeof(Oid));
+	Datum *values = palloc((table->ncolumns + 3) * sizeof(Datum));
+	char *nulls = palloc(table->ncolumns + 3);
+	int n = 1;
+	bool isnull;
 
 	types[0] = INT8OID;
 	values[0] = Int64GetDatum(id);
@@ -726,19 +736,21 @@ update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool 
 static void
 update_root(Root *root, bool renew)
 {
-	Oid			types[3] = {INT8OID, INT8OID, TIMESTAMPTZOID};
-	Datum		values[3] = {Int64GetDatum(root->id), Int64GetDatum(root->op_seq)};
+	Oid types[3] = {INT8OID, INT8OID, TIMESTAMPTZOID};
+	Datum values[3] = {Int64GetDatum(root->id), Int64GetDatum(root->op_seq)};
 
 	if (strcmp(root->object, "account") != 0)
 		return;
 	if (renew)
 	{
 		values[2] = TimestampTzGetDatum(GetCurrentTimestamp() + lease_seconds() * USECS_PER_SEC);
-		crm_execute("UPDATE " CRM_DATA_SCHEMA ".account SET op_seq = $2, lease_until = $3 WHERE id OPERATOR(pg_catalog.=) $1", 3, types, values, NULL,
-					SPI_OK_UPDATE);
+		crm_execute("UPDATE " CRM_DATA_SCHEMA
+					".account SET op_seq = $2, lease_until = $3 WHERE id OPERATOR(pg_catalog.=) $1",
+					3, types, values, NULL, SPI_OK_UPDATE);
 	}
 	else
-		crm_execute("UPDATE " CRM_DATA_SCHEMA ".account SET op_seq = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+		crm_execute("UPDATE " CRM_DATA_SCHEMA ".account SET op_seq = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types,
+					values, NULL, SPI_OK_UPDATE);
 }
 
 /*
@@ -747,21 +759,24 @@ update_root(Root *root, bool renew)
 static int64
 store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version, Jsonb *result)
 {
-	Oid			types[16] = {UUIDOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, JSONBOID, TIMESTAMPTZOID,
-	TEXTOID, TEXTOID, INT4OID, JSONBOID};
-	Datum		values[16];
-	char		nulls[16];
+	Oid types[16] = {UUIDOID, TEXTOID, INT8OID,  INT8OID,        TEXTOID, INT8OID, TEXTOID, TEXTOID,
+					 TEXTOID, INT4OID, JSONBOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID, JSONBOID};
+	Datum values[16];
+	char nulls[16];
 	const char *client = crm_history_client_version();
-	bool		isnull;
+	bool isnull;
 
 	if (request->operation)
 	{
-		Oid			done_types[4] = {INT8OID, INT4OID, JSONBOID, INT8OID};
-		Datum		done[4] = {Int64GetDatum(request->operation), Int32GetDatum(version), JsonbPGetDatum(result), Int64GetDatum(request->id)};
+		Oid done_types[4] = {INT8OID, INT4OID, JSONBOID, INT8OID};
+		Datum done[4] = {Int64GetDatum(request->operation), Int32GetDatum(version), JsonbPGetDatum(result),
+						 Int64GetDatum(request->id)};
 
-		crm_execute("UPDATE " CRM_DATA_SCHEMA ".operation SET state = 'applied', version = $2, result = $3, record_id = $4, "
-					"error = NULL, attempts = attempts OPERATOR(pg_catalog.+) 1, applied_at = pg_catalog.clock_timestamp() "
-					"WHERE id OPERATOR(pg_catalog.=) $1", 4, done_types, done, NULL, SPI_OK_UPDATE);
+		crm_execute(
+			"UPDATE " CRM_DATA_SCHEMA ".operation SET state = 'applied', version = $2, result = $3, record_id = $4, "
+			"error = NULL, attempts = attempts OPERATOR(pg_catalog.+) 1, applied_at = pg_catalog.clock_timestamp() "
+			"WHERE id OPERATOR(pg_catalog.=) $1",
+			4, done_types, done, NULL, SPI_OK_UPDATE);
 		return request->operation;
 	}
 	memset(nulls, ' ', sizeof(nulls));
@@ -785,10 +800,13 @@ store_operation(Request *request, Root *root, int64 op_seq, const char *state, i
 	values[14] = Int32GetDatum(version);
 	nulls[14] = version ? ' ' : 'n';
 	values[15] = JsonbPGetDatum(result);
-	crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".operation (op_id, root_object, root_id, op_seq, object, record_id, endpoint, client_version, actor, "
+	crm_execute("INSERT INTO " CRM_DATA_SCHEMA
+				".operation (op_id, root_object, root_id, op_seq, object, record_id, endpoint, client_version, actor, "
 				"base_version, patch, client_ts, mode, state, version, result, applied_at) VALUES "
-				"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, CASE WHEN $15 IS NOT NULL THEN pg_catalog.clock_timestamp() END) "
-				"RETURNING id", 16, types, values, nulls, SPI_OK_INSERT_RETURNING);
+				"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, CASE WHEN $15 IS NOT NULL "
+				"THEN pg_catalog.clock_timestamp() END) "
+				"RETURNING id",
+				16, types, values, nulls, SPI_OK_INSERT_RETURNING);
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 }
 
@@ -798,13 +816,14 @@ store_operation(Request *request, Root *root, int64 op_seq, const char *state, i
 static void
 store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 operation, List *conflicts)
 {
-	Oid			types[12] = {INT8OID, TEXTOID, INT8OID, INT8OID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, INT4OID, INT4OID, TEXTOID, INT8OID};
-	Datum		values[12];
-	char		nulls[12];
-	bool		is_account = strcmp(table->object, "account") == 0;
-	bool		has_account = is_account || (table->account_id >= 0 && !record->nulls[table->account_id]);
-	int64		account = is_account ? request->id : has_account ? DatumGetInt64(record->values[table->account_id]) : 0;
-	ListCell   *cell;
+	Oid types[12] = {INT8OID,  TEXTOID,  INT8OID, INT8OID, TEXTOID, JSONBOID,
+					 JSONBOID, JSONBOID, INT4OID, INT4OID, TEXTOID, INT8OID};
+	Datum values[12];
+	char nulls[12];
+	bool is_account = strcmp(table->object, "account") == 0;
+	bool has_account = is_account || (table->account_id >= 0 && !record->nulls[table->account_id]);
+	int64 account = is_account ? request->id : has_account ? DatumGetInt64(record->values[table->account_id]) : 0;
+	ListCell *cell;
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(operation);
@@ -812,7 +831,7 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 op
 	values[2] = Int64GetDatum(request->id);
 	values[3] = Int64GetDatum(account);
 	nulls[3] = has_account ? ' ' : 'n';
-	foreach(cell, conflicts)
+	foreach (cell, conflicts)
 	{
 		CrmConflict *conflict = lfirst(cell);
 
@@ -827,9 +846,12 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 op
 		values[9] = Int32GetDatum(request->base);
 		nulls[9] = request->has_base ? ' ' : 'n';
 		values[10] = CStringGetTextDatum(request->actor ? request->actor : crm_history_actor());
-		crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".conflict (operation_id, object, record_id, account_id, field, base, theirs, mine, their_version, base_version, "
-					"actor, their_actor) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT h.actor FROM " CRM_DATA_SCHEMA ".change AS h "
-					"WHERE h.object OPERATOR(pg_catalog.=) $2 AND h.record_id OPERATOR(pg_catalog.=) $3 AND h.version OPERATOR(pg_catalog.=) $9 LIMIT 1)",
+		crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".conflict (operation_id, object, record_id, account_id, field, "
+												   "base, theirs, mine, their_version, base_version, "
+					"actor, their_actor) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT h.actor "
+					"FROM " CRM_DATA_SCHEMA ".change AS h "
+					"WHERE h.object OPERATOR(pg_catalog.=) $2 AND h.record_id OPERATOR(pg_catalog.=) $3 AND h.version "
+					"OPERATOR(pg_catalog.=) $9 LIMIT 1)",
 					11, types, values, nulls, SPI_OK_INSERT);
 	}
 	values[4] = CStringGetTextDatum(psprintf("write_conflict:%s:" INT64_FORMAT, request->object, request->id));
@@ -841,9 +863,13 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 op
 	nulls[7] = ' ';
 	types[5] = types[6] = INT8OID;
 	types[7] = INT4OID;
-	crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".alert (kind, level, object, record_id, account_id, message, value, dedupe_key, owner_id, team_id, grade) "
-				"VALUES ('write_conflict', 'yellow', $2, $3, $4, 'Two writers changed the same field; the second value is kept beside the record.', 1, $5, $6, $7, "
-				"$8::pg_catalog.int2) ON CONFLICT DO NOTHING", 8, types, values, nulls, SPI_OK_INSERT);
+	crm_execute(
+		"INSERT INTO " CRM_DATA_SCHEMA
+		".alert (kind, level, object, record_id, account_id, message, value, dedupe_key, owner_id, team_id, grade) "
+		"VALUES ('write_conflict', 'yellow', $2, $3, $4, 'Two writers changed the same field; the second value is kept "
+		"beside the record.', 1, $5, $6, $7, "
+		"$8::pg_catalog.int2) ON CONFLICT DO NOTHING",
+		8, types, values, nulls, SPI_OK_INSERT);
 }
 
 /*
@@ -852,17 +878,18 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 op
 static void
 announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int32 version, int64 op_seq)
 {
-	Oid			types[6] = {TEXTOID, INT8OID, INT4OID, INT8OID, INT8OID, TEXTARRAYOID};
-	Datum		values[6];
-	char		nulls[6];
-	bool		has_account = strcmp(root->object, "account") == 0;
+	Oid types[6] = {TEXTOID, INT8OID, INT4OID, INT8OID, INT8OID, TEXTARRAYOID};
+	Datum values[6];
+	char nulls[6];
+	bool has_account = strcmp(root->object, "account") == 0;
 
 	if (!sources_known)
 	{
 		sources_relid = get_relname_relid("source_system", get_namespace_oid(CRM_DATA_SCHEMA, false));
 		sources_known = true;
-		crm_execute("SELECT FROM " CRM_DATA_SCHEMA ".source_system WHERE enabled AND config OPERATOR(pg_catalog.?) 'outbound' LIMIT 1", 0, NULL, NULL, NULL,
-					SPI_OK_SELECT);
+		crm_execute("SELECT FROM " CRM_DATA_SCHEMA
+					".source_system WHERE enabled AND config OPERATOR(pg_catalog.?) 'outbound' LIMIT 1",
+					0, NULL, NULL, NULL, SPI_OK_SELECT);
 		sources_any = SPI_processed > 0;
 	}
 	if (!sources_any)
@@ -879,8 +906,10 @@ announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int
 				"SELECT 'sync.' OPERATOR(pg_catalog.||) s.name, s.config OPERATOR(pg_catalog.->>) 'outbound', $5, "
 				"pg_catalog.jsonb_build_object('object', $1, 'id', $2, 'version', $3, 'op_seq', $4), "
 				"pg_catalog.concat_ws(':', 'sync', s.name, $1, $2, $3) "
-				"FROM " CRM_DATA_SCHEMA ".source_system AS s WHERE s.enabled AND s.config OPERATOR(pg_catalog.?) 'outbound' "
-				"AND s.name OPERATOR(pg_catalog.<>) ALL ($6)", 6, types, values, nulls, SPI_OK_INSERT);
+				"FROM " CRM_DATA_SCHEMA
+				".source_system AS s WHERE s.enabled AND s.config OPERATOR(pg_catalog.?) 'outbound' "
+				"AND s.name OPERATOR(pg_catalog.<>) ALL ($6)",
+				6, types, values, nulls, SPI_OK_INSERT);
 }
 
 /*
@@ -915,14 +944,15 @@ forget_sources(Datum arg, Oid relid)
 static int
 apply_waiting(Root *root, int limit)
 {
-	Oid			types[3] = {TEXTOID, INT8OID, INT4OID};
-	Datum		values[3] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id), Int32GetDatum(limit)};
+	Oid types[3] = {TEXTOID, INT8OID, INT4OID};
+	Datum values[3] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id), Int32GetDatum(limit)};
 	SPITupleTable *rows;
-	uint64		n;
+	uint64 n;
 
-	crm_execute("SELECT " WAITING_COLUMNS " FROM " CRM_DATA_SCHEMA ".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
-				"AND root_id OPERATOR(pg_catalog.=) $2 AND state OPERATOR(pg_catalog.=) 'pending' ORDER BY op_seq LIMIT $3",
-				3, types, values, NULL, SPI_OK_SELECT);
+	crm_execute(
+		"SELECT " WAITING_COLUMNS " FROM " CRM_DATA_SCHEMA ".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
+		"AND root_id OPERATOR(pg_catalog.=) $2 AND state OPERATOR(pg_catalog.=) 'pending' ORDER BY op_seq LIMIT $3",
+		3, types, values, NULL, SPI_OK_SELECT);
 	rows = SPI_tuptable;
 	n = SPI_processed;
 	for (uint64 i = 0; i < n; i++)
@@ -942,11 +972,11 @@ apply_one(Root *root, HeapTuple row, TupleDesc desc)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	int64		old_seq = root->op_seq;
-	Request		request = {0};
-	bool		isnull;
-	bool		applied = true;
-	Datum		d;
+	int64 old_seq = root->op_seq;
+	Request request = {0};
+	bool isnull;
+	bool applied = true;
+	Datum d;
 
 	request.operation = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
 	request.op_id = SPI_getbinval(row, desc, 2, &isnull);
@@ -966,7 +996,7 @@ apply_one(Root *root, HeapTuple row, TupleDesc desc)
 	PG_TRY();
 	{
 		CrmWriteTable *table = crm_write_table(request.object);
-		Record		record;
+		Record record;
 
 		if (!read_record(table, request.id, !root->is_record, &record))
 			no_such_record(request.object, request.id);
@@ -977,9 +1007,9 @@ apply_one(Root *root, HeapTuple row, TupleDesc desc)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-		Oid			types[2] = {INT8OID, TEXTOID};
-		Datum		values[2];
+		ErrorData *error;
+		Oid types[2] = {INT8OID, TEXTOID};
+		Datum values[2];
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -994,8 +1024,11 @@ apply_one(Root *root, HeapTuple row, TupleDesc desc)
 			ReThrowError(error);
 		values[0] = Int64GetDatum(request.operation);
 		values[1] = CStringGetTextDatum(psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message));
-		crm_execute("UPDATE " CRM_DATA_SCHEMA ".operation SET state = 'failed', error = $2, attempts = attempts OPERATOR(pg_catalog.+) 1, "
-					"result = pg_catalog.jsonb_build_object('state', 'failed', 'op_seq', op_seq, 'error', $2) WHERE id OPERATOR(pg_catalog.=) $1", 2, types, values, NULL, SPI_OK_UPDATE);
+		crm_execute("UPDATE " CRM_DATA_SCHEMA
+					".operation SET state = 'failed', error = $2, attempts = attempts OPERATOR(pg_catalog.+) 1, "
+					"result = pg_catalog.jsonb_build_object('state', 'failed', 'op_seq', op_seq, 'error', $2) WHERE id "
+					"OPERATOR(pg_catalog.=) $1",
+					2, types, values, NULL, SPI_OK_UPDATE);
 		applied = false;
 	}
 	PG_END_TRY();
@@ -1008,51 +1041,53 @@ apply_one(Root *root, HeapTuple row, TupleDesc desc)
 Datum
 crm_apply_operations(PG_FUNCTION_ARGS)
 {
-	bool		one = !PG_ARGISNULL(0);
-	int32		batch = PG_ARGISNULL(1) ? 500 : PG_GETARG_INT32(1);
-	Oid			types[2] = {INT8OID, INT4OID};
-	Datum		values[2];
-	char		nulls[2] = {' ', ' '};
+	bool one = !PG_ARGISNULL(0);
+	int32 batch = PG_ARGISNULL(1) ? 500 : PG_GETARG_INT32(1);
+	Oid types[2] = {INT8OID, INT4OID};
+	Datum values[2];
+	char nulls[2] = {' ', ' '};
 	SPITupleTable *rows;
-	uint64		n;
-	int			tried = 0;
-	Oid			save_user;
-	int			save_context;
+	uint64 n;
+	int tried = 0;
+	Oid save_user;
+	int save_context;
 
 	if (batch < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("batch must be at least 1")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("batch must be at least 1")));
 	SPI_connect();
 	GetUserIdAndSecContext(&save_user, &save_context);
-	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false), save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false),
+						   save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	values[0] = one ? PG_GETARG_DATUM(0) : (Datum) 0;
 	nulls[0] = one ? ' ' : 'n';
 	values[1] = Int32GetDatum(batch);
 	/* in order of the customers' ids, as every writer to several takes them */
-	crm_execute("SELECT root_object, root_id FROM " CRM_DATA_SCHEMA ".operation WHERE state OPERATOR(pg_catalog.=) 'pending' "
-				"AND ($1 IS NULL OR (root_object OPERATOR(pg_catalog.=) 'account' AND root_id OPERATOR(pg_catalog.=) $1)) "
-				"GROUP BY root_object, root_id ORDER BY root_object, root_id LIMIT $2", 2, types, values, nulls, SPI_OK_SELECT);
+	crm_execute(
+		"SELECT root_object, root_id FROM " CRM_DATA_SCHEMA ".operation WHERE state OPERATOR(pg_catalog.=) 'pending' "
+		"AND ($1 IS NULL OR (root_object OPERATOR(pg_catalog.=) 'account' AND root_id OPERATOR(pg_catalog.=) $1)) "
+		"GROUP BY root_object, root_id ORDER BY root_object, root_id LIMIT $2",
+		2, types, values, nulls, SPI_OK_SELECT);
 	rows = SPI_tuptable;
 	n = SPI_processed;
 	for (uint64 i = 0; i < n && tried < batch; i++)
 	{
-		bool		isnull;
-		Root		root = {0};
+		bool isnull;
+		Root root = {0};
 
 		CHECK_FOR_INTERRUPTS();
 		root.object = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
 		root.id = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
 		if (strcmp(root.object, "account") == 0)
 		{
-			Oid			id_type[1] = {INT8OID};
-			Datum		id[1] = {Int64GetDatum(root.id)};
+			Oid id_type[1] = {INT8OID};
+			Datum id[1] = {Int64GetDatum(root.id)};
 
 			/* a customer who is being written to now is drained by that writer */
 			if (!one)
 			{
-				crm_execute("SELECT id FROM " CRM_DATA_SCHEMA ".account WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE SKIP LOCKED", 1, id_type, id,
-							NULL, SPI_OK_SELECT);
+				crm_execute("SELECT id FROM " CRM_DATA_SCHEMA
+							".account WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE SKIP LOCKED",
+							1, id_type, id, NULL, SPI_OK_SELECT);
 				if (SPI_processed == 0)
 					continue;
 			}
@@ -1062,8 +1097,8 @@ crm_apply_operations(PG_FUNCTION_ARGS)
 		}
 		else
 		{
-			Request		request = {0};
-			Record		record;
+			Request request = {0};
+			Record record;
 
 			request.object = root.object;
 			request.id = root.id;
@@ -1080,11 +1115,12 @@ crm_apply_operations(PG_FUNCTION_ARGS)
  * What the client gets, now and each time it asks again. The other writer's value is shown as the field is.
  */
 static Jsonb *
-make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conflicts, const CrmRowOwner *owner, TimestampTz until)
+make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conflicts, const CrmRowOwner *owner,
+			TimestampTz until)
 {
 	JsonbParseState *parse = NULL;
-	JsonbValue	key;
-	ListCell   *cell;
+	JsonbValue key;
+	ListCell *cell;
 
 	pushJsonbValue(&parse, WJB_BEGIN_OBJECT, NULL);
 	add_string(&parse, "state", state);
@@ -1099,7 +1135,7 @@ make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conf
 	key.val.string.len = 9;
 	pushJsonbValue(&parse, WJB_KEY, &key);
 	pushJsonbValue(&parse, WJB_BEGIN_ARRAY, NULL);
-	foreach(cell, conflicts)
+	foreach (cell, conflicts)
 	{
 		CrmConflict *conflict = lfirst(cell);
 
@@ -1121,7 +1157,7 @@ make_answer(const char *state, int64 id, int32 version, int64 op_seq, List *conf
 static void
 add_string(JsonbParseState **state, const char *key, const char *value)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	v.type = jbvString;
 	v.val.string.val = (char *) key;
@@ -1138,7 +1174,7 @@ add_string(JsonbParseState **state, const char *key, const char *value)
 static void
 add_int(JsonbParseState **state, const char *key, int64 value)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	v.type = jbvString;
 	v.val.string.val = (char *) key;
@@ -1155,7 +1191,7 @@ add_int(JsonbParseState **state, const char *key, int64 value)
 static void
 add_json(JsonbParseState **state, const char *key, Jsonb *value)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	v.type = jbvString;
 	v.val.string.val = (char *) key;

@@ -86,8 +86,6 @@ sub normal_dump
 	my ($text) = @_;
 	$text =~ s/^\\(un)?restrict .*\n//mg;
 	$text =~ s/^-- (Dumped|Started|Completed) .*\n//mg;
-	# (a, b) IS DISTINCT FROM (c, d) is written as OR in one nesting, and read again in another
-	$text =~ s/^(CREATE TRIGGER .*)$/my $line = $1; $line =~ tr{()}{}d; $line/mge;
 	return $text;
 }
 
@@ -112,6 +110,8 @@ sub schema_of
 sub same_text
 {
 	my ($got, $expected, $what) = @_;
+	# (a, b) IS DISTINCT FROM (c, d) in a trigger is written as OR in one nesting, and read again in another
+	s/^(CREATE TRIGGER .*)$/my $line = $1; $line =~ tr{()}{}d; $line/mge foreach ($got, $expected);
 	my $good = $got eq $expected;
 	ok($good, $what) or do
 	{

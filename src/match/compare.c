@@ -523,6 +523,26 @@ equal_across(const CrmField *f, uint32_t va, const CrmField *g, uint32_t vb)
 	return va != 0 && vb != 0 && f->value[va].hash == g->value[vb].hash;
 }
 
+/* The level of one field of two rows, swapped values included. */
+int
+crm_compare_field(CrmMatcher *m, int f, uint32_t a, uint32_t b)
+{
+	CrmField   *fd = &m->field[f];
+	uint32_t	va = fd->val[a];
+	uint32_t	vb = fd->val[b];
+	int			level = crm_compare_values(m, f, va, vb);
+
+	/* Swapped with the partner field, or written into it: in either row. */
+	if (fd->partner >= 0 && (level == CRM_L_ELSE || level == CRM_L_NULL))
+	{
+		CrmField   *g = &m->field[fd->partner];
+
+		if (equal_across(fd, va, g, g->val[b]) || equal_across(fd, vb, g, g->val[a]))
+			level = CRM_L_CROSS;
+	}
+	return level;
+}
+
 /* The vector of two rows: four bits a field, the first field lowest. */
 uint64_t
 crm_compare_rows(CrmMatcher *m, uint32_t a, uint32_t b)
@@ -530,23 +550,7 @@ crm_compare_rows(CrmMatcher *m, uint32_t a, uint32_t b)
 	uint64_t	pattern = 0;
 
 	for (int f = 0; f < m->fields; f++)
-	{
-		CrmField   *fd = &m->field[f];
-		uint32_t	va = fd->val[a];
-		uint32_t	vb = fd->val[b];
-		uint64_t	level;
-
-		level = (uint64_t) crm_compare_values(m, f, va, vb);
-		/* Swapped with the partner field, or written into it: in either row. */
-		if (fd->partner >= 0 && (level == CRM_L_ELSE || level == CRM_L_NULL))
-		{
-			CrmField   *g = &m->field[fd->partner];
-
-			if (equal_across(fd, va, g, g->val[b]) || equal_across(fd, vb, g, g->val[a]))
-				level = CRM_L_CROSS;
-		}
-		pattern |= level << (4 * f);
-	}
+		pattern |= (uint64_t) crm_compare_field(m, f, a, b) << (4 * f);
 	return pattern;
 }
 

@@ -247,23 +247,13 @@ tell(const Run *run, const char *what, double n)
 		ereport(NOTICE, (errmsg("match: %s: %.0f", what, n)));
 }
 
-/* The candidate pairs with their vectors. */
+/* The candidate pairs. */
 static void
 find_pairs(Run *run)
 {
-	CrmMatcher *m = &run->m;
-
-	tell(run, "rows read", m->rows);
-	crm_block(m);
-	tell(run, "candidate pairs", (double) m->pairs);
-	m->pattern = crm_huge_alloc((m->pairs + 1) * sizeof(uint64_t));
-	for (size_t i = 0; i < m->pairs; i++)
-	{
-		m->pattern[i] = crm_compare_rows(m, m->pair[i].a, m->pair[i].b);
-		if (i % 65536 == 0)
-			CHECK_FOR_INTERRUPTS();
-	}
-	tell(run, "pairs compared", (double) m->pairs);
+	tell(run, "rows read", run->m.rows);
+	crm_block(&run->m);
+	tell(run, "candidate pairs", (double) run->m.pairs);
 }
 
 /* Trained weights to bytes. */
@@ -442,14 +432,16 @@ crm_match_clusters(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext caller = CurrentMemoryContext;
 	Run		   *run;
+	double		threshold;
 
 	InitMaterializedSRF(fcinfo, 0);
 	run = run_of_args(fcinfo, 0);
 	find_pairs(run);
 	weights_of_arg(fcinfo, 4, run);
-	crm_score_all(&run->m);
-	tell(run, "pairs worth a look", (double) run->m.edges);
-	crm_cluster(&run->m, threshold_of_arg(fcinfo, 5, run));
+	threshold = threshold_of_arg(fcinfo, 5, run);
+	crm_score_all(&run->m, log(threshold / (1 - threshold)));
+	tell(run, "pairs above the threshold", (double) run->m.edges);
+	crm_cluster(&run->m, threshold);
 	tell(run, "rows clustered", run->m.rows);
 	for (uint32_t r = 0; r < run->m.rows; r++)
 	{
@@ -494,9 +486,9 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 	run = run_of_args(fcinfo, 0);
 	find_pairs(run);
 	weights_of_arg(fcinfo, 4, run);
-	crm_score_all(&run->m);
 	cut = threshold_of_arg(fcinfo, 5, run);
 	cut = log(cut / (1 - cut));
+	crm_score_all(&run->m, cut);
 	qsort(run->m.edge, run->m.edges, sizeof(CrmEdge), compare_edges);
 	for (size_t e = 0; e < run->m.edges && run->m.edge[e].w >= cut; e++)
 	{

@@ -148,7 +148,6 @@ typedef struct CrmMatcher
 	uint32_t   *keys; /* row-major: kinds a row */
 	uint64_t	kind_fields[128]; /* bits of the fields a kind of key uses */
 	/* scoring */
-	uint64_t   *pattern;
 	CrmWeights	weights;
 	bool		trained;
 	CrmEdge    *edge;
@@ -171,6 +170,7 @@ extern void crm_matcher_finish(CrmMatcher *m);
 
 /* compare.c */
 extern int	crm_compare_values(CrmMatcher *m, int field, uint32_t va, uint32_t vb);
+extern int	crm_compare_field(CrmMatcher *m, int field, uint32_t a, uint32_t b);
 extern uint64_t crm_compare_rows(CrmMatcher *m, uint32_t a, uint32_t b);
 
 extern const char *crm_level_name(CrmMeaning meaning, int level);
@@ -181,7 +181,7 @@ extern void crm_block(CrmMatcher *m);
 /* score.c */
 extern void crm_train(CrmMatcher *m);
 extern double crm_score(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern);
-extern void crm_score_all(CrmMatcher *m);
+extern void crm_score_all(CrmMatcher *m, double floor);
 extern bool crm_is_certain(const CrmMatcher *m, uint64_t pattern, double score);
 
 /* cluster.c */

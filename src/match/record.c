@@ -175,7 +175,6 @@ crm_matcher_free(CrmMatcher *m)
 	}
 	crm_huge_free(m->pair);
 	crm_huge_free(m->keys);
-	crm_huge_free(m->pattern);
 	crm_huge_free(m->edge);
 	crm_huge_free(m->cluster);
 	memset(m, 0, sizeof(*m));

@@ -25,6 +25,12 @@ static const double usual[CRM_LEVELS] = {0,	   0.10, 0.01, 0.02, 0.03, 0.03, 0.0
 										 0.64, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01};
 #define USUAL_PAIRS 20
 
+/* Candidate pairs that learning looks at. */
+#define SAMPLE 2000000
+
+/* The most that the rarity of a shared value adds. */
+#define TF_MAX 4
+
 typedef struct Count
 {
 	uint64_t	pattern;
@@ -266,7 +272,7 @@ void
 crm_train(CrmMatcher *m)
 {
 	CrmWeights *w = &m->weights;
-	size_t		step = m->pairs > 2000000 ? m->pairs / 2000000 + 1 : 1;
+	size_t		step = m->pairs > SAMPLE ? m->pairs / SAMPLE + 1 : 1;
 	size_t		sample = 0;
 	Count	   *all;
 	Count	   *some;
@@ -286,7 +292,7 @@ crm_train(CrmMatcher *m)
 	bits = crm_huge_alloc((m->pairs / step + 1) * 2 * sizeof(uint64_t));
 	for (size_t i = 0; i < m->pairs; i += step)
 	{
-		all[sample].pattern = m->pattern != NULL ? m->pattern[i] : crm_compare_rows(m, m->pair[i].a, m->pair[i].b);
+		all[sample].pattern = crm_compare_rows(m, m->pair[i].a, m->pair[i].b);
 		all[sample].n = 1;
 		shared_kinds(m, m->pair[i], bits + 2 * sample);
 		sample++;
@@ -397,49 +403,98 @@ crm_train(CrmMatcher *m)
 	crm_huge_free(bits);
 }
 
-/* Log odds that two rows are one, by their pattern and the frequency of the values they share. */
-double
-crm_score(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern)
+/* What one field says: its weight, and for a shared value how rare that value is. */
+static inline double
+field_score(const CrmMatcher *m, int f, int l, uint32_t a, uint32_t b)
 {
 	const CrmWeights *w = &m->weights;
-	double		s = w->prior;
+	double		s = w->w[f][l];
 
-	for (int f = 0; f < m->fields; f++)
+	if (l == CRM_L_EXACT || l == 7)
 	{
-		int			l = level_of(pattern, f);
+		const CrmField *fd = &m->field[f];
+		uint32_t	fa = fd->value[fd->val[a]].freq;
+		uint32_t	fb = fd->value[fd->val[b]].freq;
+		double		share = (double) (fa > fb ? fa : fb) / fd->present;
+		double		x = w->tf[f] * log(w->u[f][CRM_L_EXACT] / share);
 
-		s += w->w[f][l];
-		if (l == CRM_L_EXACT || l == 7)
-		{
-			const CrmField *fd = &m->field[f];
-			uint32_t	fa = fd->value[fd->val[a]].freq;
-			uint32_t	fb = fd->value[fd->val[b]].freq;
-			double		share = (double) (fa > fb ? fa : fb) / fd->present;
-			double		x = w->tf[f] * log(w->u[f][CRM_L_EXACT] / share);
-
-			/* A value seen once or twice is not rarer than what chance explains. */
-			if (x > 4)
-				x = 4;
-			if (l == CRM_L_EXACT || x < 0)
-				s += x;
-		}
+		/* A value seen once or twice is not rarer than what chance explains. */
+		if (x > TF_MAX)
+			x = TF_MAX;
+		if (l == CRM_L_EXACT || x < 0)
+			s += x;
 	}
 	return s;
 }
 
-/* Scores the candidate pairs; keeps those that are not hopeless. */
-void
-crm_score_all(CrmMatcher *m)
+/* Log odds that two rows are one, by their pattern and the frequency of the values they share. */
+double
+crm_score(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern)
 {
+	double		s = m->weights.prior;
+
+	for (int f = 0; f < m->fields; f++)
+		s += field_score(m, f, level_of(pattern, f), a, b);
+	return s;
+}
+
+/*
+ * Scores the candidate pairs and keeps those of log odds of floor and more. Most candidates
+ * share two fields and nothing else: fields are compared one by one, those that can move the
+ * score most first, until it is clear that the floor cannot be reached.
+ */
+void
+crm_score_all(CrmMatcher *m, double floor)
+{
+	double		most[CRM_FIELDS_MAX]; /* the best that a field can say when its values differ */
+	int			order[CRM_FIELDS_MAX];
+
+	for (int f = 0; f < m->fields; f++)
+	{
+		double		best = m->field[f].partner >= 0 ? m->weights.w[f][CRM_L_CROSS] : m->weights.w[f][1];
+		int			at = f;
+
+		for (int l = 1; l < CRM_LEVELS; l++)
+			if (l != CRM_L_EXACT && l != CRM_L_CROSS && m->weights.u[f][l] > 2e-6 && m->weights.w[f][l] > best)
+				best = m->weights.w[f][l];
+		/* Two spellings of one value are rare in the sample but not impossible. */
+		if (m->weights.w[f][CRM_L_EXACT] > best)
+			best = m->weights.w[f][CRM_L_EXACT];
+		most[f] = best > 0 ? best : 0;
+		while (at > 0 && most[f] - m->weights.w[f][1] > most[order[at - 1]] - m->weights.w[order[at - 1]][1])
+		{
+			order[at] = order[at - 1];
+			at--;
+		}
+		order[at] = f;
+	}
 	m->edges = 0;
 	for (size_t i = 0; i < m->pairs; i++)
 	{
-		uint64_t	p = m->pattern != NULL ? m->pattern[i] : crm_compare_rows(m, m->pair[i].a, m->pair[i].b);
-		double		s = crm_score(m, m->pair[i].a, m->pair[i].b, p);
+		uint32_t	a = m->pair[i].a;
+		uint32_t	b = m->pair[i].b;
+		double		bound = m->weights.prior;
+		uint32_t	open = 0;
 
 		if (i % 65536 == 0 && m->check != NULL)
 			m->check();
-		if (s < -5)
+		for (int f = 0; f < m->fields; f++)
+		{
+			uint32_t	va = m->field[f].val[a];
+			uint32_t	vb = m->field[f].val[b];
+
+			if (va == vb && va != 0)
+				bound += field_score(m, f, CRM_L_EXACT, a, b);
+			else if ((va != 0 && vb != 0) || m->field[f].partner >= 0)
+			{
+				bound += most[f];
+				open |= 1u << f;
+			}
+		}
+		for (int k = 0; k < m->fields && bound >= floor; k++)
+			if (open >> order[k] & 1)
+				bound += field_score(m, order[k], crm_compare_field(m, order[k], a, b), a, b) - most[order[k]];
+		if (bound < floor)
 			continue;
 		if (m->edges == m->edges_cap)
 		{
@@ -448,9 +503,9 @@ crm_score_all(CrmMatcher *m)
 			m->edge = crm_huge_grow(m->edge, m->edges_cap * sizeof(CrmEdge), cap * sizeof(CrmEdge));
 			m->edges_cap = cap;
 		}
-		m->edge[m->edges].a = m->pair[i].a;
-		m->edge[m->edges].b = m->pair[i].b;
-		m->edge[m->edges++].w = (float) s;
+		m->edge[m->edges].a = a;
+		m->edge[m->edges].b = b;
+		m->edge[m->edges++].w = (float) bound;
 	}
 }
 

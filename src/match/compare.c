@@ -327,7 +327,7 @@ is_within(const uint16_t *x, size_t n, const uint16_t *y, size_t m)
  * Chinese company names. 1 else, 2 brand within brand, 3 similar, 4 core with a typing error,
  * 5 core that sounds the same, 6 same brand and one trade missing, 7 same core and a region
  * missing, 8 equal, 10 same name in another region, 11 same brand in another trade, 12
- * another branch. The Latin ones: as sets of words.
+ * another branch, 13 another legal form. The Latin ones: as sets of words.
  */
 static int
 compare_company(const CrmField *fd, const CrmValue *a, const CrmValue *b)
@@ -384,7 +384,12 @@ compare_company(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 		return level;
 	if (p->key[4] != q->key[4] || p->num[1] != q->num[1])
 		return 12;
-	return elsewhere && level != 11 ? 10 : level;
+	if (elsewhere && level != 11)
+		return 10;
+	/* A partnership, a works or a group of the same name is another company. */
+	if (level != 11 && p->num[2] != 0 && q->num[2] != 0 && p->num[2] != q->num[2])
+		return 13;
+	return level;
 }
 
 /*

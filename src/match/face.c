@@ -500,7 +500,7 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 		values[0] = CStringGetTextDatum(run->ids + run->id_at[x->a]);
 		values[1] = CStringGetTextDatum(run->ids + run->id_at[x->b]);
 		values[2] = Float8GetDatum(to_probability(x->w));
-		values[3] = CStringGetTextDatum(crm_is_certain(&run->m, pattern, x->w) ? "auto" : "suggest");
+		values[3] = CStringGetTextDatum(crm_is_certain(&run->m, x->a, x->b, pattern, x->w) ? "auto" : "suggest");
 		values[4] = explain(run, pattern, x->w);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		if (e % 1000 == 0)
@@ -563,7 +563,7 @@ crm_match_compare(PG_FUNCTION_ARGS)
 	pattern = crm_compare_rows(&run->m, 0, 1);
 	score = crm_score(&run->m, 0, 1, pattern);
 	values[0] = Float8GetDatum(to_probability(score));
-	values[1] = CStringGetTextDatum(crm_is_certain(&run->m, pattern, score) ? "auto" : score >= 0 ? "suggest" : "none");
+	values[1] = CStringGetTextDatum(crm_is_certain(&run->m, 0, 1, pattern, score) ? "auto" : score >= 0 ? "suggest" : "none");
 	values[2] = explain(run, pattern, score);
 	MemoryContextSwitchTo(caller);
 	tup = heap_form_tuple(BlessTupleDesc(desc), values, nulls);

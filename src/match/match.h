@@ -182,7 +182,7 @@ extern void crm_block(CrmMatcher *m);
 extern void crm_train(CrmMatcher *m);
 extern double crm_score(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern);
 extern void crm_score_all(CrmMatcher *m, double floor);
-extern bool crm_is_certain(const CrmMatcher *m, uint64_t pattern, double score);
+extern bool crm_is_certain(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern, double score);
 
 /* cluster.c */
 extern void crm_cluster(CrmMatcher *m, double threshold);

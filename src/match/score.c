@@ -85,6 +85,8 @@ level_limit(const CrmField *fd, int level)
 			return -20;
 		if (level == 11)
 			return -8;
+		if (level == 13)
+			return -6;
 	}
 	if (fd->checked && level == CRM_L_ELSE)
 		return -8;
@@ -510,15 +512,16 @@ crm_score_all(CrmMatcher *m, double floor)
 }
 
 /*
- * True if a pair may be merged without a person: very likely, two independent fields of weight
+ * True if a pair may be merged without a person: very likely, three fields of weight beside the name
  * equal, and nothing known that differs. The learned probability alone is not trusted that
  * far: fields err together in ways that no model without examples sees.
  */
 bool
-crm_is_certain(const CrmMatcher *m, uint64_t pattern, double score)
+crm_is_certain(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern, double score)
 {
 	int			equal = 0;
 	bool		has_name = false;
+	bool		has_key = false;
 
 	if (score < log(999.0))
 		return false;
@@ -532,10 +535,17 @@ crm_is_certain(const CrmMatcher *m, uint64_t pattern, double score)
 			continue;
 		if (l != CRM_L_EXACT)
 			return false;
+		/* A company's name with all its parts: a missing legal form or region leaves a doubt. */
+		if (meaning == CRM_M_COMPANY && m->field[f].val[a] != m->field[f].val[b])
+			return false;
 		if (name)
 			has_name = true;
 		else if (m->weights.w[f][CRM_L_EXACT] >= 3)
 			equal++;
+		/* Relatives and sister companies share an address, but rarely these. */
+		if (meaning == CRM_M_PHONE || meaning == CRM_M_EMAIL || meaning == CRM_M_USCC || meaning == CRM_M_NATIONAL_ID ||
+			meaning == CRM_M_ID4 || meaning == CRM_M_DATE || meaning == CRM_M_ID)
+			has_key = true;
 	}
-	return has_name && equal >= 2;
+	return has_name && has_key && equal >= 3;
 }

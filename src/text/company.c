@@ -322,6 +322,9 @@ scan_han(const uint32_t *v, size_t n, CrmCompany *out)
 				out->form.v -= 2;
 				out->form.n += 2;
 				end -= 2;
+				/* By shares, or a group: other companies than the plain one. */
+				if (k > 0 && out->form_class <= 1)
+					out->form_class = k + 1;
 				break;
 			}
 	}

@@ -60,6 +60,18 @@ SELECT substr(k, 3) AS "field", :'sales'::jsonb ->> k AS "sales rep (owner)", :'
   FROM jsonb_object_keys(:'sales'::jsonb) AS k ORDER BY k;
 
 \echo
+\echo '=== Eight people save the same form at once ==='
+\echo 'Each reads the customer, adds a tag, saves: 200 times with UPDATE, 200 times with crm.write(.., the version that was read, ..).'
+\setenv CUSTOMER :id
+\set form `pgbench -n -c 8 -j 2 -t 25 --random-seed=1 -D id=$CUSTOMER -f test/tools/demo_naive.pgbench 2>&1 | sed -n 's/.*actually processed: \([0-9]*\).*/\1/p'`
+\set write `pgbench -n -c 8 -j 2 -t 25 --random-seed=2 -D id=$CUSTOMER -f test/tools/demo_write.pgbench 2>&1 | sed -n 's/.*actually processed: \([0-9]*\).*/\1/p'`
+SELECT v.way, 200 - v.saved AS "refused (40001), to do again", v.saved AS "saved, said the server", count(t.tag) AS "still there", v.saved - count(t.tag) AS lost
+  FROM (VALUES (1, 'UPDATE', 'form-%', :form), (2, 'crm.write', 'write-%', :write)) AS v (n, way, mark, saved)
+       LEFT JOIN (SELECT unnest(a.tags) AS tag FROM crm.account AS a WHERE a.id = :id) AS t ON t.tag LIKE v.mark
+ GROUP BY v.n, v.way, v.saved ORDER BY v.n;
+SELECT count(*) AS "changes on record", count(DISTINCT h.endpoint) AS endpoints FROM crm.history('account', :id) AS h WHERE h.field = 'tags';
+
+\echo
 \echo '=== Win probability: what the stage says, what the deals say ==='
 \echo 'SELECT crm.odds_refit(:present), then crm.win_probability(deal): learned by segment, beside the percentage somebody once typed in.'
 SELECT crm.odds_refit(:'present') AS model \gset

@@ -51,6 +51,7 @@ API_SQL = \
 	sql/api/outbox.sql \
 	sql/api/features.sql \
 	sql/api/leads.sql \
+	sql/api/rules.sql \
 	sql/api/jobs.sql \
 	sql/api/report_html.sql \
 	sql/api/reports.sql \
@@ -94,6 +95,7 @@ REGRESS ?= \
 	doctor \
 	config \
 	leads \
+	rule_engine \
 	outbox \
 	jobs \
 	reports \

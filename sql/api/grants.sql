@@ -49,6 +49,7 @@ BEGIN
         ('crm.complete_task(bigint, text, bigint[])', 'crm_admin, crm_sales, crm_manager, crm_service'),
         ('crm.waive_task(bigint, text)', 'crm_admin, crm_sales, crm_manager, crm_service'),
         ('crm.features(text, bigint)', 'crm_admin'),
+        ('crm.risk(bigint)', 'crm_admin, crm_sales, crm_manager, crm_director, crm_risk'),
         -- jobs, messages and reports
         ('crm.tick()', 'crm_admin'),
         ('crm._tick_step()', 'crm_admin'),

@@ -1043,6 +1043,11 @@ BEGIN
         IF EXISTS (SELECT FROM crm_data.import_row AS r WHERE r.id = ANY (v_ids) AND r.before IS NOT NULL) THEN
             SELECT string_agg(format('%1$I = CASE WHEN r.before ? %1$L AND coalesce(to_jsonb(t.%1$I), ''null'') = r.before -> %1$L THEN p.%1$I ELSE t.%1$I END', x), ', ')
               INTO v_sql FROM jsonb_array_elements_text(b.report -> 'compared') AS x;
+            IF b.object = 'opportunity' THEN
+                -- a deal that the file says is closed was so on the day that the file says
+                v_sql := v_sql || format(', stage_entered_at = CASE WHEN r.before ? ''stage_id'' AND (SELECT s.outcome FROM crm_data.stage AS s WHERE s.id = p.stage_id) <> ''open'' AND p.close_date IS NOT NULL
+                                               THEN greatest(t.stage_entered_at, p.close_date::timestamp AT TIME ZONE %L) ELSE t.stage_entered_at END', v_tz);
+            END IF;
             EXECUTE format($q$
                 WITH u AS (
                     UPDATE crm_data.%1$I AS t SET %2$s

@@ -170,6 +170,7 @@ BEGIN
         v_n := v_n + 1;
     END LOOP;
     v_n := v_n + crm._first_touch_breaches(200);
+    PERFORM crm._take_rule_events(100);
     -- locks that a duplicate put on its original fall when their time is over
     UPDATE crm_data.duplicate_pair AS d SET locks_target = false, updated_at = now(), updated_by = 'tick' WHERE d.state = 'open' AND d.locks_target AND d.lock_expires_at < now();
     UPDATE crm_data.approval AS a SET state = 'expired', updated_at = now(), updated_by = 'tick' WHERE a.state IN ('open', 'approved') AND a.expires_at < now();
@@ -205,6 +206,9 @@ BEGIN
     v_rows := v_rows + v_n;
     DELETE FROM crm_data.outbox AS o WHERE o.id IN (SELECT x.id FROM crm_data.outbox AS x WHERE x.state IN ('sent', 'dead', 'cancelled') AND x.created_at < now() - make_interval(days => crm._setting('keep.outbox', '90')::int)
                                                      AND NOT EXISTS (SELECT FROM crm_data.outbox AS k WHERE k.parent_id = x.id) ORDER BY x.id LIMIT 5000);
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    v_rows := v_rows + v_n;
+    DELETE FROM crm_data.rule_match AS m WHERE m.id IN (SELECT x.id FROM crm_data.rule_match AS x WHERE NOT x.fired AND x.at < now() - interval '60 days' ORDER BY x.id LIMIT 5000);
     GET DIAGNOSTICS v_n = ROW_COUNT;
     v_rows := v_rows + v_n;
     -- the newest run of a job stays: it says from when on the next is due

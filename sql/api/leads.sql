@@ -271,6 +271,14 @@ BEGIN
     UPDATE crm_data.task AS t SET state = 'done', done_at = now(), done_by = crm.me(), updated_at = now()
       FROM (SELECT DISTINCT r.lead_id FROM new_rows AS r WHERE r.lead_id IS NOT NULL AND r.direction IS DISTINCT FROM 'in' AND r.kind NOT IN ('form', 'system')) AS n
      WHERE t.object = 'lead' AND t.record_id = n.lead_id AND t.kind = 'first_touch' AND t.state = 'open';
+    -- the rules look at what happened lately; an old file that comes in is no news
+    INSERT INTO crm_data.rule_event (kind, object, record_id, event)
+    SELECT 'interaction.insert', 'account', r.account_id,
+           jsonb_strip_nulls(jsonb_build_object('id', r.id, 'kind', r.kind, 'channel', r.channel, 'direction', r.direction, 'satisfaction', r.satisfaction, 'progress', r.progress, 'keyword_hits', crm._keyword_hits(concat_ws(' ', r.summary, r.body))))
+      FROM new_rows AS r WHERE r.account_id IS NOT NULL AND r.occurred_at > now() - interval '7 days' AND NOT r.auto;
+    -- whoever is spoken to is not silent any more
+    UPDATE crm_data.rule_match AS m SET cleared_at = now() FROM new_rows AS r
+     WHERE m.object = 'account' AND m.record_id = r.account_id AND m.rule IN ('followup_manager', 'followup_alert') AND m.fired AND m.cleared_at IS NULL AND r.occurred_at > m.at;
     RETURN NULL;
 END
 $$;

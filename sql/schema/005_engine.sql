@@ -1064,6 +1064,59 @@ COMMENT ON COLUMN crm_data.report_snapshot.digest IS 'SHA-256 over prev_digest a
 COMMENT ON COLUMN crm_data.report_snapshot.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.report_snapshot.created_by IS 'Member or role that made the row.';
 
+CREATE TABLE crm_data.rule_event (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL CHECK (kind <> ''),
+    object text NOT NULL CHECK (object <> ''),
+    record_id bigint NOT NULL,
+    event jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(event) = 'object'),
+    at timestamptz NOT NULL DEFAULT now(),
+    attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    error text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER
+);
+CREATE INDEX rule_event_at_id_idx ON crm_data.rule_event (at, id) WHERE attempts < 3;
+COMMENT ON TABLE crm_data.rule_event IS 'Queue of what the rules are to look at: taken by the tick, oldest first, and then gone.';
+COMMENT ON COLUMN crm_data.rule_event.id IS 'Identifier.';
+COMMENT ON COLUMN crm_data.rule_event.kind IS 'What happened, as rules name it in "on"; rule:<key> for a rule whose delay is over.';
+COMMENT ON COLUMN crm_data.rule_event.object IS 'Kind of record it happened to.';
+COMMENT ON COLUMN crm_data.rule_event.record_id IS 'That record.';
+COMMENT ON COLUMN crm_data.rule_event.event IS 'What conditions see under event.';
+COMMENT ON COLUMN crm_data.rule_event.at IS 'When it is to be looked at.';
+COMMENT ON COLUMN crm_data.rule_event.attempts IS 'How often the engine has failed at it; after three it stays here for a person.';
+COMMENT ON COLUMN crm_data.rule_event.error IS 'Why it failed.';
+COMMENT ON COLUMN crm_data.rule_event.created_at IS 'When the row was made.';
+COMMENT ON COLUMN crm_data.rule_event.created_by IS 'Member or role that made the row.';
+
+CREATE TABLE crm_data.rule_match (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    rule text NOT NULL CHECK (rule <> ''),
+    version integer NOT NULL,
+    object text NOT NULL CHECK (object <> ''),
+    record_id bigint NOT NULL,
+    key text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    fired boolean NOT NULL DEFAULT false,
+    cleared_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER
+);
+CREATE UNIQUE INDEX rule_match_key_idx ON crm_data.rule_match (key) WHERE fired AND cleared_at IS NULL;
+CREATE INDEX rule_match_object_record_id_idx ON crm_data.rule_match (object, record_id, rule, at);
+COMMENT ON TABLE crm_data.rule_match IS 'Every time a rule''s condition held: what windows count, and why a rule that fired does not fire again.';
+COMMENT ON COLUMN crm_data.rule_match.id IS 'Identifier.';
+COMMENT ON COLUMN crm_data.rule_match.rule IS 'Key of the rule.';
+COMMENT ON COLUMN crm_data.rule_match.version IS 'Version of the rule.';
+COMMENT ON COLUMN crm_data.rule_match.object IS 'Kind of record.';
+COMMENT ON COLUMN crm_data.rule_match.record_id IS 'That record.';
+COMMENT ON COLUMN crm_data.rule_match.key IS 'What it fires once for: the event, the stage, the breach or the window.';
+COMMENT ON COLUMN crm_data.rule_match.at IS 'When the condition held.';
+COMMENT ON COLUMN crm_data.rule_match.fired IS 'Whether the actions ran.';
+COMMENT ON COLUMN crm_data.rule_match.cleared_at IS 'When the breach was over, so that the next one fires again.';
+COMMENT ON COLUMN crm_data.rule_match.created_at IS 'When the row was made.';
+COMMENT ON COLUMN crm_data.rule_match.created_by IS 'Member or role that made the row.';
+
 CREATE TABLE crm_data.import_batch (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     object text NOT NULL CHECK (object <> ''),

@@ -93,6 +93,18 @@ SELECT o.name, f.code AS from_stage, s.code AS to_stage, h.entered_at, h.left_at
   JOIN crm_data.pipeline AS p ON p.id = o.pipeline_id WHERE p.code = 'imp' ORDER BY o.name, h.entered_at;
 SELECT o.name, pr.name AS product, l.amount FROM crm_data.line_item AS l JOIN crm_data.opportunity AS o ON o.id = l.opportunity_id JOIN crm_data.product AS pr ON pr.id = l.product_id WHERE pr.line = 'IMP' ORDER BY 1;
 
+-- a later file moves a deal on: the history gets its entry, on the day of the file
+SELECT crm.import_begin('opportunity', 'import test', '{"defaults": {"currency": "USD"}}', '{"pipeline": "imp"}') AS b5 \gset
+SELECT crm.import_load(:b5, E'opportunity_id,sales_agent,product,account,deal_stage,engage_date,close_date,close_value\nO3,Imp Agent Two,IMP Basic,Imp New,Won,11/25/2016,4/20/2017,90');
+SELECT item, row_count FROM crm.import_validate(:b5);
+SELECT changes - 'stage_id' AS changes FROM crm.import_report(:b5, '{update}');
+CALL crm.import_apply(:b5);
+SELECT o.outcome, o.amount, o.closed_at, o.stage_moves FROM crm_data.opportunity AS o WHERE o.name LIKE 'Imp New%O3';
+SELECT f.code AS from_stage, s.code AS to_stage, h.entered_at, h.left_at FROM crm_data.stage_history AS h JOIN crm_data.opportunity AS o ON o.id = h.opportunity_id JOIN crm_data.stage AS s ON s.id = h.to_stage_id
+  LEFT JOIN crm_data.stage AS f ON f.id = h.from_stage_id WHERE o.name LIKE 'Imp New%O3' ORDER BY h.entered_at;
+CALL crm.import_undo(:b5);
+SELECT o.outcome, o.amount FROM crm_data.opportunity AS o WHERE o.name LIKE 'Imp New%O3';
+
 -- a file that does not look like the customers that are there must be confirmed
 SELECT crm.import_begin('account', 'import test 3', '{"columns": {"id": "external_id", "name": "name", "grade": "grade"}}') AS b5 \gset
 SELECT crm.import_load(:b5, 'id,name,grade' || E'\n' || string_agg(format('%s,Shift %s,%s', i, i, 1 + i % 3), E'\n' ORDER BY i)) FROM generate_series(1, 300) AS i;

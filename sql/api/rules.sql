@@ -1,0 +1,372 @@
+-- Rules: event, condition over the feature document, window, actions. One engine, no SQL of users; each rule fires once for what it says.
+
+CREATE OR REPLACE FUNCTION crm._emit(kind text, object text, record_id bigint, event jsonb DEFAULT '{}', at timestamptz DEFAULT now()) RETURNS void
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO crm_data.rule_event (kind, object, record_id, event, at)
+    SELECT _emit.kind, _emit.object, _emit.record_id, _emit.event, _emit.at
+     WHERE EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.status = 'active' AND c.body ->> 'on' = _emit.kind)
+$$;
+COMMENT ON FUNCTION crm._emit(text, text, bigint, jsonb, timestamptz) IS 'Internal: tells the rules that something happened to a record, if any listens; the next tick looks at it.';
+
+CREATE OR REPLACE FUNCTION crm._rule_value(value jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN jsonb_typeof(value) = 'object' AND value ? 'setting'
+                THEN (SELECT c.body -> 'value' FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = value ->> 'setting' AND c.scope = '*' AND c.status = 'active') ELSE value END
+$$;
+COMMENT ON FUNCTION crm._rule_value(jsonb) IS 'Internal: a figure of a rule, or the setting that holds it.';
+
+CREATE OR REPLACE FUNCTION crm._rule_vars(body jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_object_agg(s.key, c.body -> 'value'), '{}')
+      FROM jsonb_each_text(coalesce(body -> 'settings', '{}')) AS s JOIN crm_data.config AS c ON c.kind = 'setting' AND c.key = s.value AND c.scope = '*' AND c.status = 'active'
+$$;
+COMMENT ON FUNCTION crm._rule_vars(jsonb) IS 'Internal: the variables of a rule''s path: the settings that it names.';
+
+CREATE OR REPLACE FUNCTION crm._rule_people(target text, owner bigint) RETURNS bigint[]
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN target = 'owner' THEN array_remove(ARRAY[owner], NULL)
+                WHEN target = 'manager' THEN array_remove(ARRAY[crm._manager_of(owner)], NULL)
+                WHEN target = 'director' THEN crm._members_with('{crm_director}')
+                WHEN target = 'steward' THEN crm._members_with('{crm_steward}')
+                WHEN target LIKE 'role:%' THEN crm._members_with(ARRAY[substr(target, 6)])
+                ELSE '{}' END
+$$;
+COMMENT ON FUNCTION crm._rule_people(text, bigint) IS 'Internal: whom an action is for: owner, his manager, director, steward, role:<role>.';
+
+CREATE OR REPLACE FUNCTION crm._rule_act(rule text, version int, body jsonb, object text, id bigint, event jsonb, key text) RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    a jsonb;
+    n int := 0;
+    v_owner bigint;
+    v_team bigint;
+    v_account bigint;
+    v_locale text;
+    v_people bigint[];
+    v_text text;
+    v_dedupe text;
+    c record;
+BEGIN
+    SELECT x.owner_id, x.team_id, x.account_id INTO v_owner, v_team, v_account FROM (
+        SELECT o.owner_id, o.team_id, o.account_id FROM crm_data.opportunity AS o WHERE object = 'opportunity' AND o.id = id
+        UNION ALL SELECT k.owner_id, k.team_id, k.id FROM crm_data.account AS k WHERE object = 'account' AND k.id = id
+        UNION ALL SELECT l.owner_id, l.team_id, l.account_id FROM crm_data.lead AS l WHERE object = 'lead' AND l.id = id
+        UNION ALL SELECT k.owner_id, k.team_id, k.id FROM crm_data.contract AS t JOIN crm_data.account AS k ON k.id = t.account_id WHERE object = 'contract' AND t.id = id) AS x;
+    v_locale := coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = v_owner), 'zh');
+    FOR a IN SELECT x.value FROM jsonb_array_elements(body -> 'then') AS x (value) LOOP
+        n := n + 1;
+        v_dedupe := format('rule:%s:%s', key, n);
+        v_text := coalesce(a ->> v_locale, a ->> 'en', body ->> v_locale, body ->> 'en', rule);
+        v_people := crm._rule_people(coalesce(a ->> 'to', 'owner'), v_owner);
+        CASE a ->> 'do'
+        WHEN 'task', 'ticket' THEN
+            INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, priority, rule_key, rule_version, dedupe_key, owner_id, team_id)
+            VALUES (coalesce(a ->> 'kind', CASE a ->> 'do' WHEN 'ticket' THEN 'case' ELSE 'follow_up' END), CASE WHEN object = 'contract' THEN 'account' ELSE object END, CASE WHEN object = 'contract' THEN v_account ELSE id END, v_account, v_text,
+                    now() + (a ->> 'due')::interval, least(9, coalesce((a ->> 'priority')::int, 3) + coalesce((a ->> 'raise_priority')::int, 0)), rule, version, v_dedupe, coalesce(v_people[1], v_owner), v_team)
+            ON CONFLICT (dedupe_key) DO NOTHING;
+        WHEN 'message' THEN
+            IF a ->> 'to' LIKE 'contact:%' THEN
+                INSERT INTO crm_data.outbox (topic, channel, address, account_id, payload, dedupe_key)
+                SELECT a ->> 'topic', 'email', k.email, v_account, jsonb_build_object('content', a ->> 'content'), v_dedupe || ':' || k.id
+                  FROM crm_data.contact AS k WHERE k.account_id = v_account AND k.role_in_decision = substr(a ->> 'to', 9) AND k.email IS NOT NULL AND NOT 'email' = ANY (k.opt_out) AND k.deleted_at IS NULL AND k.merged_into IS NULL
+                ON CONFLICT (dedupe_key) DO NOTHING;
+            ELSE
+                PERFORM crm._notify(a ->> 'topic', v_dedupe, jsonb_strip_nulls(jsonb_build_object('rule', rule, 'title', v_text, 'object', object, 'record', id, 'content', a ->> 'content')), v_people, v_account);
+            END IF;
+        WHEN 'alert' THEN
+            INSERT INTO crm_data.alert (kind, level, object, record_id, account_id, message, factors, owner_id, team_id, dedupe_key)
+            VALUES (coalesce(a ->> 'kind', rule), coalesce(a ->> 'level', 'info'), object, id, v_account, coalesce(body ->> v_locale, body ->> 'en', rule), jsonb_build_array(jsonb_build_object('rule', rule, 'version', version)), v_owner, v_team, v_dedupe)
+            ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+        WHEN 'tag' THEN
+            UPDATE crm_data.account AS k SET tags = k.tags || (a ->> 'tag'), updated_at = now() WHERE k.id = v_account AND NOT (a ->> 'tag') = ANY (k.tags);
+        WHEN 'hold_discount' THEN
+            UPDATE crm_data.opportunity AS o SET discount_hold = (a ->> 'hold')::boolean WHERE object = 'opportunity' AND o.id = id AND o.discount_hold IS DISTINCT FROM (a ->> 'hold')::boolean;
+        WHEN 'assign' THEN
+            IF object = 'lead' THEN
+                PERFORM crm.assign_lead(id, CASE WHEN a ->> 'exclude' = 'previous' THEN array_remove(ARRAY[v_owner], NULL) ELSE '{}' END);
+            END IF;
+        WHEN 'set' THEN
+            -- only what the engine itself derives may be set by a rule; people's fields change through people
+            IF object = 'account' AND a ->> 'field' = 'lifecycle' THEN
+                UPDATE crm_data.account AS k SET lifecycle = a ->> 'value', updated_at = now() WHERE k.id = id;
+            END IF;
+        WHEN 'interaction' THEN
+            INSERT INTO crm_data.interaction (account_id, lead_id, kind, channel, direction, occurred_at, summary, depth, auto, client_key, detail, quality, owner_id, team_id)
+            SELECT v_account, CASE WHEN object = 'lead' THEN id END, coalesce(a ->> 'kind', 'note'), event ->> 'channel', 'out', coalesce((event ->> 'occurred_at')::timestamptz, now()), v_text, a ->> 'depth', true, v_dedupe, event,
+                   crm._touch_quality(coalesce(a ->> 'kind', 'note'), NULL, a ->> 'depth', NULL, NULL), v_owner, v_team
+             WHERE v_account IS NOT NULL OR object = 'lead'
+            ON CONFLICT (client_key) DO NOTHING;
+        WHEN 'signal_tasks' THEN
+            -- the heaviest signals that hold say what to do first
+            INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, priority, rule_key, rule_version, dedupe_key, owner_id, team_id)
+            SELECT 'risk_action', object, id, v_account, coalesce(s.action ->> v_locale, s.action ->> 'en', s.signal), now() + make_interval(hours => coalesce((crm._rule_value(a -> 'hours') #>> '{}')::int, 48)), 7, rule, version, v_dedupe || ':' || s.signal, v_owner, v_team
+              FROM (SELECT y.signal, y.action FROM crm._risk_signals(id, now()) AS y ORDER BY y.weight DESC, y.signal LIMIT coalesce((crm._rule_value(a -> 'count') #>> '{}')::int, 3)) AS s
+            ON CONFLICT (dedupe_key) DO NOTHING;
+        WHEN 'chain' THEN
+            FOR c IN SELECT x.key AS k, x.version AS v, x.body AS b FROM crm_data.config AS x WHERE x.kind = 'rule' AND x.key = a ->> 'rule' AND x.status = 'active' AND x.body ->> 'on' = 'chain' LOOP
+                PERFORM crm._rule_act(c.k, c.v, c.b, object, id, event, key || '>' || c.k);
+            END LOOP;
+        ELSE
+            NULL;       -- validation knows no other
+        END CASE;
+    END LOOP;
+    RETURN n;
+END
+$$;
+COMMENT ON FUNCTION crm._rule_act(text, int, jsonb, text, bigint, jsonb, text) IS 'Internal: runs the actions of a rule on a record; each leaves a key, so that a repetition does nothing.';
+
+CREATE OR REPLACE FUNCTION crm._run_rules(kind text, object text, id bigint, event jsonb, at timestamptz DEFAULT now()) RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    r record;
+    doc jsonb := jsonb_build_object('event', event);
+    v_full boolean := false;
+    v_holds boolean;
+    v_key text;
+    v_within interval;
+    v_count int;
+    v_id bigint;
+    v_fired int := 0;
+    v_rule text := CASE WHEN kind LIKE 'rule:%' THEN substr(kind, 6) END;
+BEGIN
+    FOR r IN SELECT c.key, c.version, c.body FROM crm_data.config AS c
+              WHERE c.kind = 'rule' AND c.scope = '*' AND c.status = 'active' AND CASE WHEN v_rule IS NOT NULL THEN c.key = v_rule ELSE c.body ->> 'on' = kind END ORDER BY c.key LOOP
+        IF NOT v_full AND r.body ->> 'when' ~ '\$\.(?!event\M)|@\.account|@\.opportunity' THEN
+            doc := doc || coalesce(crm._features(object, id, at), '{}');
+            v_full := true;
+        END IF;
+        v_holds := jsonb_path_exists(doc, (r.body ->> 'when')::jsonpath, crm._rule_vars(r.body), true);
+        v_key := format('%s:%s:%s', r.key, object, id) || CASE r.body ->> 'once'
+            WHEN 'record' THEN ':' || coalesce(event ->> 'id', event ->> 'dedupe', '')
+            WHEN 'stage' THEN ':' || coalesce(doc #>> '{opportunity,stage_id}', doc #>> '{journey,node}', '') ELSE '' END;
+        IF NOT v_holds THEN
+            IF r.body ->> 'once' = 'breach' THEN
+                UPDATE crm_data.rule_match AS m SET cleared_at = at WHERE m.key = v_key AND m.fired AND m.cleared_at IS NULL;
+            END IF;
+            CONTINUE;
+        END IF;
+        IF v_rule IS NULL AND r.body ? 'delay' THEN
+            INSERT INTO crm_data.rule_event (kind, object, record_id, event, at)
+            VALUES ('rule:' || r.key, object, id, event, at + CASE WHEN jsonb_typeof(r.body -> 'delay') = 'object' THEN make_interval(days => (crm._rule_value(r.body -> 'delay') #>> '{}')::int) ELSE (r.body ->> 'delay')::interval END);
+            CONTINUE;
+        END IF;
+        v_within := (r.body #>> '{window,within}')::interval;
+        IF v_within IS NOT NULL THEN
+            INSERT INTO crm_data.rule_match (rule, version, object, record_id, key, at) VALUES (r.key, r.version, object, id, v_key, at);
+            SELECT count(*) INTO v_count FROM crm_data.rule_match AS m WHERE m.object = object AND m.record_id = id AND m.rule = r.key AND NOT m.fired AND m.at > at - v_within AND m.at <= at;
+            -- once a window: not again before the one that fired is over
+            CONTINUE WHEN v_count < coalesce((crm._rule_value(r.body #> '{window,count}') #>> '{}')::int, 1)
+                       OR EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = object AND m.record_id = id AND m.rule = r.key AND m.fired AND m.at > at - v_within);
+            v_key := v_key || ':' || extract(epoch FROM at);
+        END IF;
+        INSERT INTO crm_data.rule_match (rule, version, object, record_id, key, at, fired) VALUES (r.key, r.version, object, id, v_key, at, true)
+        ON CONFLICT (key) WHERE fired AND cleared_at IS NULL DO NOTHING RETURNING rule_match.id INTO v_id;
+        CONTINUE WHEN v_id IS NULL;
+        -- a breach that comes back is a new one for the keys that actions leave
+        PERFORM crm._rule_act(r.key, r.version, r.body, object, id, event, v_key || CASE WHEN r.body ->> 'once' = 'breach' THEN ':' || v_id ELSE '' END);
+        v_fired := v_fired + 1;
+        v_id := NULL;
+    END LOOP;
+    RETURN v_fired;
+END
+$$;
+COMMENT ON FUNCTION crm._run_rules(text, text, bigint, jsonb, timestamptz) IS 'Internal: lets all active rules on an event look at a record; returns how many fired. Rules that see only the event cost no feature document.';
+
+CREATE OR REPLACE FUNCTION crm._take_rule_events(lim int) RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    e record;
+    v_n int := 0;
+BEGIN
+    FOR e IN SELECT x.* FROM crm_data.rule_event AS x WHERE x.at <= now() AND x.attempts < 3 ORDER BY x.at, x.id LIMIT lim FOR UPDATE SKIP LOCKED LOOP
+        BEGIN
+            PERFORM crm._run_rules(e.kind, e.object, e.record_id, e.event || jsonb_build_object('dedupe', e.id), now());
+            DELETE FROM crm_data.rule_event AS x WHERE x.id = e.id;
+        EXCEPTION WHEN OTHERS THEN
+            UPDATE crm_data.rule_event AS x SET attempts = x.attempts + 1, error = left(SQLERRM, 500), at = now() + interval '5 minutes' WHERE x.id = e.id;
+        END;
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._take_rule_events(int) IS 'Internal: takes some events from the queue of the rules; what fails three times stays there. Returns how many were taken.';
+
+-- ---------------------------------------------------------------- risk
+
+CREATE OR REPLACE FUNCTION crm._risk_signals(deal bigint, at timestamptz) RETURNS TABLE (signal text, weight int, action jsonb)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT c.key, (c.body ->> 'weight')::int, c.body -> 'then' -> 0
+      FROM (SELECT crm._features('opportunity', deal, at) AS doc) AS f, crm_data.config AS c
+     WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status = 'active' AND jsonb_path_exists(f.doc, (c.body ->> 'when')::jsonpath, crm._rule_vars(c.body), true)
+$$;
+COMMENT ON FUNCTION crm._risk_signals(bigint, timestamptz) IS 'Internal: the risk signals that hold for a deal, with their weight and first action.';
+
+CREATE OR REPLACE FUNCTION crm._risk_level(score numeric, before text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- a level is entered above its threshold and left only some points below it
+    SELECT CASE WHEN score > s.red - CASE WHEN before = 'red' THEN s.slack ELSE 0 END THEN 'red'
+                WHEN score > s.orange - CASE WHEN before IN ('red', 'orange') THEN s.slack ELSE 0 END THEN 'orange'
+                WHEN score > s.yellow - CASE WHEN before IN ('red', 'orange', 'yellow') THEN s.slack ELSE 0 END THEN 'yellow' ELSE 'green' END
+      FROM (SELECT crm._setting('risk.red', '95')::numeric AS red, crm._setting('risk.orange', '80')::numeric AS orange, crm._setting('risk.yellow', '60')::numeric AS yellow, crm._setting('risk.hysteresis', '5')::numeric AS slack) AS s
+$$;
+COMMENT ON FUNCTION crm._risk_level(numeric, text) IS 'Internal: level of a risk score, with hysteresis against the level before.';
+
+CREATE OR REPLACE FUNCTION crm._score_risk(deal bigint, at timestamptz) RETURNS text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    o crm_data.opportunity;
+    v_score numeric;
+    v_level text;
+BEGIN
+    SELECT * INTO o FROM crm_data.opportunity AS x WHERE x.id = deal;
+    SELECT round(100 * (1 - coalesce(exp(sum(ln(greatest(1 - s.weight / 100.0, 1e-9)))), 1)))::numeric INTO v_score FROM crm._risk_signals(deal, at) AS s;
+    v_level := crm._risk_level(v_score, o.risk_level);
+    UPDATE crm_data.opportunity AS x SET risk_score = v_score, risk_level = v_level WHERE x.id = deal AND (x.risk_score IS DISTINCT FROM v_score OR x.risk_level IS DISTINCT FROM v_level);
+    IF v_level IS DISTINCT FROM coalesce(o.risk_level, 'green') OR v_level <> 'green' THEN
+        PERFORM crm._run_rules('score.risk', 'opportunity', deal, '{}', at);
+    END IF;
+    RETURN v_level;
+END
+$$;
+COMMENT ON FUNCTION crm._score_risk(bigint, timestamptz) IS 'Internal: risk score and level of a deal from the signals that hold, and the rules that listen to it. Score: 100 (1 - product of (1 - weight / 100)).';
+
+CREATE OR REPLACE FUNCTION crm.risk(opp bigint) RETURNS TABLE (score int, level text, signal text, weight int, what text)
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    o crm_data.opportunity;
+    v_locale text := coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en');
+BEGIN
+    SELECT * INTO o FROM crm_data.opportunity AS x WHERE x.id = opp;
+    IF NOT FOUND OR NOT coalesce(crm._may_work_on(o.owner_id, o.team_id) OR crm.has_role('crm_director') OR crm.has_role('crm_risk'), false) THEN
+        RAISE EXCEPTION 'there is no such opportunity that you may see' USING ERRCODE = 'no_data_found', HINT = 'Look it up in the view crm.opportunity.';
+    END IF;
+    RETURN QUERY
+    WITH s AS MATERIALIZED (SELECT * FROM crm._risk_signals(opp, now())),
+         t AS (SELECT round(100 * (1 - coalesce(exp(sum(ln(greatest(1 - s.weight / 100.0, 1e-9)))), 1)))::int AS score FROM s)
+    SELECT t.score, crm._risk_level(t.score, o.risk_level), s.signal, s.weight, coalesce(c.body ->> v_locale, c.body ->> 'en')
+      FROM t LEFT JOIN s ON true LEFT JOIN crm_data.config AS c ON c.kind = 'risk_signal' AND c.key = s.signal AND c.scope = '*' AND c.status = 'active'
+     ORDER BY s.weight DESC, s.signal;
+END
+$$;
+COMMENT ON FUNCTION crm.risk(bigint) IS 'The risk of a deal now: score (0 to 100), level, and the signals behind it, heaviest first. Errors: P0002 no such deal within the caller''s view.';
+
+CREATE OR REPLACE FUNCTION crm._discount_held() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF TG_TABLE_NAME = 'line_item' THEN
+        IF NOT EXISTS (SELECT FROM crm_data.opportunity AS o WHERE o.id = NEW.opportunity_id AND o.discount_hold) THEN
+            RETURN NEW;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'discounts on this deal are held: its risk is too high' USING ERRCODE = 'RM522', HINT = 'They are free again when the risk level is below orange; SELECT * FROM crm.risk(deal) shows why.';
+END
+$$;
+COMMENT ON FUNCTION crm._discount_held() IS 'Trigger of opportunity and line_item: no higher discount while a deal''s risk holds discounts. Internal.';
+DROP TRIGGER IF EXISTS process_discount_hold ON crm_data.opportunity;
+CREATE TRIGGER process_discount_hold BEFORE UPDATE ON crm_data.opportunity FOR EACH ROW WHEN (NEW.discount_hold AND NEW.discount_pct > OLD.discount_pct) EXECUTE FUNCTION crm._discount_held();
+COMMENT ON TRIGGER process_discount_hold ON crm_data.opportunity IS 'No higher discount while discounts are held.';
+DROP TRIGGER IF EXISTS process_discount_hold ON crm_data.line_item;
+CREATE TRIGGER process_discount_hold BEFORE INSERT OR UPDATE ON crm_data.line_item FOR EACH ROW WHEN (NEW.discount_pct > 0) EXECUTE FUNCTION crm._discount_held();
+COMMENT ON TRIGGER process_discount_hold ON crm_data.line_item IS 'No discount while discounts of the deal are held.';
+
+-- ---------------------------------------------------------------- information health, watches
+
+CREATE OR REPLACE FUNCTION crm._info_health(account bigint, at timestamptz) RETURNS TABLE (score int, contact_freshness numeric, contract_scans numeric, recent_summaries numeric)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT round((p.fresh * (h.body #>> '{weights,contact_freshness}')::numeric + p.scans * (h.body #>> '{weights,contract_scans}')::numeric + p.words * (h.body #>> '{weights,recent_summaries}')::numeric)
+                 / ((h.body #>> '{weights,contact_freshness}')::numeric + (h.body #>> '{weights,contract_scans}')::numeric + (h.body #>> '{weights,recent_summaries}')::numeric))::int, round(p.fresh), round(p.scans), round(p.words)
+      FROM crm_data.config AS h
+     CROSS JOIN LATERAL (
+        SELECT 100 * coalesce((SELECT CASE WHEN count(*) > 0 THEN greatest(0, least(1, (extract(epoch FROM (h.body #>> '{contact_freshness,zero}')::interval) - extract(epoch FROM at - max(greatest(c.last_contact_at, c.updated_at))))
+                                                         / (extract(epoch FROM (h.body #>> '{contact_freshness,zero}')::interval) - extract(epoch FROM (h.body #>> '{contact_freshness,full}')::interval)))) END
+                                 FROM crm_data.contact AS c WHERE c.account_id = account AND c.deleted_at IS NULL AND c.merged_into IS NULL), 0)::numeric AS fresh,
+               -- a customer without a contract has no scan to miss
+               100 * coalesce((SELECT avg((EXISTS (SELECT FROM crm_data.attachment AS x WHERE x.retracted_at IS NULL AND x.kind = 'contract' AND ((x.object = 'contract' AND x.record_id = k.id) OR (x.object = 'opportunity' AND x.record_id = k.opportunity_id))) OR k.final_url IS NOT NULL)::int)
+                                 FROM crm_data.contract AS k WHERE k.account_id = account AND k.deleted_at IS NULL AND k.state IN ('signed', 'active', 'finished')), 1)::numeric AS scans,
+               100 * (SELECT count(*) FILTER (WHERE y.summary IS NOT NULL OR y.body IS NOT NULL) FROM (SELECT i.summary, i.body FROM crm_data.interaction AS i WHERE i.account_id = account AND i.retracted_at IS NULL AND i.occurred_at <= at
+                                                                                  ORDER BY i.occurred_at DESC, i.id DESC LIMIT coalesce((h.body ->> 'recent_summaries')::int, 3)) AS y)::numeric / coalesce((h.body ->> 'recent_summaries')::int, 3) AS words) AS p
+     WHERE h.kind = 'health_model' AND h.key = 'information' AND h.scope = '*' AND h.status = 'active'
+$$;
+COMMENT ON FUNCTION crm._info_health(bigint, timestamptz) IS 'Internal: how complete what we know of a customer is, 0 to 100, with its parts: freshness of the contacts, contracts with their scan, summaries of the last conversations.';
+
+CREATE OR REPLACE FUNCTION crm._job_followup_watch(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    a record;
+    v_n bigint := 0;
+BEGIN
+    -- the longest silent first, and not those that a rule has already spoken of at both distances
+    FOR a IN SELECT x.id FROM crm_data.account AS x
+              WHERE x.last_contact_at < due - make_interval(days => crm._setting('followup.manager_days', '7')::int) AND x.merged_into IS NULL AND x.deleted_at IS NULL AND x.owner_id IS NOT NULL
+                AND (SELECT count(*) FROM crm_data.rule_match AS m WHERE m.object = 'account' AND m.record_id = x.id AND m.rule IN ('followup_manager', 'followup_alert') AND m.fired AND m.cleared_at IS NULL)
+                    < 1 + (x.last_contact_at < due - make_interval(days => crm._setting('followup.alert_days', '30')::int))::int
+              ORDER BY x.last_contact_at, x.id LIMIT 2000 LOOP
+        v_n := v_n + crm._run_rules('timer.account', 'account', a.id, '{}', due);
+    END LOOP;
+    FOR a IN SELECT x.id FROM crm_data.contract AS x WHERE x.deleted_at IS NULL AND x.state IN ('signed', 'active') AND x.expires_on BETWEEN due::date AND due::date + crm._setting('renewal.window', '90')::int
+               AND NOT EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = 'contract' AND m.record_id = x.id AND m.rule = 'renewal_window' AND m.fired) ORDER BY x.expires_on, x.id LIMIT 2000 LOOP
+        v_n := v_n + crm._run_rules('timer.contract', 'contract', a.id, '{}', due);
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_followup_watch(timestamptz) IS 'Job: customers nobody has spoken to, after a week and after a month, and contracts about to expire: the rules on timers look at each once. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._job_score_accounts(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    o record;
+    v_n bigint := 0;
+BEGIN
+    FOR o IN SELECT x.id FROM crm_data.opportunity AS x WHERE x.outcome = 'open' AND x.deleted_at IS NULL ORDER BY x.id LOOP
+        PERFORM crm._score_risk(o.id, due);
+        v_n := v_n + 1;
+    END LOOP;
+    -- customers with something going on
+    FOR o IN SELECT a.id, h.score, a.info_health FROM crm_data.account AS a CROSS JOIN LATERAL crm._info_health(a.id, due) AS h
+              WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND a.owner_id IS NOT NULL AND (a.last_contact_at > due - interval '180 days' OR EXISTS (SELECT FROM crm_data.opportunity AS x WHERE x.account_id = a.id AND x.outcome = 'open'))
+              ORDER BY a.id LOOP
+        UPDATE crm_data.account AS a SET info_health = o.score WHERE a.id = o.id AND a.info_health IS DISTINCT FROM o.score;
+        IF o.score < crm._setting('info_health.task_below', '80')::int OR o.info_health < crm._setting('info_health.task_below', '80')::int THEN
+            PERFORM crm._run_rules('score.info_health', 'account', o.id, '{}', due);
+        END IF;
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_score_accounts(timestamptz) IS 'Job: risk of every open deal and information health of every active customer, and the rules that listen to them. Internal.';

@@ -143,6 +143,14 @@ BEGIN
          GROUP BY r.role_name, v.verb, p.object
     ), fields AS (
         SELECT l.role_name, l.verb, array_agg(l.pairs ORDER BY l.object) AS pairs FROM letters AS l GROUP BY l.role_name, l.verb
+    ), custom AS (
+        SELECT r.role_name, array_agg(concat_ws('|', a.id, f.name, CASE WHEN y.mode IS NOT NULL THEN left(y.mode, 1) ELSE upper(left(coalesce(d.body->>'default', 'never'), 1)) END || '-')
+                                      ORDER BY a.id, f.name COLLATE "C") AS rules
+          FROM role AS r JOIN crm_data.field AS f ON f.custom AND f.retired_at IS NULL
+               JOIN crm_data.field AS a ON a.object = f.object AND a.name = 'attrs' AND NOT a.custom
+               LEFT JOIN crm_data.field_policy AS y ON y.role_name = r.role_name AND y.field_id = f.id AND y.verb = 'read'
+               LEFT JOIN crm_data.config AS d ON d.kind = 'field_policy' AND d.status = 'active' AND d.scope = '*' AND d.body->>'role' = r.role_name
+         GROUP BY r.role_name
     ), object AS (
         SELECT c.relname::text AS name FROM pg_class AS c
          WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
@@ -174,6 +182,7 @@ BEGIN
                coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'read'), '{}') AS read_fields,
                coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'write'), '{}') AS write_fields,
                coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'export'), '{}') AS export_fields,
+               coalesce((SELECT c.rules FROM custom AS c WHERE c.role_name = r.role_name), '{}') AS key_rules,
                coalesce((SELECT array_agg(u.text ORDER BY u.text COLLATE "C") FROM rule AS u WHERE u.role_name = r.role_name), '{}') AS row_rules,
                (SELECT min((c.body->>'valid_to')::timestamptz) FROM crm_data.config AS c
                  WHERE c.kind IN ('field_policy', 'row_policy', 'permission') AND c.status = 'active' AND c.scope = '*'
@@ -182,13 +191,13 @@ BEGIN
     ), gone AS (
         DELETE FROM crm_data.access_profile AS a WHERE NOT EXISTS (SELECT FROM role AS r WHERE r.role_name = a.role_name) RETURNING 1
     ), put AS (
-        INSERT INTO crm_data.access_profile AS a (role_name, least_privilege, read_fields, write_fields, export_fields, row_rules, valid_to)
-        SELECT p.role_name, p.least_privilege, p.read_fields, p.write_fields, p.export_fields, p.row_rules, p.valid_to FROM profile AS p
+        INSERT INTO crm_data.access_profile AS a (role_name, least_privilege, read_fields, write_fields, export_fields, key_rules, row_rules, valid_to)
+        SELECT p.role_name, p.least_privilege, p.read_fields, p.write_fields, p.export_fields, p.key_rules, p.row_rules, p.valid_to FROM profile AS p
         ON CONFLICT (role_name) DO UPDATE
            SET least_privilege = excluded.least_privilege, read_fields = excluded.read_fields, write_fields = excluded.write_fields,
-               export_fields = excluded.export_fields, row_rules = excluded.row_rules, valid_to = excluded.valid_to
-         WHERE (a.least_privilege, a.read_fields, a.write_fields, a.export_fields, a.row_rules, a.valid_to)
-               IS DISTINCT FROM (excluded.least_privilege, excluded.read_fields, excluded.write_fields, excluded.export_fields, excluded.row_rules, excluded.valid_to)
+               export_fields = excluded.export_fields, key_rules = excluded.key_rules, row_rules = excluded.row_rules, valid_to = excluded.valid_to
+         WHERE (a.least_privilege, a.read_fields, a.write_fields, a.export_fields, a.key_rules, a.row_rules, a.valid_to)
+               IS DISTINCT FROM (excluded.least_privilege, excluded.read_fields, excluded.write_fields, excluded.export_fields, excluded.key_rules, excluded.row_rules, excluded.valid_to)
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) INTO changed;
@@ -361,6 +370,21 @@ CREATE TRIGGER access_hand_down_owner AFTER UPDATE ON crm_data.account
     FOR EACH ROW WHEN ((NEW.owner_id, NEW.team_id, NEW.grade) IS DISTINCT FROM (OLD.owner_id, OLD.team_id, OLD.grade))
     EXECUTE FUNCTION crm._hand_down_owner();
 COMMENT ON TRIGGER access_hand_down_owner ON crm_data.account IS 'When owner, team or grade change, the rows that hang on the account follow.';
+
+CREATE OR REPLACE FUNCTION crm._field_changed() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM crm._compile_access();
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._field_changed() IS 'Trigger of the registry of fields: a new or retired field has its rules from now on. Internal.';
+DROP TRIGGER IF EXISTS access_field_changed ON crm_data.field;
+CREATE TRIGGER access_field_changed AFTER INSERT OR UPDATE OR DELETE ON crm_data.field
+    FOR EACH STATEMENT EXECUTE FUNCTION crm._field_changed();
+COMMENT ON TRIGGER access_field_changed ON crm_data.field IS 'Compiles the access profiles again.';
 
 -- Row triggers for logical apply, statement triggers for TRUNCATE; both always, also on a subscriber.
 DO $do$

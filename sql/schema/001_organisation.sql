@@ -260,6 +260,7 @@ CREATE TABLE crm_data.access_profile (
     read_fields text[] NOT NULL DEFAULT '{}',
     write_fields text[] NOT NULL DEFAULT '{}',
     export_fields text[] NOT NULL DEFAULT '{}',
+    key_rules text[] NOT NULL DEFAULT '{}',
     row_rules text[] NOT NULL DEFAULT '{}',
     valid_to timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -271,6 +272,7 @@ COMMENT ON COLUMN crm_data.access_profile.least_privilege IS 'Whether with sever
 COMMENT ON COLUMN crm_data.access_profile.read_fields IS 'One text for each object number, in it a pair of letters for each field position: mode (n never, m mask, o own, t team, a always, - no rule; upper case for a default that gives way to the rules of other roles) and mask (- null, p phone, n name, e email, t text, z zero).';
 COMMENT ON COLUMN crm_data.access_profile.write_fields IS 'The same for changing a field.';
 COMMENT ON COLUMN crm_data.access_profile.export_fields IS 'The same for exporting a field.';
+COMMENT ON COLUMN crm_data.access_profile.key_rules IS 'Custom fields that the role reads otherwise than their column, as field of the column|key|pair of letters.';
 COMMENT ON COLUMN crm_data.access_profile.row_rules IS 'Rows reached, as object|verbs|scope|grade_min|grade_max|rank_min|rank_max with the verbs r c u d e; function:name for a right to run something.';
 COMMENT ON COLUMN crm_data.access_profile.valid_to IS 'First end of a right in this row: from then on the row gives nothing until it is compiled again.';
 COMMENT ON COLUMN crm_data.access_profile.created_at IS 'When the row was compiled.';

@@ -80,6 +80,14 @@ typedef struct CrmRowRule
 #define GRADE_MIN 0
 #define GRADE_MAX 9
 
+/* a key of a document column; keys without a rule follow the column */
+typedef struct CrmKeyRule
+{
+	int field; /* the column */
+	char *key;
+	CrmFieldRule rule;
+} CrmKeyRule;
+
 typedef struct CrmTeams
 {
 	int n;
@@ -106,6 +114,8 @@ typedef struct CrmProfile
 	StringInfo *fields[FIELD_NVERBS]; /* per object a string of CrmFieldRule by position */
 	int nrules;
 	CrmRowRule *rules; /* by object */
+	int nkeys;
+	CrmKeyRule *keys; /* of custom fields, for reading */
 	CrmTeams teams[SCOPE_NTEAMS];
 } CrmProfile;
 
@@ -144,6 +154,8 @@ extern int64 crm_me(void);
 /* guard.c */
 extern Datum crm_guard_value(const CrmProfile *profile, CrmFieldRule rule, Oid type, Datum value, bool own, bool team,
 							 bool *result_null);
+extern Datum crm_filter_keys(const CrmProfile *profile, int field, Datum document, bool own, bool team);
+extern bool crm_hides_keys(const CrmProfile *profile, int field);
 extern CrmFieldRule crm_field_rule(const CrmProfile *profile, CrmFieldVerb verb, int field);
 extern int crm_first_row_rule(const CrmProfile *profile, const char *object);
 extern bool crm_row_allowed(const CrmProfile *profile, int first, int verb, bool owner_null, int64 owner,

@@ -29,7 +29,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/plancache.h"
@@ -142,6 +144,45 @@ crm_guard_value(const CrmProfile *profile, CrmFieldRule rule, Oid type, Datum va
 }
 
 /*
+ * Does a document column have keys that the person does not see on every row?
+ */
+bool
+crm_hides_keys(const CrmProfile *profile, int field)
+{
+	for (int i = 0; i < profile->nkeys && !profile->unrestricted; i++)
+		if (profile->keys[i].field == field && profile->keys[i].rule.mode != MODE_ALWAYS)
+			return true;
+	return false;
+}
+
+/*
+ * A document without the keys that the person does not see. A masked key is left out, too.
+ */
+Datum
+crm_filter_keys(const CrmProfile *profile, int field, Datum document, bool own, bool team)
+{
+	Datum *hidden;
+	int n = 0;
+
+	if (profile->nkeys == 0 || profile->unrestricted)
+		return document;
+	hidden = palloc(sizeof(Datum) * profile->nkeys);
+	for (int i = 0; i < profile->nkeys; i++)
+	{
+		const CrmKeyRule *key = &profile->keys[i];
+
+		if (key->field == field && key->rule.mode != MODE_ALWAYS && !(key->rule.mode == MODE_OWN && own) &&
+			!(key->rule.mode == MODE_TEAM && (own || team)))
+			hidden[n++] = CStringGetTextDatum(key->key);
+	}
+	if (n > 0 && JB_ROOT_IS_OBJECT(DatumGetJsonbP(document)))
+		document = DirectFunctionCall2(jsonb_delete_array, document,
+									   PointerGetDatum(construct_array(hidden, n, TEXTOID, -1, false, TYPALIGN_INT)));
+	pfree(hidden);
+	return document;
+}
+
+/*
  * Show the form of a text and little of its content: an e-mail address keeps its first letter and its domain, anything else its first
  * character. The number of stars says nothing about the length. A number is recognised when nobody said what the text is.
  */
@@ -182,6 +223,7 @@ crm_guard(PG_FUNCTION_ARGS)
 	CrmFieldRule rule;
 	bool own;
 	bool team;
+	bool keys;
 	Oid type;
 	Datum result;
 	bool isnull;
@@ -190,17 +232,18 @@ crm_guard(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	profile = crm_profile();
 	rule = crm_field_rule(profile, FIELD_READ, PG_GETARG_INT32(1));
-	if (rule.mode == MODE_ALWAYS && profile->sandbox_until == DT_NOBEGIN)
-		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 	if (rule.mode == MODE_NEVER)
 		PG_RETURN_NULL();
+	keys = crm_hides_keys(profile, PG_GETARG_INT32(1));
+	if (rule.mode == MODE_ALWAYS && profile->sandbox_until == DT_NOBEGIN && !keys)
+		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 
 	own = profile->member != 0 && !PG_ARGISNULL(2) && PG_GETARG_INT64(2) == profile->member;
-	if (own && rule.mode != MODE_MASK)
+	if (own && rule.mode != MODE_MASK && !keys)
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
-	team = rule.mode == MODE_TEAM && !PG_ARGISNULL(3) &&
+	team = (rule.mode == MODE_TEAM || keys) && !PG_ARGISNULL(3) &&
 		   crm_team_listed(&profile->teams[SCOPE_SUBTREE], PG_GETARG_INT64(3));
-	if (team && profile->sandbox_until == DT_NOBEGIN)
+	if (team && rule.mode == MODE_TEAM && profile->sandbox_until == DT_NOBEGIN && !keys)
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 
 	/* the type is looked up once a call site */
@@ -216,6 +259,8 @@ crm_guard(PG_FUNCTION_ARGS)
 	result = crm_guard_value(profile, rule, type, PG_GETARG_DATUM(0), own, team, &isnull);
 	if (isnull)
 		PG_RETURN_NULL();
+	if (keys && type == JSONBOID)
+		result = crm_filter_keys(profile, PG_GETARG_INT32(1), result, own, team);
 	PG_RETURN_DATUM(result);
 }
 
@@ -414,7 +459,8 @@ crm_fold_guard(List *args, Oid resulttype, Oid resultcollid)
 
 	profile = crm_profile();
 	rule = crm_field_rule(profile, FIELD_READ, DatumGetInt32(((Const *) field)->constvalue));
-	if (rule.mode == MODE_ALWAYS && !crm_profile_in_sandbox(profile))
+	if (rule.mode == MODE_ALWAYS && !crm_profile_in_sandbox(profile) &&
+		!crm_hides_keys(profile, DatumGetInt32(((Const *) field)->constvalue)))
 		return value;
 	if (rule.mode == MODE_NEVER)
 		return (Node *) makeNullConst(resulttype, exprTypmod(value), exprCollation(value));

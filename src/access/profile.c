@@ -100,6 +100,7 @@ static void collect_roles(CrmProfile *profile, Oid role);
 static void read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict);
 static void merge_fields(StringInfo into, const char *rules, bool strict);
 static void add_rule(CrmProfile *profile, const char *text, int rank);
+static void add_key(CrmProfile *profile, const char *text, bool strict);
 static int compare_rules(const void *a, const void *b);
 static TimestampTz attribute_time(HeapTuple tuple, Relation rel, const char *name, TimestampTz otherwise);
 static void read_teams(CrmProfile *profile);
@@ -271,6 +272,8 @@ build_profile(const ProfileKey *key)
 				for (int i = 0; i < profile->fields[verb][object]->len; i += sizeof(CrmFieldRule))
 					profile->fields[verb][object]->data[i] =
 						pg_tolower((unsigned char) profile->fields[verb][object]->data[i]);
+		for (int i = 0; i < profile->nkeys; i++)
+			profile->keys[i].rule.mode = pg_tolower((unsigned char) profile->keys[i].rule.mode);
 		qsort(profile->rules, profile->nrules, sizeof(CrmRowRule), compare_rules);
 	}
 	else
@@ -442,6 +445,13 @@ read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict)
 		}
 		if (!learn)
 		{
+			datum = attribute(tuple, rel, "key_rules", &isnull);
+			if (!isnull)
+			{
+				deconstruct_array(DatumGetArrayTypeP(datum), TEXTOID, -1, false, TYPALIGN_INT, &parts, NULL, &nparts);
+				for (int i = 0; i < nparts; i++)
+					add_key(profile, TextDatumGetCString(parts[i]), *strict);
+			}
 			datum = attribute(tuple, rel, "row_rules", &isnull);
 			if (!isnull)
 			{
@@ -473,9 +483,30 @@ strictness(char mode)
 }
 
 /*
- * Add a role's field rules, pairs of mode and mask, to those of the roles before it. An explicit rule beats a default; of two explicit
+ * Add a role's rule, a pair of mode and mask, to that of the roles before it. An explicit rule beats a default; of two explicit
  * ones the strictest wins under least privilege, else the widest; of two defaults always the widest, since a role that says
  * nothing about a field does not forbid it.
+ */
+static void
+merge_pair(char *into, const char *rule, bool strict)
+{
+	bool had_explicit = into[0] >= 'a' && into[0] <= 'z';
+	bool add_explicit = rule[0] >= 'a' && rule[0] <= 'z';
+	bool wider = strictness(rule[0]) > strictness(into[0]);
+
+	if (strictness(rule[0]) == 0)
+		return;
+	if (strictness(into[0]) != 0)
+	{
+		if (add_explicit != had_explicit ? !add_explicit : add_explicit && strict ? wider : !wider)
+			return;
+	}
+	into[0] = rule[0];
+	into[1] = rule[1];
+}
+
+/*
+ * The same for all fields of an object.
  */
 static void
 merge_fields(StringInfo into, const char *rules, bool strict)
@@ -485,23 +516,41 @@ merge_fields(StringInfo into, const char *rules, bool strict)
 	while (into->len < n)
 		appendStringInfoChar(into, MODE_NONE);
 	for (int i = 0; i < n; i += 2)
-	{
-		char had = into->data[i];
-		char add = rules[i];
-		bool had_explicit = had >= 'a' && had <= 'z';
-		bool add_explicit = add >= 'a' && add <= 'z';
-		bool wider = strictness(add) > strictness(had);
+		merge_pair(into->data + i, rules + i, strict);
+}
 
-		if (strictness(add) == 0)
-			continue;
-		if (strictness(had) != 0)
+/*
+ * Add a key's rule "field|key|pair".
+ */
+static void
+add_key(CrmProfile *profile, const char *text, bool strict)
+{
+	char *copy = pstrdup(text);
+	char *key = strchr(copy, '|');
+	char *pair = strrchr(copy, '|');
+	int field = atoi(copy);
+	CrmKeyRule *more;
+
+	if (key == NULL || key == pair || strlen(pair + 1) != sizeof(CrmFieldRule))
+		return;
+	*key++ = '\0';
+	*pair++ = '\0';
+	for (int i = 0; i < profile->nkeys; i++)
+	{
+		if (profile->keys[i].field == field && strcmp(profile->keys[i].key, key) == 0)
 		{
-			if (add_explicit != had_explicit ? !add_explicit : add_explicit && strict ? wider : !wider)
-				continue;
+			merge_pair((char *) &profile->keys[i].rule, pair, strict);
+			return;
 		}
-		into->data[i] = add;
-		into->data[i + 1] = rules[i + 1];
 	}
+	more = palloc(sizeof(CrmKeyRule) * (profile->nkeys + 1));
+	if (profile->nkeys > 0)
+		memcpy(more, profile->keys, sizeof(CrmKeyRule) * profile->nkeys);
+	profile->keys = more;
+	more[profile->nkeys].field = field;
+	more[profile->nkeys].key = key;
+	memcpy(&more[profile->nkeys].rule, pair, sizeof(CrmFieldRule));
+	profile->nkeys++;
 }
 
 /*
@@ -688,6 +737,8 @@ hash_profile(CrmProfile *profile)
 	for (int i = 0; i < profile->nrules; i++)
 		appendStringInfo(&buf, ";%s|%d|%d|%d|%d", profile->rules[i].object, profile->rules[i].verbs,
 						 (int) profile->rules[i].scope, profile->rules[i].grade_min, profile->rules[i].grade_max);
+	for (int i = 0; i < profile->nkeys; i++)
+		appendStringInfo(&buf, ";%d|%s|%c", profile->keys[i].field, profile->keys[i].key, profile->keys[i].rule.mode);
 	profile->hash = hash_bytes_extended((const unsigned char *) buf.data, buf.len, 0);
 	pfree(buf.data);
 }

@@ -290,6 +290,12 @@ update_row(ViewInfo *info, TriggerData *data)
 		check_column(info, i, profile, own, team);
 	}
 	check_parents(info, changed, values, nulls);
+	for (int i = -1; (i = bms_next_member(changed, i)) >= 0;)
+		if (crm_hides_keys(profile, info->columns[i].field))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("column \"%s\" of %s has keys that you may not see", info->columns[i].name, info->object),
+					 errhint("Change single keys with %s.write().", CRM_SCHEMA)));
 
 	for (int i = -1; (i = bms_next_member(changed, i)) >= 0;)
 	{

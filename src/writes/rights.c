@@ -135,6 +135,8 @@ crm_field_shown(int field, const CrmRowOwner *row, Jsonb *value)
 	result = crm_guard_value(profile, rule, type, plain, own, team, &isnull);
 	if (isnull)
 		return NULL;
+	if (type == JSONBOID)
+		return DatumGetJsonbP(crm_filter_keys(profile, field, JsonbPGetDatum(value), own, team));
 	if (type == TEXTOID)
 	{
 		masked.type = jbvString;

@@ -112,6 +112,23 @@ SELECT phone, annual_revenue FROM crm.account WHERE code = 'ACCESS-1';
 RESET ROLE;
 UPDATE crm_data.config SET body = jsonb_set(body, '{value}', 'true') WHERE kind = 'setting' AND key = 'access.least_privilege';
 
+-- keys of the custom fields: each has rules of its own, the column only those that everybody has
+INSERT INTO crm_data.field (object, name, type, label, purpose, class, write_class, custom)
+VALUES ('account', 'solar_kw', 'integer', '{"en": "Solar power"}', 'Sizing', 'custom', 'text', true), ('account', 'margin', 'numeric', '{"en": "Margin"}', 'Pricing', 'risk', 'text', true);
+UPDATE crm_data.account SET attrs = '{"solar_kw": 12, "margin": 0.3, "note": "free"}' WHERE code = 'ACCESS-1';
+SET ROLE access_rep;
+SELECT attrs FROM crm.account WHERE code = 'ACCESS-1';
+SET ROLE access_admin;
+SELECT attrs, attrs ? 'margin' AS has FROM crm.account WHERE code = 'ACCESS-1';
+RESET ROLE;
+GRANT crm_steward TO access_colleague; REVOKE crm_sales FROM access_colleague;
+SET ROLE access_colleague;
+SELECT attrs, attrs ? 'margin' AS has, to_jsonb(a)->'attrs' AS whole FROM crm.account AS a WHERE code = 'ACCESS-1';
+SELECT count(*) FROM crm.account WHERE attrs @> '{"margin": 0.3}';
+UPDATE crm.account SET attrs = attrs || '{"solar_kw": 13}' WHERE code = 'ACCESS-1';
+RESET ROLE;
+REVOKE crm_steward FROM access_colleague; GRANT crm_sales TO access_colleague;
+
 -- the first week: others' rows are blurred
 UPDATE crm_data.member SET hired_at = current_date WHERE role_name IN ('access_supervisor', 'access_admin', 'access_rep');
 SET ROLE access_supervisor;

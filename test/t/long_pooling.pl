@@ -100,5 +100,19 @@ my ($two) = split /\|/, $own{person2};
 run_ok('sixteen clients on one session', 'pgbench', '-n', '-M', 'simple', '-c', '16', '-t', '40', '-D', "expected1=$one", '-D', "expected2=$two", '-f', $script,
 	'-h', '127.0.0.1', '-p', $port, '-U', 'app', 'crm');
 
+# the same with signed tokens: the shared login has no role of a person at all
+$node->safe_psql('crm', 'CREATE ROLE tokens LOGIN IN ROLE crm_pool');
+append_to_file("$dir/users", qq{"tokens" ""\n});
+kill 'HUP', slurp_file("$dir/pid");
+my %token = map { $_ => $node->safe_psql('crm', "SELECT crm.mint_token(id) FROM crm_data.member WHERE role_name = '$_'") } ('person1', 'person2');
+for my $turn (1 .. 3)
+{
+	foreach my $person ('person1', 'person2')
+	{
+		is($pooled->('tokens', "BEGIN; SELECT FROM (SELECT crm.login('$token{$person}')) AS l; $count; COMMIT"), "\n$own{$person}", "$person by token sees what $person sees, turn $turn");
+	}
+	like($pooled->('tokens', $count), qr/^0\|/, 'and without a token the login sees nothing');
+}
+
 kill 'INT', slurp_file("$dir/pid");
 done_testing();

@@ -614,6 +614,7 @@ CREATE OR REPLACE FUNCTION crm._odds_replay(config jsonb, from_at timestamptz, t
     RETURNS TABLE (opportunity_id bigint, stage text, p float8, outcome float8, share float8)
     LANGUAGE plpgsql VOLATILE STRICT
     SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning -- the table of the call before may be there or not
 AS $$
 #variable_conflict use_column
 DECLARE

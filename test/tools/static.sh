@@ -86,7 +86,7 @@ MAKE
 # a path that begins with a directory of one person's machine
 no_machine_paths()
 {
-    files | grep -vE '\.(gz|png)$' | xargs -r grep -nE "(^|[[:space:]\"'=(:,])/(root|home|work|Users|mnt)/[A-Za-z0-9_.]" | grep -v '^test/tools/static.sh:' | nothing
+    files | grep -vE '\.(gz|png)$' | xargs -r grep -nE "(^|[[:space:]=(:,])[\"']?/(root|home|work|Users|mnt)/[A-Za-z0-9_.]" | grep -v '^test/tools/static.sh:' | nothing
 }
 
 format() { files src | grep -E '\.[ch]$' | xargs -r clang-format --dry-run --Werror; }

@@ -65,9 +65,6 @@ bool crm_fold_enabled = true;
 
 static ExecutorStart_hook_type previous_executor_start = NULL;
 
-/* the person for whom kept plans inside SECURITY DEFINER functions were folded; none if invalid */
-static Oid folded_for = InvalidOid;
-
 static void guard_executor_start(QueryDesc *query, int eflags);
 static Datum mask_text(Datum value, char mask);
 static Node *fold_row_visible(List *args);
@@ -402,12 +399,12 @@ crm_row_visible(PG_FUNCTION_ARGS)
 
 /*
  * May this plan be folded? Only for the person whom the core knows the plan to be for: inside a SECURITY DEFINER function it would
- * not plan again when the caller is another.
+ * not plan again when the caller is another, also where the definer is the first caller himself.
  */
 static bool
 may_fold(void)
 {
-	return crm_fold_enabled && GetUserId() == GetOuterUserId();
+	return crm_fold_enabled && GetUserId() == GetOuterUserId() && !InLocalUserIdChange();
 }
 
 /*
@@ -658,8 +655,6 @@ crm_note_dependency(PlannedStmt *stmt, List **relations, List **items, bool fold
 		*items = add_item(*items, ITEM_HASH_HIGH, (uint32) (profile->hash >> 32));
 		if (crm_profile_in_sandbox(profile))
 			*items = add_item(*items, ITEM_SANDBOX, 0);
-		if (InLocalUserIdChange())
-			folded_for = GetOuterUserId();
 	}
 	if (stmt != NULL)
 		stmt->dependsOnRole = true;
@@ -696,16 +691,6 @@ guard_executor_start(QueryDesc *query, int eflags)
 	const CrmProfile *profile = NULL;
 	bool folded = false;
 	bool in_sandbox = false;
-
-	/*
-	 * A plan kept inside a SECURITY DEFINER function runs as the definer, whoever calls, so the core keeps it when the caller's role
-	 * changes. The statement that calls the function comes by here first.
-	 */
-	if (OidIsValid(folded_for) && folded_for != GetOuterUserId())
-	{
-		folded_for = InvalidOid;
-		ResetPlanCache();
-	}
 
 	foreach (cell, query->plannedstmt->invalItems)
 	{

@@ -113,7 +113,8 @@ plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo 
 	FoldContext context = {params, false};
 
 	/* inside a definer's function nothing is folded, so nothing is to be gained */
-	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && guard_known() && mentions_guard((Node *) parse, NULL))
+	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && !InLocalUserIdChange() && guard_known() &&
+		mentions_guard((Node *) parse, NULL))
 	{
 		parse = (Query *) fold_guards((Node *) parse, &context);
 		(void) imply_searches((Node *) parse, &context);

@@ -83,6 +83,8 @@ BEGIN
     ON CONFLICT ON CONSTRAINT match_state_name_key DO UPDATE
        SET source = excluded.source, id_column = excluded.id_column, fields = excluded.fields, defined_by = excluded.defined_by,
            params = NULL, learned = NULL, rows_seen = NULL, trained_at = NULL, indexed = false, updated_at = now(), updated_by = crm._caller();
+    DELETE FROM crm_data.match_key AS k USING crm_data.match_state AS s WHERE s.name = _match_store.name AND k.model = s.model;
+    DELETE FROM crm_data.match_record AS r USING crm_data.match_state AS s WHERE s.name = _match_store.name AND r.model = s.model;
 END
 $$;
 COMMENT ON FUNCTION crm._match_store(text, regclass, name, jsonb) IS 'Stores a definition that crm.match_define has checked. Internal. Errors: 42501 the name belongs to the CRM or to somebody else.';
@@ -255,6 +257,155 @@ $$;
 COMMENT ON FUNCTION crm.match_pairs(text, float8) IS
 'Pairs of rows of the model''s table that are likely one, the surest first: ids, probability, band (auto: may be merged without a person; suggest: shown to one) and the evidence by field, without values.
 threshold: least probability, above 0 and below 1, NULL for the model''s own. Errors: 42704 no such model; 55000 it is not trained; 22023 the threshold.';
+
+-- A persisted index, for single documents against large tables
+
+CREATE OR REPLACE FUNCTION crm._match_put(model int, ids text[], docs jsonb[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s crm_data.match_state;
+BEGIN
+    SELECT * INTO s FROM crm_data.match_state AS x WHERE x.model = _match_put.model;
+    IF NOT FOUND OR (s.defined_by <> crm._caller() AND NOT crm.has_role('crm_admin') AND pg_trigger_depth() = 0) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the match model was defined by somebody else';
+    END IF;
+    DELETE FROM crm_data.match_key AS k USING crm_data.match_record AS r
+     WHERE r.model = s.model AND r.id = ANY (ids) AND k.model = s.model AND k.rec = r.rec;
+    INSERT INTO crm_data.match_record (model, rec, id)
+    SELECT s.model, hashtextextended(i, 0), i FROM unnest(ids) AS i ON CONFLICT ON CONSTRAINT match_record_pkey DO NOTHING;
+    INSERT INTO crm_data.match_key (model, kind, key, rec)
+    SELECT DISTINCT s.model, k.kind, k.key, hashtextextended(d.id, 0)
+      FROM unnest(ids, docs) AS d (id, doc), LATERAL crm._match_keys(s.fields, d.doc) AS k
+    ON CONFLICT ON CONSTRAINT match_key_pkey DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION crm._match_put(int, text[], jsonb[]) IS 'Writes the keys of rows of a match model anew. Internal. Errors: 42501 the model is somebody else''s.';
+
+CREATE OR REPLACE FUNCTION crm._match_keep() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s crm_data.match_state;
+BEGIN
+    SELECT * INTO s FROM crm_data.match_state AS x WHERE x.name = TG_ARGV[0] AND x.indexed AND x.source = TG_RELID::regclass;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP <> 'INSERT' AND (TG_OP = 'DELETE' OR to_jsonb(OLD)->>s.id_column IS DISTINCT FROM to_jsonb(NEW)->>s.id_column) THEN
+        DELETE FROM crm_data.match_key AS k WHERE k.model = s.model AND k.rec = hashtextextended(to_jsonb(OLD)->>s.id_column, 0);
+        DELETE FROM crm_data.match_record AS r WHERE r.model = s.model AND r.id = to_jsonb(OLD)->>s.id_column;
+    END IF;
+    IF TG_OP <> 'DELETE' AND to_jsonb(NEW)->>s.id_column IS NOT NULL THEN
+        PERFORM crm._match_put(s.model, ARRAY[to_jsonb(NEW)->>s.id_column], ARRAY[to_jsonb(NEW)]);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._match_keep() IS 'Trigger on the table of an indexed match model that keeps its keys. Argument: name of the model. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._match_indexed(name text, on_ boolean) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    m int;
+BEGIN
+    UPDATE crm_data.match_state AS s SET indexed = on_, updated_at = now(), updated_by = crm._caller()
+     WHERE s.name = _match_indexed.name AND NOT s.shipped AND (s.defined_by = crm._caller() OR crm.has_role('crm_admin')) RETURNING s.model INTO m;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('match model "%s" was defined by somebody else', name);
+    END IF;
+    IF NOT on_ THEN
+        DELETE FROM crm_data.match_key AS k WHERE k.model = m;
+        DELETE FROM crm_data.match_record AS r WHERE r.model = m;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._match_indexed(text, boolean) IS 'Marks a match model as indexed, or empties its index. Internal. Errors: 42501 the model is somebody else''s.';
+
+CREATE OR REPLACE FUNCTION crm.match_index(name text) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    m record;
+    n bigint := 0;
+    batch record;
+    trigger_name CONSTANT text := 'crm_match_' || md5(name);
+BEGIN
+    SELECT * INTO m FROM crm._match_model(name);
+    PERFORM crm._match_check_fields(m.source, m.id_column, m.fields);
+    PERFORM crm._match_indexed(name, false);
+    -- The trigger first: who creates it must own the table, and it locks writers out until the keys are there.
+    EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', trigger_name, m.source);
+    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION crm._match_keep(%L)', trigger_name, m.source, name);
+    FOR batch IN EXECUTE format('SELECT array_agg(x.id) AS ids, array_agg(x.doc) AS docs FROM (SELECT t.%I::text AS id, to_jsonb(t) AS doc, row_number() OVER () / 1000 AS part FROM %s AS t) AS x GROUP BY x.part',
+                                m.id_column, m.source) LOOP
+        IF array_position(batch.ids, NULL) IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'not_null_violation', MESSAGE = 'the id column holds a null value';
+        END IF;
+        PERFORM crm._match_put(m.model, batch.ids, batch.docs);
+        n := n + cardinality(batch.ids);
+    END LOOP;
+    PERFORM crm._match_indexed(name, true);
+    RETURN n;
+END
+$$;
+COMMENT ON FUNCTION crm.match_index(text) IS
+'Persists the keys of a match model''s rows and keeps them by a trigger on its table, for crm.match_probe. Returns how many rows it read. The caller must own the table. Called again it makes the index anew; crm.match_define empties it.
+Errors: 42704 no such model; 42501 not the table''s owner, or the model is somebody else''s or the CRM''s.';
+
+CREATE OR REPLACE FUNCTION crm._match_candidates(name text, doc jsonb) RETURNS text[]
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s crm_data.match_state;
+    result text[];
+BEGIN
+    SELECT * INTO s FROM crm_data.match_state AS x WHERE x.name = _match_candidates.name;
+    IF NOT s.indexed THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" has no index', name),
+            HINT = 'Make one with crm.match_index().';
+    END IF;
+    -- Keys that very many rows share say little; the rows that share most keys come first.
+    SELECT array_agg(r.id) INTO result
+      FROM (SELECT c.rec FROM crm._match_keys(s.fields, doc) AS k,
+                   LATERAL (SELECT x.rec FROM crm_data.match_key AS x WHERE x.model = s.model AND x.kind = k.kind AND x.key = k.key LIMIT 100) AS c
+             GROUP BY c.rec ORDER BY count(*) DESC, c.rec LIMIT 50) AS best
+           JOIN crm_data.match_record AS r ON r.model = s.model AND r.rec = best.rec;
+    RETURN coalesce(result, '{}');
+END
+$$;
+COMMENT ON FUNCTION crm._match_candidates(text, jsonb) IS 'Ids of the rows of an indexed match model that share keys with a document, at most 50. Internal. Errors: 55000 the model has no index.';
+
+CREATE OR REPLACE FUNCTION crm.match_probe(name text, doc jsonb, lim int DEFAULT 10)
+    RETURNS TABLE (id text, probability float8, band text, evidence jsonb)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    m record;
+BEGIN
+    IF doc IS NULL OR jsonb_typeof(doc) <> 'object' OR lim IS NULL OR lim < 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a probe needs a document and a positive number of answers';
+    END IF;
+    SELECT * INTO m FROM crm._match_model(match_probe.name);
+    IF m.params IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" is not trained', match_probe.name),
+            HINT = 'Run crm.match_train() first.';
+    END IF;
+    RETURN QUERY SELECT p.id, p.probability, p.band, p.evidence
+                   FROM crm._match_probe(m.source, m.id_column, m.fields, m.params, doc, crm._match_candidates(match_probe.name, doc), lim) AS p;
+END
+$$;
+COMMENT ON FUNCTION crm.match_probe(text, jsonb, int) IS
+'Rows of an indexed and trained match model that a document may be, the likeliest first: id, probability, band (auto, suggest, none) and evidence by field, without values. The table is read with the caller''s rights.
+doc: the fields by column name. lim: most answers, from 1. Errors: 42704 no such model; 55000 it is not trained or has no index; 22023 no document.';
 
 -- The CRM's own models
 

@@ -36,3 +36,15 @@ CREATE FUNCTION crm._match_lock(keys bigint[]) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'crm_match_lock';
 COMMENT ON FUNCTION crm._match_lock(bigint[]) IS 'Takes the engine''s lock of each match key until the end of the transaction, in ascending order, so that simultaneous inserts of one customer see each other. Internal.';
+
+CREATE FUNCTION crm._match_keys(fields jsonb, doc jsonb, OUT kind smallint, OUT key bigint)
+    RETURNS SETOF record
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100 ROWS 15
+    AS 'MODULE_PATHNAME', 'crm_match_keys';
+COMMENT ON FUNCTION crm._match_keys(jsonb, jsonb) IS 'The keys that a row, as a document, is found by in a persisted index. Internal. Errors: 22023 the document is no object.';
+
+CREATE FUNCTION crm._match_probe(source regclass, id_column name, fields jsonb, params bytea, doc jsonb, ids text[], lim int, OUT id text, OUT probability float8, OUT band text, OUT evidence jsonb)
+    RETURNS SETOF record
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE COST 1000 ROWS 10
+    AS 'MODULE_PATHNAME', 'crm_match_probe';
+COMMENT ON FUNCTION crm._match_probe(regclass, name, jsonb, bytea, jsonb, text[], int) IS 'A document against rows of a table, read with the caller''s rights: the likeliest first, at most lim. Internal. Errors: 22023 the document is no object; 42703 a column is gone; 55000 the weights do not fit.';

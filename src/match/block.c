@@ -356,3 +356,51 @@ crm_block(CrmMatcher *m)
 	crm_huge_free(tmp);
 	crm_huge_free(big);
 }
+
+/*
+ * The keys of one row for a persisted index: fewer than blocking makes, since each is an entry of a B-tree, and none that
+ * depends on other rows. Names and dates pair with each other and with places. Returns how many, at most max.
+ */
+int
+crm_row_keys(const CrmMatcher *m, uint32_t row, int16_t *kinds, int64_t *keys, int max)
+{
+	int			n = 0;
+
+	for (int f = 0; f < m->fields; f++)
+	{
+		const CrmField *fd = &m->field[f];
+		const Plan *p = plan_of(fd->meaning);
+		bool		core_f = fd->meaning == CRM_M_COMPANY || fd->meaning == CRM_M_PERSON || fd->meaning == CRM_M_GIVEN ||
+					  fd->meaning == CRM_M_FAMILY || fd->meaning == CRM_M_DATE;
+		const CrmValue *v = fd->val[row] != 0 ? &fd->value[fd->val[row]] : NULL;
+
+		if (v == NULL)
+			continue;
+		/* Words stand for themselves here: which is the rarest is known only to the whole table. */
+		for (int t = 0; t < v->tokens && n < max; t++)
+		{
+			kinds[n] = (int16_t) (2048 + f);
+			keys[n++] = (int64_t) fd->word[fd->token[v->token + t]].hash;
+		}
+		for (int i = 0; i < CRM_ATOMS && n < max; i++)
+			if ((p->alone >> i & 1) && v->atom[i] != 0 && !(v->tokens > 0 && i > 0))
+			{
+				kinds[n] = (int16_t) (f * 8 + i);
+				keys[n++] = v->atom[i];
+			}
+		for (int g = f + 1; g < m->fields && core_f; g++)
+		{
+			const CrmField *gd = &m->field[g];
+			const CrmValue *w = gd->val[row] != 0 ? &gd->value[gd->val[row]] : NULL;
+			const Plan *q = plan_of(gd->meaning);
+
+			if (w == NULL || (q->paired & 1) == 0 || n >= max || v->atom[0] == 0 || w->atom[0] == 0)
+				continue;
+			if (gd->meaning == CRM_M_TEXT || gd->meaning == CRM_M_PHONE || gd->meaning == CRM_M_EMAIL)
+				continue;
+			kinds[n] = (int16_t) (256 + f * 16 + g);
+			keys[n++] = (int64_t) mix32(v->atom[0], w->atom[0]);
+		}
+	}
+	return n;
+}

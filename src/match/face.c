@@ -42,6 +42,8 @@ PG_FUNCTION_INFO_V1(crm_match_pairs);
 PG_FUNCTION_INFO_V1(crm_match_compare);
 PG_FUNCTION_INFO_V1(crm_match_check_fields);
 PG_FUNCTION_INFO_V1(crm_match_lock);
+PG_FUNCTION_INFO_V1(crm_match_keys);
+PG_FUNCTION_INFO_V1(crm_match_probe);
 
 /* A run: the matcher and the ids of its rows. */
 typedef struct Run
@@ -627,4 +629,135 @@ crm_match_lock(PG_FUNCTION_ARGS)
 		(void) LockAcquire(&tag, ExclusiveLock, false, false);
 	}
 	PG_RETURN_VOID();
+}
+
+/* crm._match_keys(fields, doc) -> kind, key: the keys that a row is found by in a persisted index. */
+Datum
+crm_match_keys(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext caller = CurrentMemoryContext;
+	Jsonb	   *doc = PG_GETARG_JSONB_P(1);
+	Run		   *run;
+	int16_t		kinds[256];
+	int64_t		keys[256];
+	int			n;
+
+	if (!JB_ROOT_IS_OBJECT(doc))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a document must be an object")));
+	InitMaterializedSRF(fcinfo, 0);
+	run = begin_run(PG_GETARG_JSONB_P(0));
+	row_of_doc(run, doc);
+	n = crm_row_keys(&run->m, 0, kinds, keys, lengthof(kinds));
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[2];
+		bool		nulls[2] = {false};
+
+		values[0] = Int16GetDatum(kinds[i]);
+		values[1] = Int64GetDatum(keys[i]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(run->cxt);
+	return (Datum) 0;
+}
+
+/* crm._match_probe(source, id_column, fields, params, doc, ids, lim) -> id, probability, band, evidence: a document against some rows. */
+Datum
+crm_match_probe(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			relid = PG_GETARG_OID(0);
+	char	   *id_column = NameStr(*PG_GETARG_NAME(1));
+	Jsonb	   *doc = PG_GETARG_JSONB_P(4);
+	int			lim = PG_GETARG_INT32(6);
+	AttrNumber	attno = get_attnum(relid, id_column);
+	StringInfoData sql;
+	Oid			argtype = TEXTARRAYOID;
+	Datum		arg = PG_GETARG_DATUM(5);
+	Run		   *run;
+	CrmEdge    *found;
+
+	if (!JB_ROOT_IS_OBJECT(doc))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a document must be an object")));
+	if (get_rel_name(relid) == NULL || attno <= 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("the table of the match model or its id column does not exist")));
+	InitMaterializedSRF(fcinfo, 0);
+	run = begin_run(PG_GETARG_JSONB_P(2));
+	unpack_params(run, PG_GETARG_BYTEA_PP(3));
+	row_of_doc(run, doc);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s::pg_catalog.text", quote_identifier(id_column));
+	for (int f = 0; f < run->fields; f++)
+	{
+		if (get_attnum(relid, run->names[f]) <= 0)
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" does not exist any more", run->names[f])));
+		appendStringInfo(&sql, ", %s::pg_catalog.text", quote_identifier(run->names[f]));
+	}
+	/* The ids in the column's own type, so that its index is used. */
+	appendStringInfo(&sql, " FROM %s WHERE %s = ANY ($1::%s[])",
+					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid)),
+					 quote_identifier(id_column), format_type_be_qualified(get_atttype(relid, attno)));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args(sql.data, 1, &argtype, &arg, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute failed");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(run->cxt);
+		uint32_t	row = crm_matcher_add_row(&run->m);
+
+		for (int f = 0; f <= run->fields; f++)
+		{
+			bool		isnull;
+			Datum		d = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, f + 1, &isnull);
+			text	   *t;
+
+			if (isnull)
+				continue;
+			t = DatumGetTextPP(d);
+			if (f > 0)
+				crm_matcher_set(&run->m, row, f - 1, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+			else
+			{
+				/* Place 0 is the document's. */
+				if (row == 1)
+					add_id(run, 0, "", 0);
+				add_id(run, row, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+			}
+		}
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	MemoryContextSwitchTo(run->cxt);
+	crm_matcher_finish(&run->m);
+	/* How often a value occurs in the whole table is not known here. */
+	for (int f = 0; f < run->fields; f++)
+		run->m.weights.tf[f] = 0;
+	found = palloc0(sizeof(CrmEdge) * run->m.rows);
+	for (uint32_t r = 1; r < run->m.rows; r++)
+	{
+		found[r - 1].b = r;
+		found[r - 1].w = (float) crm_score(&run->m, 0, r, crm_compare_rows(&run->m, 0, r));
+	}
+	qsort(found, run->m.rows - 1, sizeof(CrmEdge), compare_edges);
+	for (uint32_t k = 0; k + 1 < run->m.rows && k < (uint32_t) lim; k++)
+	{
+		uint32_t	r = found[k].b;
+		uint64_t	pattern = crm_compare_rows(&run->m, 0, r);
+		bool		certain = crm_is_certain(&run->m, 0, r, pattern, found[k].w);
+		Datum		values[4];
+		bool		nulls[4] = {false};
+
+		values[0] = CStringGetTextDatum(run->ids + run->id_at[r]);
+		values[1] = Float8GetDatum(to_probability(found[k].w));
+		values[2] = CStringGetTextDatum(certain ? "auto" : found[k].w >= 0 ? "suggest" : "none");
+		values[3] = explain(run, pattern, found[k].w);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(run->cxt);
+	return (Datum) 0;
 }

@@ -177,6 +177,7 @@ extern const char *crm_level_name(CrmMeaning meaning, int level);
 
 /* block.c */
 extern void crm_block(CrmMatcher *m);
+extern int	crm_row_keys(const CrmMatcher *m, uint32_t row, int16_t *kinds, int64_t *keys, int max);
 
 /* score.c */
 extern void crm_train(CrmMatcher *m);

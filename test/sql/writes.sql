@@ -192,3 +192,45 @@ SELECT crm.begin_edit(:acc, 'web');
 RESET ROLE;
 \set VERBOSITY terse
 SELECT count(*) AS problems FROM crm.verify_history();
+
+-- the same operations in any order lose no acknowledged value
+DO $$
+DECLARE
+    ops CONSTANT jsonb[] := ARRAY[
+        '{"name": "名一"}', '{"name": "名二", "phone": "201"}', '{"phone": "202", "city": "甲"}', '{"city": "乙", "province": "丙"}', '{"tags": ["a", "b"]}', '{"tags": ["b", "c"]}',
+        '{"attrs": {"x": 1, "y": 1}}', '{"attrs": {"x": 2, "z": 1}}', '{"annual_revenue": 5, "employees": 7}', '{"employees": 8, "name": "名三"}', '{"tags": []}', '{"district": "丁", "phone": "203"}'];
+    account bigint;
+    answer jsonb;
+    lost text := '';
+    o record;
+    f record;
+    a crm_data.account;
+BEGIN
+    FOR seed IN 1 .. 25 LOOP
+        INSERT INTO crm_data.account (name, tags, attrs) VALUES ('顺序' || seed, '{z}', '{"x": 0}') RETURNING id INTO account;
+        FOR o IN SELECT p.patch, p.n FROM unnest(ops) WITH ORDINALITY AS p (patch, n) ORDER BY md5(seed || ':' || p.n) LOOP
+            answer := crm.write('account', account, md5(seed || '/' || o.n)::uuid, 'web', 1, o.patch);
+            FOR f IN SELECT e.key, e.value FROM jsonb_each(o.patch) AS e WHERE e.key NOT IN ('tags', 'attrs') LOOP
+                IF NOT EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = account AND h.op_seq = (answer ->> 'op_seq')::bigint AND h.fields -> f.key -> 1 = f.value)
+                   AND NOT EXISTS (SELECT FROM crm_data.conflict AS c WHERE c.record_id = account AND c.field = f.key AND c.mine = f.value) THEN
+                    lost := lost || format('seed %s operation %s field %s; ', seed, o.n, f.key);
+                END IF;
+            END LOOP;
+        END LOOP;
+        SELECT * INTO a FROM crm_data.account AS x WHERE x.id = account;
+        -- what anybody added is in, what anybody took out and nobody added is out
+        IF NOT a.tags @> '{a,b,c}' OR 'z' = ANY (a.tags) THEN
+            lost := lost || format('seed %s tags %s; ', seed, a.tags);
+        END IF;
+        IF NOT a.attrs @> '{"y": 1, "z": 1}' OR NOT EXISTS (SELECT FROM crm_data.conflict AS c WHERE c.record_id = account AND c.field = 'attrs.x' AND c.mine <> a.attrs -> 'x') THEN
+            lost := lost || format('seed %s attrs %s; ', seed, a.attrs);
+        END IF;
+        IF a.op_seq <> cardinality(ops) THEN
+            lost := lost || format('seed %s has %s operations; ', seed, a.op_seq);
+        END IF;
+    END LOOP;
+    IF lost <> '' THEN
+        RAISE EXCEPTION 'lost: %', lost;
+    END IF;
+END $$;
+SELECT count(*) AS problems FROM crm.verify_history();

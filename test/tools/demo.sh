@@ -47,7 +47,7 @@ if [ -n "$data" ]; then
     bash test/tools/load_csv.sh --source "$name" --options "$options" "$data" 2>&1 | sed 's/^psql:[^ ]*: NOTICE:  /    /'
 else
     step "a company of its own: SELECT * FROM crm.demo_data($ACCOUNTS, $SEED);"
-    sql -c "\\pset footer off" -c "SELECT object, to_char(row_count, 'FM999,999,999') AS rows FROM crm.demo_data($ACCOUNTS, $SEED) WHERE row_count > 0"
+    sql -At -c "SELECT string_agg(to_char(row_count, 'FM999,999,999') || ' ' || object, ', ') FROM crm.demo_data($ACCOUNTS, $SEED) WHERE row_count > 0" | fold -s -w 110 | sed 's/^/    /'
 fi
 sql -f test/tools/demo_setup.sql > /dev/null
 

@@ -136,7 +136,68 @@ END;
 COMMENT ON FUNCTION crm._credibility_parts(timestamptz) IS
 'Credibility of the forecast of every deal open at a time, before anything is learned: 100 (0.5 R + 0.3 S + 0.2 L) with the configured weights; R the representative''s rate, S a requirement confirmation (1/2 while the customer has not signed), L legal''s first review. Internal.';
 
-CREATE OR REPLACE FUNCTION crm.credibility(opp bigint, at timestamptz DEFAULT now(), OUT credibility float8, OUT flag text, OUT representative float8, OUT signed float8, OUT legal float8, OUT contributions jsonb)
+-- What the learned credibility knows of a stated forecast: the model's own probability, how far the statement is from it, and the evidence.
+CREATE OR REPLACE FUNCTION crm._credibility_rows(at timestamptz, config jsonb, cuts jsonb, win bigint)
+    RETURNS TABLE (opportunity_id bigint, stated float8, dims text[])
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT r.opportunity_id, s.stated,
+           ARRAY[width_bucket(x.p, 0, 1, 10)::text, width_bucket(s.stated - x.p, '{-0.5,-0.3,-0.15,-0.05,0.05,0.15,0.3,0.5}')::text,
+                 coalesce(width_bucket(c.representative, '{0.3,0.4,0.5,0.6,0.7,0.8}')::text, '-'), c.signed::text, c.legal::text,
+                 g.code, o.deal_type, least(o.slip_count, 3)::text,
+                 (SELECT least(count(*), 3)::text FROM crm_data.stage_history AS h JOIN crm_data.stage AS a ON a.id = h.from_stage_id JOIN crm_data.stage AS b ON b.id = h.to_stage_id AND b.outcome = 'open'
+                   WHERE h.opportunity_id = r.opportunity_id AND h.entered_at <= _credibility_rows.at AND b.seq < a.seq)]
+      FROM crm._win_rows(_credibility_rows.at, _credibility_rows.cuts, _credibility_rows.config, NULL, true) AS r
+      JOIN crm_data.opportunity AS o ON o.id = r.opportunity_id
+      JOIN crm_data.stage AS g ON g.id = r.stage_id
+     CROSS JOIN LATERAL (SELECT coalesce(CASE WHEN o.updated_at <= _credibility_rows.at THEN o.probability_manual END, g.default_probability) AS stated) AS s
+      LEFT JOIN crm._credibility_parts(_credibility_rows.at) AS c ON c.opportunity_id = r.opportunity_id
+     CROSS JOIN LATERAL crm.lattice_predict((SELECT m.params::crm.lattice FROM crm_data.model AS m WHERE m.id = _credibility_rows.win), r.dims) AS x;
+END;
+COMMENT ON FUNCTION crm._credibility_rows(timestamptz, jsonb, jsonb, bigint) IS 'Open deals at a time with what is stated of them and the dimensions of the learned credibility. Internal.';
+
+CREATE OR REPLACE FUNCTION crm.credibility_refit(as_of timestamptz DEFAULT now()) RETURNS int
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    needed int := (SELECT (c.body ->> 'min_cases')::int FROM crm_data.config AS c WHERE c.kind = 'credibility' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active');
+    fitted crm.lattice;
+    cases bigint;
+    hits bigint;
+    next_version int;
+BEGIN
+    IF as_of IS NULL OR as_of > now() + interval '1 minute' OR NOT isfinite(as_of) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a model is fitted to the past', HINT = 'Give an instant that is not after now.';
+    END IF;
+    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
+    -- the deals as they stood at the start of each of the last twelve months and were decided since; each judged by a win model of before that month
+    SELECT crm.lattice_fit(r.dims, ((r.stated >= 0.5) = f.won)::int, 1, '{"order": 1}'), count(*), count(*) FILTER (WHERE (r.stated >= 0.5) = f.won)
+      INTO fitted, cases, hits
+      FROM generate_series(1, 12) AS k
+     CROSS JOIN LATERAL (SELECT as_of - k * interval '1 month' AS at) AS t
+     CROSS JOIN LATERAL (SELECT m.id, m.options FROM crm_data.model AS m WHERE m.id = crm._win_model(t.at) AND m.params IS NOT NULL AND m.options ->> 'status' = 'ok') AS w
+     CROSS JOIN LATERAL crm._credibility_rows(t.at, w.options -> 'config', w.options -> 'cuts', w.id) AS r
+     CROSS JOIN LATERAL (SELECT s.outcome = 'won' AS won FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id AND s.outcome <> 'open'
+                          WHERE h.opportunity_id = r.opportunity_id AND h.entered_at > t.at AND h.entered_at <= t.at + interval '1 month' AND h.entered_at <= as_of AND h.recorded_at <= as_of
+                          ORDER BY h.entered_at DESC LIMIT 1) AS f;
+    IF fitted IS NOT NULL THEN
+        -- evidence never counts against: representative, signature, legal review
+        fitted := crm.lattice_monotone(crm.lattice_monotone(crm.lattice_monotone(fitted, 3, '{0,1,2,3,4,5,6}'), 4, '{0,0.5,1}'), 5, '{0,1}');
+    END IF;
+    SELECT coalesce(max(m.version), 0) + 1 INTO next_version FROM crm_data.model AS m WHERE m.name = 'credibility';
+    UPDATE crm_data.model AS m SET status = 'retired', retired_at = now(), updated_at = now() WHERE m.name = 'credibility' AND m.status = 'champion';
+    INSERT INTO crm_data.model (name, version, kind, status, dims, options, params, as_of, rows_used, metrics, promoted_at)
+    VALUES ('credibility', next_version, 'lattice', 'champion', '{win_probability,gap,representative,signed,legal,stage,deal_type,slips,regressions}',
+            jsonb_build_object('status', CASE WHEN cases >= needed AND hits BETWEEN 1 AND cases - 1 THEN 'ok' ELSE 'insufficient_history' END), fitted::bytea, as_of, cases, jsonb_build_object('hits', hits), now());
+    RETURN next_version;
+END
+$$;
+COMMENT ON FUNCTION crm.credibility_refit(timestamptz) IS
+'Learns how far stated forecasts can be believed: of the deals as they stood at the start of each of the last twelve months and were decided within it, how many ended as stated (won where 50 percent or more was stated). Until there are min_cases of them (configuration credibility), and as long as there was no win model before those months, the fixed weights stand.
+as_of: instant, not after now. Answers the version. Errors: 22023 as_of in the future. Evidence (representative, signature, legal review) never counts against: see crm.lattice_monotone.';
+
+CREATE OR REPLACE FUNCTION crm.credibility(opp bigint, at timestamptz DEFAULT now(), OUT credibility float8, OUT flag text, OUT representative float8, OUT signed float8, OUT legal float8, OUT contributions jsonb, OUT learned boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is no deal
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -145,11 +206,32 @@ DECLARE
     was text;
     yellow float8 := (body #>> '{levels,yellow}')::float8;
     half float8 := ((body #>> '{hysteresis,leave}')::float8 - (body #>> '{hysteresis,enter}')::float8) / 2;
+    m record;
+    w record;
+    row_dims text[];
+    stated float8;
 BEGIN
     PERFORM crm._check_visible_deal(opp);
     SELECT p.credibility, p.representative, p.signed, p.legal INTO credibility, representative, signed, legal FROM crm._credibility_parts(at) AS p WHERE p.opportunity_id = opp;
     IF NOT FOUND THEN
         RETURN;
+    END IF;
+    learned := false;
+    contributions := jsonb_build_object('representative', round((100 * (body #>> '{weights,representative}')::float8 * coalesce(representative, 0.5))::numeric, 1),
+                                        'signed', round((100 * (body #>> '{weights,signed}')::float8 * signed)::numeric, 1),
+                                        'legal', round((100 * (body #>> '{weights,legal}')::float8 * legal)::numeric, 1));
+    SELECT x.dims, x.params::crm.lattice AS lattice INTO m FROM crm_data.model AS x
+     WHERE x.name = 'credibility' AND x.status <> 'challenger' AND x.as_of <= at AND x.options ->> 'status' = 'ok' ORDER BY x.as_of DESC, x.version DESC LIMIT 1;
+    IF FOUND THEN
+        SELECT x.id, x.options INTO w FROM crm_data.model AS x WHERE x.id = crm._win_model(at) AND x.params IS NOT NULL;
+        IF FOUND THEN
+            SELECT r.dims, r.stated INTO row_dims, stated FROM crm._credibility_rows(at, w.options -> 'config', w.options -> 'cuts', w.id) AS r WHERE r.opportunity_id = opp;
+        END IF;
+        IF row_dims IS NOT NULL THEN
+            learned := true;
+            SELECT 100 * x.p INTO credibility FROM crm.lattice_predict(m.lattice, row_dims) AS x;
+            SELECT jsonb_object_agg(m.dims[e.dim], round(e.points::numeric, 1)) INTO contributions FROM crm.lattice_explain(m.lattice, row_dims) AS e WHERE e.dim > 0;
+        END IF;
     END IF;
     SELECT o.credibility_flag INTO was FROM crm_data.opportunity AS o WHERE o.id = opp;
     flag := CASE WHEN credibility < (body #>> '{levels,red}')::float8 THEN 'red'
@@ -157,14 +239,11 @@ BEGIN
                  -- a flag is entered below and left above the level, so that it does not flicker
                  WHEN credibility < yellow - half OR (was <> 'green' AND credibility < yellow + half) OR (was IS NULL AND credibility < yellow) THEN 'yellow'
                  ELSE 'green' END;
-    contributions := jsonb_build_object('representative', round((100 * (body #>> '{weights,representative}')::float8 * coalesce(representative, 0.5))::numeric, 1),
-                                        'signed', round((100 * (body #>> '{weights,signed}')::float8 * signed)::numeric, 1),
-                                        'legal', round((100 * (body #>> '{weights,legal}')::float8 * legal)::numeric, 1));
 END
 $$;
 COMMENT ON FUNCTION crm.credibility(bigint, timestamptz) IS
-'How far to believe the forecast of an open deal, 0 to 100, with what it is made of in points.
-opp: opportunity; at: instant. representative: share of the owner''s last months'' deals that ended as stated, shrunk to the team''s; signed: 1 with a requirement confirmation signed by the customer, 0.5 unsigned; legal: 1 after legal''s first review; flag: green, yellow below 60 (entered at 58, left at 62), orange below 45, red below 30. NULL for a deal that is not open.
+'How far to believe the forecast of an open deal: of 100 forecasts with index 60, 60 come true.
+opp: opportunity; at: instant. credibility: 0 to 100, learned (crm.credibility_refit) from the model''s own probability, its gap to what is stated, and the evidence, or, until there is enough to learn from, the fixed weights 50, 30, 20; representative: share of the owner''s last months'' deals that ended as stated, shrunk to the team''s; signed: 1 with a requirement confirmation signed by the customer, 0.5 unsigned; legal: 1 after legal''s first review; flag: green, yellow below 60 (entered at 58, left at 62), orange below 45, red below 30; contributions: points of each part; learned. NULL for a deal that is not open.
 Errors: P0002 no such deal for the caller.';
 
 CREATE OR REPLACE FUNCTION crm.forecast(period daterange, by text DEFAULT 'owner', at timestamptz DEFAULT now())
@@ -493,9 +572,9 @@ COMMENT ON FUNCTION crm._job_deviation(timestamptz) IS 'Job of the 15th: keeps t
 CREATE OR REPLACE FUNCTION crm._job_model_refit(due timestamptz) RETURNS bigint
     LANGUAGE sql VOLATILE STRICT
 BEGIN ATOMIC
-    SELECT crm.odds_refit(least(_job_model_refit.due, now()))::bigint;
+    SELECT crm.odds_refit(least(_job_model_refit.due, now()))::bigint + 0 * crm.credibility_refit(least(_job_model_refit.due, now()));
 END;
-COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability anew. Internal.';
+COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability and the credibility anew; answers the version of the former. Internal.';
 
 -- Beside the forecast, the money.
 CREATE OR REPLACE FUNCTION crm.forecast_vs_cash(period daterange, at timestamptz DEFAULT now())

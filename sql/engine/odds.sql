@@ -128,6 +128,14 @@ COMMENT ON FUNCTION crm.lattice_explain(crm.lattice, text[]) IS
 'What makes the probability of a case. dim 0 is the base rate, dim 1 and up the dimensions; value: the case''s; logit: what the dimension adds (its own effect and half of that of each pair it is in), together exactly the logit of p; points: percentage points of p with it less p without it; n: weight of the rows with that value, 0 for one never met.
 Errors: 2202E wrong number of dimensions; XX001 damaged model.';
 
+CREATE FUNCTION crm.lattice_monotone(m crm.lattice, dim int, ordered text[]) RETURNS crm.lattice
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_lattice_monotone';
+COMMENT ON FUNCTION crm.lattice_monotone(crm.lattice, int, text[]) IS
+'The model with the effects of some values of a dimension rising in the order given: more evidence never counts against. Neighbours that fall are pooled.
+m: of order 1; dim: dimension, from 1; ordered: at most 100 values from lowest to highest, those that the model has not met are left out.
+Errors: 22023 no such dimension, a value twice, or a model of order 2; 54000 more than 100 values; XX001 damaged model. Method: isotonic regression, pool adjacent violators.';
+
 CREATE FUNCTION crm.odds_backtest(source regclass, id_column name, dims name[], outcome name, entered name, labelled name, block name, case_column name DEFAULT NULL)
     RETURNS TABLE (id text, p float8, low float8, high float8)
     LANGUAGE c STABLE PARALLEL UNSAFE ROWS 10000 -- not STRICT: case_column may be NULL

@@ -801,6 +801,46 @@ crm_lattice_contributions(const Lattice *m, const int32_t *cell, double *contrib
 }
 
 /*
+ * Make the effects of some values of a dimension rise in the order given, in every expert: neighbours that fall are
+ * pooled at their mean, weighted by precision (isotonic regression by pooling adjacent violators). Pairs are left as they are,
+ * so this is for models of order 1.
+ */
+void
+crm_lattice_make_monotone(Lattice *m, int32_t dim, const int32_t *code, int32_t n)
+{
+	for (int32_t e = 0; e < m->nexperts; e++)
+	{
+		LatticeCell *cell = m->expert[e].cell[dim];
+		double		mean[LATTICE_MAX_ORDERED];
+		double		weight[LATTICE_MAX_ORDERED];
+		int32_t		size[LATTICE_MAX_ORDERED];
+		int32_t		pools = 0;
+		int32_t		at = 0;
+
+		if (!cell)
+			continue;
+		for (int32_t i = 0; i < n; i++)
+		{
+			mean[pools] = cell[code[i]].mu;
+			weight[pools] = 1.0 / cell[code[i]].var;
+			size[pools++] = 1;
+			while (pools > 1 && mean[pools - 2] > mean[pools - 1])
+			{
+				double		w = weight[pools - 2] + weight[pools - 1];
+
+				mean[pools - 2] = (mean[pools - 2] * weight[pools - 2] + mean[pools - 1] * weight[pools - 1]) / w;
+				weight[pools - 2] = w;
+				size[pools - 2] += size[pools - 1];
+				pools--;
+			}
+		}
+		for (int32_t k = 0; k < pools; k++)
+			for (int32_t i = 0; i < size[k]; i++)
+				cell[code[at++]].mu = mean[k];
+	}
+}
+
+/*
  * Forget the experts that have no weight in the pool.
  */
 void

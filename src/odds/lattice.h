@@ -35,6 +35,7 @@ extern void crm_lattice_standalone_free(void *p);
 #define LATTICE_MAX_DIMS 24
 #define LATTICE_MAX_BLOCKS (LATTICE_MAX_DIMS + LATTICE_MAX_DIMS * (LATTICE_MAX_DIMS - 1) / 2)
 #define LATTICE_MAX_EXPERTS 32
+#define LATTICE_MAX_ORDERED 100
 #define LATTICE_MAX_VALUES 0x7ffffff0
 #define LATTICE_UNSEEN (-1)		/* code of a value, or index of a cell, that the model has not met */
 #define LATTICE_DEFAULT_SWEEPS 20
@@ -152,6 +153,7 @@ extern void crm_lattice_add_loss(LatticeExpert *x, double loss, double weight);
 extern void crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight);
 extern double crm_lattice_contributions(const Lattice *m, const int32_t *cell, double *contribution);
 
+extern void crm_lattice_make_monotone(Lattice *m, int32_t dim, const int32_t *code, int32_t n);
 extern void crm_lattice_drop_idle_experts(Lattice *m);
 
 /* blob.c */

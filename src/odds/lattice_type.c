@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(crm_lattice_learn_final);
 PG_FUNCTION_INFO_V1(crm_lattice_predict);
 PG_FUNCTION_INFO_V1(crm_lattice_update);
 PG_FUNCTION_INFO_V1(crm_lattice_explain);
+PG_FUNCTION_INFO_V1(crm_lattice_monotone);
 
 #define IDENTITY_SIZE 24		/* bytes of a blob's head that hold its checksum and length */
 #define MAX_STRENGTH 1e6
@@ -412,6 +413,50 @@ crm_lattice_explain(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/*
+ * crm.lattice_monotone(m crm.lattice, dim int, ordered text[])
+ */
+Datum
+crm_lattice_monotone(PG_FUNCTION_ARGS)
+{
+	Lattice    *m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
+	int32		dim = PG_GETARG_INT32(1);
+	Datum	   *value;
+	bool	   *isnull;
+	int			nvalues;
+	int32		code[LATTICE_MAX_ORDERED];
+	int32		n = 0;
+
+	if (dim < 1 || dim > m->ndims)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the model has dimensions 1 to %d, not %d", m->ndims, dim)));
+	for (int e = 0; e < m->nexperts; e++)
+		if (m->expert[e].order > 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("only a model of order 1 can be made monotone"),
+					 errhint("Fit it with the option {\"order\": 1}.")));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &value, &isnull, &nvalues);
+	if (nvalues > LATTICE_MAX_ORDERED)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("at most %d values can be ordered", LATTICE_MAX_ORDERED)));
+	for (int i = 0; i < nvalues; i++)
+	{
+		text	   *one = isnull[i] ? NULL : DatumGetTextPP(value[i]);
+		int32		found =
+			crm_lattice_find_value(m, dim - 1, one ? VARDATA_ANY(one) : NULL, one ? VARSIZE_ANY_EXHDR(one) : 0);
+
+		for (int j = 0; j < n; j++)
+			if (code[j] == found)
+				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a value stands twice in the order")));
+		/* a value that the model has not met has no effect to move */
+		if (found >= 0)
+			code[n++] = found;
+	}
+	crm_lattice_make_monotone(m, dim - 1, code, n);
+	PG_RETURN_POINTER(crm_lattice_flatten(m));
 }
 
 /*

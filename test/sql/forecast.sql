@@ -39,6 +39,24 @@ SELECT crm.forecast_distribution(1, 0.5, -1);
 SELECT crm.forecast_distribution(1, NULL, 0);
 SELECT crm.forecast_distribution(1, 0.5, i / 10.0) FROM generate_series(1, 2) AS i;
 
+-- Credibility on generated statements, half to learn from and half to judge: as good as the model's own probability at telling who is right, better
+-- where the evidence says something, and 60 means 60.
+CREATE TEMP TABLE said AS
+SELECT s.signal, s.i, 1 / (1 + exp(-(4 * s.u[1] - 2))) AS p, width_bucket(1 / (1 + exp(-(4 * s.u[1] - 2))), 0, 1, 10)::text AS p_bin, floor(s.u[2] * 3) / 2 AS signed, floor(s.u[3] * 2) AS legal, floor(s.u[4] * 7) AS rep,
+       (s.u[5] < 1 / (1 + exp(-(4 * s.u[1] - 2 + CASE WHEN s.signal THEN 1.5 * (floor(s.u[2] * 3) / 2 - 0.5) + 1.2 * (floor(s.u[3] * 2) - 0.5) + 0.3 * (floor(s.u[4] * 7) - 3) ELSE 0 END))))::int AS hit
+  FROM (SELECT signal, i, (SELECT array_agg((('x' || substr(md5(signal || ' ' || i), 1 + 6 * k, 6))::bit(24)::int)::float8 / 16777216 ORDER BY k) FROM generate_series(0, 4) AS k) AS u
+          FROM (VALUES (true), (false)) AS v (signal), generate_series(1, 6000) AS i) AS s;
+CREATE TEMP TABLE judged AS
+SELECT s.signal, s.i, s.hit, s.p AS own, c.p AS index
+  FROM (SELECT signal, crm.lattice_monotone(crm.lattice_monotone(crm.lattice_monotone(crm.lattice_fit(ARRAY[p_bin, signed::text, legal::text, rep::text], hit, 1, '{"order": 1}'), 2, '{0,0.5,1}'), 3, '{0,1}'), 4, '{0,1,2,3,4,5,6}') AS m
+          FROM said WHERE i % 2 = 0 GROUP BY signal) AS f JOIN said AS s ON s.signal = f.signal AND s.i % 2 = 1, crm.lattice_predict(f.m, ARRAY[s.p_bin, s.signed::text, s.legal::text, s.rep::text]) AS c;
+CREATE FUNCTION pg_temp.auc(p float8[], y int[]) RETURNS float8 LANGUAGE sql AS $$
+    SELECT (sum(r) FILTER (WHERE y = 1) - sum(y) * (sum(y) + 1) / 2.0) / (sum(y) * (count(*) - sum(y))) FROM (SELECT y, rank() OVER (ORDER BY p) + (count(*) OVER (PARTITION BY p) - 1) / 2.0 AS r FROM unnest(p, y) AS x (p, y)) AS z
+$$;
+SELECT signal, pg_temp.auc(array_agg(index), array_agg(hit)) >= pg_temp.auc(array_agg(own), array_agg(hit)) - 0.01 AS not_worse, pg_temp.auc(array_agg(index), array_agg(hit)) > pg_temp.auc(array_agg(own), array_agg(hit)) + 0.03 AS better
+  FROM judged GROUP BY signal ORDER BY signal DESC;
+SELECT bool_and(abs(hit - index) <= 0.10) AS bins_within_ten_points FROM (SELECT avg(hit) AS hit, avg(index) AS index FROM judged GROUP BY signal, width_bucket(index, 0, 1, 10) HAVING count(*) >= 100) AS b;
+
 -- Deals of 2014 and 2015, rolled back: two in three close in the month after they open, half of those are won.
 BEGIN;
 INSERT INTO crm_data.pipeline (code, name) VALUES ('fctest', 'Forecast test');
@@ -90,6 +108,13 @@ INSERT INTO crm_data.attachment (object, record_id, kind, name, created_at) VALU
 SELECT round((credibility - :cold)::numeric, 1) AS unsigned, signed FROM crm.credibility(:deal, '2015-11-01 00:00+08');
 UPDATE crm_data.attachment SET signed_by_customer = true, legal_reviewed_at = '2015-10-02' WHERE object = 'opportunity' AND record_id = :deal;
 SELECT round((credibility - :cold)::numeric, 1) AS signed_and_reviewed, flag, contributions -> 'legal' AS legal FROM crm.credibility(:deal, '2015-11-01 00:00+08');
+-- learned once there are win models of before and enough decided statements; evidence still raises it or leaves it
+SELECT crm.credibility_refit('2015-09-01 00:00+08') > 0 AS tried;
+SELECT options ->> 'status' AS status FROM crm_data.model WHERE name = 'credibility' ORDER BY version DESC LIMIT 1;
+SELECT count(crm.odds_refit(m)) AS models FROM generate_series(timestamptz '2014-10-01 00:00+08', '2015-08-01 00:00+08', '5 months') AS m;
+SELECT crm.credibility_refit('2015-09-30 00:00+08') > 0 AS tried;
+SELECT options ->> 'status' AS status, rows_used > 100 AS cases, (metrics ->> 'hits')::int BETWEEN 1 AND rows_used - 1 AS hits FROM crm_data.model WHERE name = 'credibility' ORDER BY version DESC LIMIT 1;
+SELECT credibility BETWEEN 0 AND 100 AS inside, learned, contributions ? 'gap' AS gap FROM crm.credibility(:deal, '2015-11-01 00:00+08');
 -- frozen, and what came after: every cent is on one deal
 SELECT crm.freeze_forecast('[2015-06-01,2015-07-01)', '2015-06-01 00:00+08') > 0 AS frozen;
 SELECT count(*) >= 2 AS members, bool_and(low <= mid AND mid <= high) AS ordered FROM crm_data.forecast WHERE kind = 'base' AND period = '[2015-06-01,2015-07-01)' HAVING bool_or(member_id IS NOT NULL);

@@ -117,6 +117,13 @@ WITH taught AS (SELECT crm.lattice_learn(m, ARRAY['x', 'y', 'z'], 1, 1) AS m FRO
 SELECT round(a.p::numeric, 3) AS before, b.p > a.p AS rises, b.n - a.n AS rows
   FROM fitted, taught, crm.lattice_predict(fitted.m, ARRAY['x', 'y', 'z']) AS a, crm.lattice_predict(taught.m, ARRAY['x', 'y', 'z']) AS b;
 
+-- evidence never counts against
+WITH x AS (SELECT ARRAY[(i % 4)::text, (i * 7 % 3)::text] AS dims, (i * 7919 % 101 < 60 - 10 * (i % 4 = 2)::int + 5 * (i % 4))::int AS y FROM generate_series(1, 400) AS i),
+     f AS (SELECT crm.lattice_fit(dims, y, 1, '{"order": 1}') AS m FROM x),
+     g AS (SELECT v, (SELECT p FROM crm.lattice_predict(m, ARRAY[v::text, '0'])) AS before, (SELECT p FROM crm.lattice_predict(crm.lattice_monotone(m, 1, '{0,1,2,3,never met}'), ARRAY[v::text, '0'])) AS after FROM f, generate_series(0, 3) AS v)
+SELECT bool_or(before < before_last) AS falls_before, bool_or(after < after_last - 1e-12) AS falls_after
+  FROM (SELECT g.*, lag(before) OVER (ORDER BY v) AS before_last, lag(after) OVER (ORDER BY v) AS after_last FROM g) AS z;
+
 -- text and binary form
 SELECT m::text::crm.lattice::bytea = m::bytea AS text_round_trip, m::bytea::crm.lattice::bytea = m::bytea AS binary_round_trip, octet_length(m::bytea) AS bytes FROM fitted;
 \set VERBOSITY terse
@@ -164,6 +171,9 @@ SELECT crm.lattice_fit(dims, won, 1, CASE WHEN i < 9 THEN '{"order": 1}'::jsonb 
 SELECT crm.lattice_predict(m, ARRAY['a']) FROM fitted;
 SELECT crm.lattice_update(m, ARRAY['a', 'b', 'c'], 2) FROM fitted;
 SELECT crm.lattice_explain(m, '{}') FROM fitted;
+SELECT crm.lattice_monotone(m, 1, '{demo,offer}') FROM fitted;
+SELECT crm.lattice_monotone(crm.lattice_fit(dims, won, 1, '{"order": 1}'), 4, '{a}') FROM deal;
+SELECT crm.lattice_monotone(crm.lattice_fit(dims, won, 1, '{"order": 1}'), 1, '{demo,demo}') FROM deal;
 SELECT crm.lattice_predict(m, NULL) IS NULL AS strict FROM fitted;
 \echo :LAST_ERROR_SQLSTATE
 -- one outcome only: a high probability, not certainty

@@ -109,7 +109,7 @@ for my $turn (1 .. 3)
 {
 	foreach my $person ('person1', 'person2')
 	{
-		is($pooled->('tokens', "BEGIN; SELECT FROM (SELECT crm.login('$token{$person}')) AS l; $count; COMMIT"), "\n$own{$person}", "$person by token sees what $person sees, turn $turn");
+		is($pooled->('tokens', "BEGIN; SELECT FROM (SELECT crm.login('$token{$person}')) AS l; $count; COMMIT"), $own{$person}, "$person by token sees what $person sees, turn $turn");
 	}
 	like($pooled->('tokens', $count), qr/^0\|/, 'and without a token the login sees nothing');
 }

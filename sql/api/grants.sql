@@ -112,6 +112,7 @@ BEGIN
         ('crm.challenge(text, text, bigint)', '*'),
         ('crm.confirm(bigint, text, text)', '*'),
         ('crm.reveal(text, bigint, text, text)', '*'),
+        ('crm.find_by_phone(text)', '*'),
         ('crm.export(bigint)', '*'),
         ('crm.effective_roles(bigint)', '*'),
         ('crm.preview_as(text, text, bigint)', '*'),

@@ -323,6 +323,30 @@ COMMENT ON FUNCTION crm.reveal(text, bigint, text, text) IS
 object, id, field: of the value. reason: at least four characters. At most reveal.daily_limit (30) a person and day.
 Errors: 42501 no right reveal, or a field that the role never sees; 42703 no such field; P0002 no such row; 22023 no reason; RM107 the limit.';
 
+CREATE OR REPLACE FUNCTION crm.find_by_phone(phone text) RETURNS TABLE (object text, id bigint, name text, account_id bigint)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    wanted text := coalesce(crm.phone_key(phone), phone);
+BEGIN
+    RETURN QUERY
+        SELECT 'account', v.id, v.name, v.id
+          FROM crm.account AS v WHERE v.id IN (SELECT t.id FROM crm_data.account AS t WHERE t.phone_norm = wanted OR t.phone = find_by_phone.phone)
+        UNION ALL
+        SELECT 'contact', v.id, v.name, v.account_id
+          FROM crm.contact AS v WHERE v.id IN (SELECT t.id FROM crm_data.contact AS t WHERE t.phone_norm = wanted OR t.phone = find_by_phone.phone)
+        UNION ALL
+        SELECT 'lead', v.id, v.name, v.account_id
+          FROM crm.lead AS v WHERE v.id IN (SELECT t.id FROM crm_data.lead AS t WHERE t.phone_norm = wanted OR t.phone = find_by_phone.phone)
+         ORDER BY 1, 2;
+    PERFORM crm._log_access('find_by_phone', NULL, NULL, NULL, NULL, crm.mask_phone(phone), NULL);
+END
+$$;
+COMMENT ON FUNCTION crm.find_by_phone(text) IS
+'Who has this number, among the rows that the person sees: for whoever sees numbers masked only, and takes a call. Noted in the access log, with the number masked.
+phone: as dialled or shown; compared in its normal form.';
+
 CREATE OR REPLACE FUNCTION crm.export(approval bigint) RETURNS SETOF jsonb
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -630,3 +654,32 @@ $$;
 COMMENT ON FUNCTION crm._recent_summaries(bigint) IS
 'The latest summaries (setting service.recent_summaries, 3) of a visible account, for whoever has the right recent_summaries: the service desk reads these and no other follow-ups. Internal.
 account: its identifier.';
+
+CREATE OR REPLACE FUNCTION crm.harden() RETURNS int
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    counter regprocedure;
+    taken int := 0;
+BEGIN
+    IF NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only a superuser can harden a database';
+    END IF;
+    -- what counts reads of a table or an index, row by row
+    FOR counter IN
+        SELECT p.oid FROM pg_proc AS p
+         WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proargtypes = ARRAY['oid'::regtype]::oidvector
+           AND p.proname ~ '^pg_stat_get_(xact_)?(numscans|lastscan|tuples_|blocks_|live_tuples|dead_tuples|mod_since_analyze|ins_since_vacuum)'
+         ORDER BY p.oid::regprocedure::text
+    LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', counter);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO pg_monitor', counter);
+        taken := taken + 1;
+    END LOOP;
+    RETURN taken;
+END
+$$;
+COMMENT ON FUNCTION crm.harden() IS
+'Takes the counters of reads (pg_stat_user_indexes and the like) from everybody but pg_monitor, in this whole database: they tell whether a search met a hidden row. Opt-in, since monitoring tools with their own roles need pg_monitor then. Answers how many functions it took.
+Errors: 42501 not a superuser.';

@@ -24,6 +24,7 @@
 #include "common/sha2.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -50,9 +51,13 @@ CrmIdentity crm_identity = {IDENTITY_ROLE, 0, ""};
 uint64 crm_identity_serial = 1;
 
 static char *identity_setting = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
 
 static bool check_identity(char **newval, void **extra, GucSource source);
 static void assign_identity(const char *newval, void *extra);
+static void no_cursor_survives(PlannedStmt *statement, const char *query, bool read_only, ProcessUtilityContext context,
+							   ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
+							   QueryCompletion *completion);
 static void set_identity(const char *value);
 static bytea *token_key(void);
 static void sign(const char *payload, char hex[PG_SHA256_DIGEST_LENGTH * 2 + 1]);
@@ -66,6 +71,26 @@ crm_identity_init(void)
 	DefineCustomStringVariable(
 		"crm.identity", "Whom this transaction acts for; set by crm.login().", NULL, &identity_setting, "", PGC_SUSET,
 		GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE, check_identity, assign_identity, NULL);
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = no_cursor_survives;
+}
+
+/*
+ * A cursor WITH HOLD keeps its rows beyond the transaction, and behind a pool the next transaction is somebody else's.
+ */
+static void
+no_cursor_survives(PlannedStmt *statement, const char *query, bool read_only, ProcessUtilityContext context,
+				   ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+{
+	if (IsA(statement->utilityStmt, DeclareCursorStmt) && crm_identity.kind != IDENTITY_ROLE &&
+		(((DeclareCursorStmt *) statement->utilityStmt)->options & CURSOR_OPT_HOLD) != 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("a cursor WITH HOLD is not allowed after %s.login()", CRM_SCHEMA),
+						errdetail("It would outlive the transaction that the login is for.")));
+	if (previous_utility)
+		previous_utility(statement, query, read_only, context, params, environment, dest, completion);
+	else
+		standard_ProcessUtility(statement, query, read_only, context, params, environment, dest, completion);
 }
 
 /*

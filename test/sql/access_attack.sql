@@ -146,6 +146,15 @@ SELECT count(*) FROM crm_data.event_default;
 SELECT count(*) FROM crm_data.secret;
 SELECT count(*) FROM crm.account;
 RESET ROLE;
+-- counters of reads tell whether an index met a hidden row, unless the database is hardened
+SET ROLE attack_agent;
+SELECT count(*) > 0 AS told FROM pg_stat_user_indexes WHERE schemaname = 'crm_data' AND idx_tup_read >= 0;
+SELECT crm.harden();
+RESET ROLE;
+SELECT crm.harden() > 10 AS taken;
+SET ROLE attack_agent;
+SELECT count(*) > 0 AS told FROM pg_stat_user_indexes WHERE schemaname = 'crm_data' AND idx_tup_read >= 0;
+RESET ROLE;
 -- a cursor keeps the rights it was opened with until it is closed (stated in the security model), for its own session alone
 SET ROLE attack_agent;
 DECLARE c CURSOR FOR SELECT annual_revenue FROM crm.account WHERE code LIKE 'ATTACK%';

@@ -29,6 +29,9 @@ EXECUTE mine;
 SELECT crm.login(:'agent') = :agent_id AS me;
 EXECUTE mine;
 EXECUTE mine;
+-- what would outlive the transaction is not allowed
+DECLARE kept CURSOR WITH HOLD FOR SELECT * FROM crm.account;
+\echo :LAST_ERROR_SQLSTATE
 -- inside a function of somebody else the person stays
 RESET ROLE;
 CREATE FUNCTION pg_temp.definer() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT string_agg(code || coalesce(legal_id4, '' -''), '','' ORDER BY code) FROM crm.account WHERE code LIKE ''ACCESS-%''';

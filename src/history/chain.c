@@ -27,8 +27,7 @@ static const uint32 round_constants[64] = {
 	0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
 	0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
 	0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
-	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2
-};
+	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
 /*
  * Start a digest.
@@ -37,7 +36,7 @@ void
 crm_sha256_init(CrmSha256 *sha)
 {
 	static const uint32 start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-	0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+									0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
 
 	memcpy(sha->state, start, sizeof(start));
 	sha->bytes = 0;
@@ -50,12 +49,12 @@ void
 crm_sha256_update(CrmSha256 *sha, const void *data, size_t len)
 {
 	const uint8 *p = data;
-	size_t		used = sha->bytes % 64;
+	size_t used = sha->bytes % 64;
 
 	sha->bytes += len;
 	if (used > 0)
 	{
-		size_t		n = Min(len, 64 - used);
+		size_t n = Min(len, 64 - used);
 
 		memcpy(sha->block + used, p, n);
 		p += n;
@@ -76,8 +75,8 @@ crm_sha256_update(CrmSha256 *sha, const void *data, size_t len)
 void
 crm_sha256_final(CrmSha256 *sha, uint8 *digest)
 {
-	uint64		bits = sha->bytes * 8;
-	size_t		used = sha->bytes % 64;
+	uint64 bits = sha->bytes * 8;
+	size_t used = sha->bytes % 64;
 
 	sha->block[used++] = 0x80;
 	if (used > 56)
@@ -103,29 +102,24 @@ crm_sha256_final(CrmSha256 *sha, uint8 *digest)
 static void
 sha256_block(uint32 *state, const uint8 *block)
 {
-	uint32		w[64];
-	uint32		a = state[0],
-				b = state[1],
-				c = state[2],
-				d = state[3],
-				e = state[4],
-				f = state[5],
-				g = state[6],
-				h = state[7];
+	uint32 w[64];
+	uint32 a = state[0], b = state[1], c = state[2], d = state[3], e = state[4], f = state[5], g = state[6],
+		   h = state[7];
 
 	for (int i = 0; i < 16; i++)
-		w[i] = ((uint32) block[4 * i] << 24) | ((uint32) block[4 * i + 1] << 16) | ((uint32) block[4 * i + 2] << 8) | block[4 * i + 3];
+		w[i] = ((uint32) block[4 * i] << 24) | ((uint32) block[4 * i + 1] << 16) | ((uint32) block[4 * i + 2] << 8) |
+			   block[4 * i + 3];
 	for (int i = 16; i < 64; i++)
 	{
-		uint32		s0 = ROTR(w[i - 15], 7) ^ ROTR(w[i - 15], 18) ^ (w[i - 15] >> 3);
-		uint32		s1 = ROTR(w[i - 2], 17) ^ ROTR(w[i - 2], 19) ^ (w[i - 2] >> 10);
+		uint32 s0 = ROTR(w[i - 15], 7) ^ ROTR(w[i - 15], 18) ^ (w[i - 15] >> 3);
+		uint32 s1 = ROTR(w[i - 2], 17) ^ ROTR(w[i - 2], 19) ^ (w[i - 2] >> 10);
 
 		w[i] = w[i - 16] + s0 + w[i - 7] + s1;
 	}
 	for (int i = 0; i < 64; i++)
 	{
-		uint32		t1 = h + (ROTR(e, 6) ^ ROTR(e, 11) ^ ROTR(e, 25)) + ((e & f) ^ (~e & g)) + round_constants[i] + w[i];
-		uint32		t2 = (ROTR(a, 2) ^ ROTR(a, 13) ^ ROTR(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+		uint32 t1 = h + (ROTR(e, 6) ^ ROTR(e, 11) ^ ROTR(e, 25)) + ((e & f) ^ (~e & g)) + round_constants[i] + w[i];
+		uint32 t2 = (ROTR(a, 2) ^ ROTR(a, 13) ^ ROTR(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
 
 		h = g;
 		g = f;
@@ -164,7 +158,7 @@ crm_chain_value_begin(CrmSha256 *sha, const uint8 *salt, const char *field)
 void
 crm_chain_value_add(CrmSha256 *sha, char kind, const void *value, size_t len)
 {
-	char		start[2] = {'\0', kind};
+	char start[2] = {'\0', kind};
 
 	crm_sha256_update(sha, start, 2);
 	if (len > 0)
@@ -202,7 +196,7 @@ void
 crm_chain_field(CrmSha256 *sha, const char *field, const uint8 *digest)
 {
 	static const char hex[] = "0123456789abcdef";
-	char		line[2 + 2 * CRM_HASH_LEN];
+	char line[2 + 2 * CRM_HASH_LEN];
 
 	crm_sha256_update(sha, field, strlen(field));
 	line[0] = '=';
@@ -228,7 +222,7 @@ add_text(CrmSha256 *sha, const char *text)
 	}
 	while (*text)
 	{
-		size_t		n = strcspn(text, "\\\n");
+		size_t n = strcspn(text, "\\\n");
 
 		crm_sha256_update(sha, text, n);
 		text += n;
@@ -247,7 +241,7 @@ add_text(CrmSha256 *sha, const char *text)
 static void
 add_int(CrmSha256 *sha, bool present, int64 value)
 {
-	char		digits[32];
+	char digits[32];
 
 	if (!present)
 	{

@@ -12,27 +12,27 @@
 
 typedef struct CrmSha256
 {
-	uint32		state[8];
-	uint64		bytes;
-	uint8		block[64];
+	uint32 state[8];
+	uint64 bytes;
+	uint8 block[64];
 } CrmSha256;
 
 /* What a change says about itself, apart from its fields. Absent texts are NULL. */
 typedef struct CrmChange
 {
 	const char *object;
-	int64		record_id;
-	bool		has_account;
-	int64		account_id;
-	int32		version;
+	int64 record_id;
+	bool has_account;
+	int64 account_id;
+	int32 version;
 	const char *op;
-	int64		at;				/* microseconds since 2000-01-01 UTC */
+	int64 at; /* microseconds since 2000-01-01 UTC */
 	const char *actor;
 	const char *session_name;
 	const char *endpoint;
 	const char *client_version;
-	bool		has_op_seq;
-	int64		op_seq;
+	bool has_op_seq;
+	int64 op_seq;
 	const char *note;
 } CrmChange;
 
@@ -45,4 +45,4 @@ extern void crm_chain_value_add(CrmSha256 *sha, char kind, const void *value, si
 extern void crm_chain_begin(CrmSha256 *sha, const uint8 *prev, const CrmChange *change);
 extern void crm_chain_field(CrmSha256 *sha, const char *field, const uint8 *digest);
 
-#endif							/* CRM_CHAIN_H */
+#endif /* CRM_CHAIN_H */

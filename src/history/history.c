@@ -77,26 +77,26 @@ enum
 	KIND_NUMERIC,
 	KIND_TIMESTAMPTZ,
 	KIND_JSONB,
-	KIND_PLAIN,					/* by to_jsonb, whatever the settings */
-	KIND_OTHER					/* by to_jsonb under fixed settings */
+	KIND_PLAIN, /* by to_jsonb, whatever the settings */
+	KIND_OTHER  /* by to_jsonb under fixed settings */
 };
 
 /* One change on its way to the table. */
 typedef struct PendingChange
 {
-	CrmChange	head;
-	Jsonb	   *fields;
-	bool		chained;
-	uint8		salt[CRM_SALT_LEN];
-	bool		has_prev;
-	uint8		prev[CRM_HASH_LEN];
-	uint8		hash[CRM_HASH_LEN];
+	CrmChange head;
+	Jsonb *fields;
+	bool chained;
+	uint8 salt[CRM_SALT_LEN];
+	bool has_prev;
+	uint8 prev[CRM_HASH_LEN];
+	uint8 hash[CRM_HASH_LEN];
 } PendingChange;
 
 static HTAB *tables = NULL;
 static CrmWriteContext write_context;
 static CrmEngineWrite engine_write = ENGINE_WRITE_NONE;
-static int	engine_write_level = 0;
+static int engine_write_level = 0;
 static SPIPlanPtr insert_plan = NULL;
 static SPIPlanPtr batch_plan = NULL;
 static SPIPlanPtr last_plan = NULL;
@@ -118,12 +118,14 @@ static Jsonb *next_field_version(CrmHistoryTable *table, TupleDesc desc, int32 v
 								 const bool *old_null, const Datum *new, const bool *new_null);
 static void fresh_salt(uint8 *salt);
 static void start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum *values, const bool *nulls);
-static bool get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const uint8 **salt, const uint8 **hash);
+static bool get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const uint8 **salt,
+					 const uint8 **hash);
 static void check_hash(CrmHistoryTable *table, PendingChange *change, const Datum *values, const bool *nulls);
 static void write_change(Oid owner, const PendingChange *change);
 static void write_batch(Oid owner, const PendingChange *changes, int n);
 static void write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows);
-static void last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *has_hash, uint8 *hash, TimestampTz *at);
+static void last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *has_hash, uint8 *hash,
+						   TimestampTz *at);
 static void execute_as(Oid owner, SPIPlanPtr plan, Datum *values, const char *nulls, int expected);
 static const char *member_role(int64 member);
 static void refuse_erasure(const char *object, const char *verb);
@@ -179,12 +181,11 @@ crm_history_engine_write(CrmEngineWrite mode)
 Datum
 crm_history_engine_context(PG_FUNCTION_ARGS)
 {
-	char	   *mode = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *mode = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	if (!superuser() && GetUserId() != get_role_oid(CRM_OWNER, false))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("only functions of the engine may write as the engine")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("only functions of the engine may write as the engine")));
 	if (strcmp(mode, "none") == 0)
 		crm_history_engine_write(ENGINE_WRITE_NONE);
 	else if (strcmp(mode, "erase") == 0)
@@ -192,13 +193,13 @@ crm_history_engine_context(PG_FUNCTION_ARGS)
 	else if (strcmp(mode, "restore") == 0)
 		crm_history_engine_write(ENGINE_WRITE_RESTORE);
 	else
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown way to write: \"%s\"", mode),
-				 errhint("Use none, erase or restore.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown way to write: \"%s\"", mode),
+						errhint("Use none, erase or restore.")));
 	/* texts live as long as the transaction, and so does what they say */
-	write_context.endpoint = PG_ARGISNULL(1) ? NULL : MemoryContextStrdup(TopTransactionContext, text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	write_context.note = PG_ARGISNULL(2) ? NULL : MemoryContextStrdup(TopTransactionContext, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	write_context.endpoint =
+		PG_ARGISNULL(1) ? NULL : MemoryContextStrdup(TopTransactionContext, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	write_context.note =
+		PG_ARGISNULL(2) ? NULL : MemoryContextStrdup(TopTransactionContext, text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	write_context.op_seq = 0;
 	PG_RETURN_VOID();
 }
@@ -209,8 +210,9 @@ crm_history_engine_context(PG_FUNCTION_ARGS)
 Datum
 crm_history_engine_mode(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(engine_write == ENGINE_WRITE_ERASE ? "erase" :
-									 engine_write == ENGINE_WRITE_RESTORE ? "restore" : "none"));
+	PG_RETURN_TEXT_P(cstring_to_text(engine_write == ENGINE_WRITE_ERASE     ? "erase"
+									 : engine_write == ENGINE_WRITE_RESTORE ? "restore"
+																			: "none"));
 }
 
 /*
@@ -259,16 +261,17 @@ member_role(int64 member)
 {
 	static uint64 known_serial = 0;
 	static char known_role[NAMEDATALEN];
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(member)};
-	bool		isnull = true;
+	Oid types[1] = {INT8OID};
+	Datum values[1] = {Int64GetDatum(member)};
+	bool isnull = true;
 
 	if (known_serial == crm_identity_serial && known_role[0] != '\0')
 		return known_role;
 	SPI_connect();
 	if (role_plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare("SELECT role_name FROM " CRM_DATA_SCHEMA ".member WHERE id OPERATOR(pg_catalog.=) $1", 1, types);
+		SPIPlanPtr plan = SPI_prepare(
+			"SELECT role_name FROM " CRM_DATA_SCHEMA ".member WHERE id OPERATOR(pg_catalog.=) $1", 1, types);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare the look-up of a member");
@@ -315,27 +318,28 @@ Datum
 crm_history_before(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	bool		inserting;
-	HeapTuple	result;
-	TupleDesc	desc;
+	bool inserting;
+	HeapTuple result;
+	TupleDesc desc;
 	CrmHistoryTable *table;
 	MemoryContext work;
 	MemoryContext caller;
-	Datum	   *old = NULL;
-	Datum	   *new;
-	bool	   *old_null = NULL;
-	bool	   *new_null;
+	Datum *old = NULL;
+	Datum *new;
+	bool *old_null = NULL;
+	bool *new_null;
 	PendingChange change;
-	int32		version;
+	int32 version;
 	TimestampTz now;
 	TimestampTz at;
-	int			n = 0;
-	int			set[6];
-	Datum		values[6];
-	bool		nulls[6] = {false};
-	uint8		stored[VARHDRSZ + CRM_SALT_LEN + CRM_HASH_LEN];
+	int n = 0;
+	int set[6];
+	Datum values[6];
+	bool nulls[6] = {false};
+	uint8 stored[VARHDRSZ + CRM_SALT_LEN + CRM_HASH_LEN];
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
 		elog(ERROR, "crm_history_before must be a BEFORE ROW trigger");
 	inserting = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event);
 	result = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
@@ -371,8 +375,8 @@ crm_history_before(PG_FUNCTION_ARGS)
 		version = 1;
 		if (engine_write == ENGINE_WRITE_RESTORE)
 		{
-			last_change_of(trigdata->tg_relation->rd_rel->relowner, table->object, DatumGetInt64(new[table->id - 1]), &version,
-						   &change.has_prev, change.prev, &at);
+			last_change_of(trigdata->tg_relation->rd_rel->relowner, table->object, DatumGetInt64(new[table->id - 1]),
+						   &version, &change.has_prev, change.prev, &at);
 			version++;
 			at = Max(at, now);
 		}
@@ -381,7 +385,7 @@ crm_history_before(PG_FUNCTION_ARGS)
 	{
 		const uint8 *salt;
 		const uint8 *hash;
-		bool		changed = false;
+		bool changed = false;
 
 		version = DatumGetInt32(old[table->row_version - 1]);
 		for (int i = 0; i < table->ncolumns && !changed; i++)
@@ -389,16 +393,18 @@ crm_history_before(PG_FUNCTION_ARGS)
 		if (!changed)
 		{
 			/* no version: the bookkeeping stays as it was, whatever the statement says */
-			AttrNumber	kept[4] = {table->row_version, table->field_version, table->last_hash, table->last_at};
+			AttrNumber kept[4] = {table->row_version, table->field_version, table->last_hash, table->last_at};
 
 			for (int i = 0; i < lengthof(kept); i++)
 			{
-				AttrNumber	a = kept[i];
+				AttrNumber a = kept[i];
 
 				/* crm.forget takes the salt away */
-				if (a == 0 || (a == table->last_hash && engine_write == ENGINE_WRITE_ERASE) || (old_null[a - 1] && new_null[a - 1]) ||
+				if (a == 0 || (a == table->last_hash && engine_write == ENGINE_WRITE_ERASE) ||
+					(old_null[a - 1] && new_null[a - 1]) ||
 					(!old_null[a - 1] && !new_null[a - 1] &&
-					 datum_image_eq(old[a - 1], new[a - 1], TupleDescAttr(desc, a - 1)->attbyval, TupleDescAttr(desc, a - 1)->attlen)))
+					 datum_image_eq(old[a - 1], new[a - 1], TupleDescAttr(desc, a - 1)->attbyval,
+									TupleDescAttr(desc, a - 1)->attlen)))
 					continue;
 				set[n] = a;
 				values[n] = old[a - 1];
@@ -412,9 +418,7 @@ crm_history_before(PG_FUNCTION_ARGS)
 			return PointerGetDatum(result);
 		}
 		if (version == PG_INT32_MAX)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("the record has used up its versions")));
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the record has used up its versions")));
 		version++;
 		if (table->last_at && !old_null[table->last_at - 1])
 			at = Max(now, DatumGetTimestampTz(old[table->last_at - 1]));
@@ -474,8 +478,8 @@ Datum
 crm_history_after(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	Relation	rel;
-	TupleDesc	desc;
+	Relation rel;
+	TupleDesc desc;
 	CrmHistoryTable *table;
 	MemoryContext work;
 	MemoryContext caller;
@@ -499,11 +503,11 @@ crm_history_after(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		bool		deleting = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event);
-		Datum	   *old;
-		bool	   *old_null;
-		Datum	   *new;
-		bool	   *new_null;
+		bool deleting = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event);
+		Datum *old;
+		bool *old_null;
+		Datum *new;
+		bool *new_null;
 		PendingChange change;
 		const uint8 *salt;
 		const uint8 *hash;
@@ -522,17 +526,18 @@ crm_history_after(PG_FUNCTION_ARGS)
 		{
 			for (int i = 0; i < table->ncolumns; i++)
 				if (column_changed(&table->columns[i], desc, old, old_null, new, new_null))
-					ereport(ERROR,
-							(errcode(ERRCODE_CRM_HISTORY_MISMATCH),
-							 errmsg("a trigger changed column \"%s\" of %s after its version was made", table->columns[i].name, table->object),
-							 errhint("Give the trigger a name that sorts before zzz_crm_version.")));
+					ereport(ERROR, (errcode(ERRCODE_CRM_HISTORY_MISMATCH),
+									errmsg("a trigger changed column \"%s\" of %s after its version was made",
+										   table->columns[i].name, table->object),
+									errhint("Give the trigger a name that sorts before zzz_crm_version.")));
 			MemoryContextSwitchTo(caller);
 			MemoryContextDelete(work);
 			return PointerGetDatum(NULL);
 		}
 
 		memset(&change, 0, sizeof(change));
-		start_head(table, &change.head, deleting ? "delete" : "update", deleting ? old : new, deleting ? old_null : new_null);
+		start_head(table, &change.head, deleting ? "delete" : "update", deleting ? old : new,
+				   deleting ? old_null : new_null);
 		if (get_hash(table, old, old_null, &salt, &hash))
 		{
 			change.has_prev = true;
@@ -569,8 +574,8 @@ Datum
 crm_history_append_only(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	HeapTuple	result;
-	TupleDesc	desc;
+	HeapTuple result;
+	TupleDesc desc;
 	const char *object;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) || trigdata->tg_trigger->tgnargs < 1)
@@ -592,10 +597,10 @@ crm_history_append_only(PG_FUNCTION_ARGS)
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
-		bool		old_null;
-		bool		new_null;
-		Datum		old_value;
-		Datum		new_value;
+		bool old_null;
+		bool new_null;
+		Datum old_value;
+		Datum new_value;
 
 		if (att->attisdropped || is_engine_column(trigdata->tg_trigger, NameStr(att->attname)))
 			continue;
@@ -603,8 +608,7 @@ crm_history_append_only(PG_FUNCTION_ARGS)
 		new_value = heap_getattr(trigdata->tg_newtuple, i + 1, desc, &new_null);
 		if (old_null != new_null || (!old_null && !datum_image_eq(old_value, new_value, att->attbyval, att->attlen)))
 			ereport(ERROR,
-					(errcode(ERRCODE_CRM_ERASURE_REFUSED),
-					 errmsg("rows of %s are facts and never change", object),
+					(errcode(ERRCODE_CRM_ERASURE_REFUSED), errmsg("rows of %s are facts and never change", object),
 					 errhint("Add a row that corrects it.")));
 	}
 	return PointerGetDatum(result);
@@ -616,13 +620,13 @@ crm_history_append_only(PG_FUNCTION_ARGS)
 static void
 refuse_erasure(const char *object, const char *verb)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_CRM_ERASURE_REFUSED),
-			 errmsg("rows of %s cannot be %s", object, verb),
-			 strcmp(object, "contact") == 0 ?
-			 errhint("Use %s.remove() to mark a record as deleted, %s.merge() for a duplicate, %s.forget() to erase a person's data.",
-					 CRM_SCHEMA, CRM_SCHEMA, CRM_SCHEMA) :
-			 errhint("Use %s.remove() to mark a record as deleted, %s.merge() for a duplicate.", CRM_SCHEMA, CRM_SCHEMA)));
+	ereport(ERROR, (errcode(ERRCODE_CRM_ERASURE_REFUSED), errmsg("rows of %s cannot be %s", object, verb),
+					strcmp(object, "contact") == 0
+						? errhint("Use %s.remove() to mark a record as deleted, %s.merge() for a duplicate, "
+								  "%s.forget() to erase a person's data.",
+								  CRM_SCHEMA, CRM_SCHEMA, CRM_SCHEMA)
+						: errhint("Use %s.remove() to mark a record as deleted, %s.merge() for a duplicate.",
+								  CRM_SCHEMA, CRM_SCHEMA)));
 }
 
 /*
@@ -631,13 +635,13 @@ refuse_erasure(const char *object, const char *verb)
 static CrmHistoryTable *
 get_table(Relation rel, Trigger *trigger)
 {
-	Oid			relid = RelationGetRelid(rel);
+	Oid relid = RelationGetRelid(rel);
 	CrmHistoryTable *table;
-	bool		found;
+	bool found;
 
 	if (tables == NULL)
 	{
-		HASHCTL		ctl;
+		HASHCTL ctl;
 
 		memset(&ctl, 0, sizeof(ctl));
 		ctl.keysize = sizeof(Oid);
@@ -662,11 +666,12 @@ get_table(Relation rel, Trigger *trigger)
 static void
 fill_table(CrmHistoryTable *table, Relation rel, Trigger *trigger)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc desc = RelationGetDescr(rel);
 	MemoryContext old;
 
 	if (trigger->tgnargs < 1)
-		elog(ERROR, "trigger %s on %s needs the object's name as its argument", trigger->tgname, RelationGetRelationName(rel));
+		elog(ERROR, "trigger %s on %s needs the object's name as its argument", trigger->tgname,
+			 RelationGetRelationName(rel));
 	if (table->context)
 		MemoryContextDelete(table->context);
 	table->context = NULL;
@@ -682,7 +687,7 @@ fill_table(CrmHistoryTable *table, Relation rel, Trigger *trigger)
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		const char *name = NameStr(att->attname);
 		CrmHistoryColumn column;
-		int			place;
+		int place;
 
 		if (att->attisdropped)
 			continue;
@@ -735,30 +740,14 @@ crm_history_column_init(CrmHistoryColumn *column, Form_pg_attribute att, MemoryC
 	switch (att->atttypid)
 	{
 		case TEXTOID:
-		case VARCHAROID:
-			column->kind = KIND_TEXT;
-			break;
-		case BOOLOID:
-			column->kind = KIND_BOOL;
-			break;
-		case INT2OID:
-			column->kind = KIND_INT2;
-			break;
-		case INT4OID:
-			column->kind = KIND_INT4;
-			break;
-		case INT8OID:
-			column->kind = KIND_INT8;
-			break;
-		case NUMERICOID:
-			column->kind = KIND_NUMERIC;
-			break;
-		case TIMESTAMPTZOID:
-			column->kind = KIND_TIMESTAMPTZ;
-			break;
-		case JSONBOID:
-			column->kind = KIND_JSONB;
-			break;
+		case VARCHAROID: column->kind = KIND_TEXT; break;
+		case BOOLOID: column->kind = KIND_BOOL; break;
+		case INT2OID: column->kind = KIND_INT2; break;
+		case INT4OID: column->kind = KIND_INT4; break;
+		case INT8OID: column->kind = KIND_INT8; break;
+		case NUMERICOID: column->kind = KIND_NUMERIC; break;
+		case TIMESTAMPTZOID: column->kind = KIND_TIMESTAMPTZ; break;
+		case JSONBOID: column->kind = KIND_JSONB; break;
 		case TEXTARRAYOID:
 		case INT2ARRAYOID:
 		case INT4ARRAYOID:
@@ -768,18 +757,14 @@ crm_history_column_init(CrmHistoryColumn *column, Form_pg_attribute att, MemoryC
 		case TIMESTAMPOID:
 		case UUIDOID:
 		case BPCHAROID:
-		case NAMEOID:
-			column->kind = KIND_PLAIN;
-			break;
-		default:
-			column->kind = KIND_OTHER;
-			break;
+		case NAMEOID: column->kind = KIND_PLAIN; break;
+		default: column->kind = KIND_OTHER; break;
 	}
 	fmgr_info_cxt(F_TO_JSONB, &column->to_jsonb, context);
 	/* to_jsonb asks its call expression for the argument's type */
-	column->to_jsonb.fn_expr = (Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
-													list_make1(makeNullConst(att->atttypid, -1, att->attcollation)),
-													InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	column->to_jsonb.fn_expr =
+		(Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(makeNullConst(att->atttypid, -1, att->attcollation)),
+							  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 	MemoryContextSwitchTo(old);
 }
 
@@ -789,7 +774,8 @@ crm_history_column_init(CrmHistoryColumn *column, Form_pg_attribute att, MemoryC
 static bool
 is_bookkeeping(const char *name)
 {
-	static const char *const names[] = {"id", "row_version", "field_version", "last_hash", "last_at", "updated_at", "updated_by"};
+	static const char *const names[] = {"id",      "row_version", "field_version", "last_hash",
+										"last_at", "updated_at",  "updated_by"};
 
 	for (int i = 0; i < lengthof(names); i++)
 		if (strcmp(name, names[i]) == 0)
@@ -839,7 +825,7 @@ static bool
 column_changed(const CrmHistoryColumn *column, TupleDesc desc, const Datum *old, const bool *old_null, const Datum *new,
 			   const bool *new_null)
 {
-	int			i = column->attnum - 1;
+	int i = column->attnum - 1;
 	Form_pg_attribute att = TupleDescAttr(desc, i);
 
 	if (old_null[i] || new_null[i])
@@ -852,12 +838,12 @@ column_changed(const CrmHistoryColumn *column, TupleDesc desc, const Datum *old,
  * head, salt and prev are set. Answers whether any field changed.
  */
 static bool
-make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum *old, const bool *old_null, const Datum *new,
-			const bool *new_null, PendingChange *change, bool want_fields)
+make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum *old, const bool *old_null,
+			const Datum *new, const bool *new_null, PendingChange *change, bool want_fields)
 {
-	CrmSha256	sha;
+	CrmSha256 sha;
 	JsonbParseState *state = NULL;
-	bool		any = false;
+	bool any = false;
 
 	if (table->last_hash)
 		crm_chain_begin(&sha, change->has_prev ? change->prev : NULL, &change->head);
@@ -866,9 +852,9 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum 
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		CrmHistoryColumn *column = &table->columns[i];
-		int			a = column->attnum - 1;
-		JsonbValue	old_value;
-		JsonbValue	new_value;
+		int a = column->attnum - 1;
+		JsonbValue old_value;
+		JsonbValue new_value;
 
 		if (old && new)
 		{
@@ -882,14 +868,14 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum 
 		crm_history_value(column, new ? new[a] : (Datum) 0, new ? new_null[a] : true, &new_value);
 		if (table->last_hash)
 		{
-			uint8		digest[CRM_HASH_LEN];
+			uint8 digest[CRM_HASH_LEN];
 
 			crm_history_digest(change->salt, column->name, &old_value, &new_value, digest);
 			crm_chain_field(&sha, column->name, digest);
 		}
 		if (want_fields)
 		{
-			JsonbValue	key;
+			JsonbValue key;
 
 			key.type = jbvString;
 			key.val.string.val = column->name;
@@ -915,7 +901,7 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum 
 void
 crm_history_value(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue *out)
 {
-	Jsonb	   *jsonb;
+	Jsonb *jsonb;
 
 	if (isnull)
 	{
@@ -925,14 +911,14 @@ crm_history_value(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue
 	switch (column->kind)
 	{
 		case KIND_TEXT:
-			{
-				text	   *t = DatumGetTextPP(value);
+		{
+			text *t = DatumGetTextPP(value);
 
-				out->type = jbvString;
-				out->val.string.val = VARDATA_ANY(t);
-				out->val.string.len = VARSIZE_ANY_EXHDR(t);
-				return;
-			}
+			out->type = jbvString;
+			out->val.string.val = VARDATA_ANY(t);
+			out->val.string.len = VARSIZE_ANY_EXHDR(t);
+			return;
+		}
 		case KIND_BOOL:
 			out->type = jbvBool;
 			out->val.boolean = DatumGetBool(value);
@@ -950,31 +936,28 @@ crm_history_value(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue
 			out->val.numeric = int64_to_numeric(DatumGetInt64(value));
 			return;
 		case KIND_NUMERIC:
-			{
-				Numeric		number = DatumGetNumeric(value);
+		{
+			Numeric number = DatumGetNumeric(value);
 
-				if (numeric_is_nan(number) || numeric_is_inf(number))
-					break;
-				out->type = jbvNumeric;
-				out->val.numeric = number;
-				return;
-			}
+			if (numeric_is_nan(number) || numeric_is_inf(number))
+				break;
+			out->type = jbvNumeric;
+			out->val.numeric = number;
+			return;
+		}
 		case KIND_TIMESTAMPTZ:
-			{
-				char		buffer[MAXDATELEN + 1];
-				int			utc = 0;
+		{
+			char buffer[MAXDATELEN + 1];
+			int utc = 0;
 
-				JsonEncodeDateTime(buffer, value, TIMESTAMPTZOID, &utc);
-				out->type = jbvString;
-				out->val.string.val = pstrdup(buffer);
-				out->val.string.len = strlen(buffer);
-				return;
-			}
-		case KIND_JSONB:
-			value = PointerGetDatum(PG_DETOAST_DATUM(value));
-			break;
-		default:
-			break;
+			JsonEncodeDateTime(buffer, value, TIMESTAMPTZOID, &utc);
+			out->type = jbvString;
+			out->val.string.val = pstrdup(buffer);
+			out->val.string.len = strlen(buffer);
+			return;
+		}
+		case KIND_JSONB: value = PointerGetDatum(PG_DETOAST_DATUM(value)); break;
+		default: break;
 	}
 
 	jsonb = DatumGetJsonbP(column->kind == KIND_JSONB ? value : slow_to_jsonb(column, value));
@@ -994,12 +977,13 @@ crm_history_value(CrmHistoryColumn *column, Datum value, bool isnull, JsonbValue
 static Datum
 slow_to_jsonb(CrmHistoryColumn *column, Datum value)
 {
-	static const char *const fixed[][2] = {
-		{"datestyle", "ISO, YMD"}, {"intervalstyle", "postgres"}, {"extra_float_digits", "1"}, {"bytea_output", "hex"},
-		{"timezone", "UTC"}
-	};
-	int			nestlevel;
-	Datum		result;
+	static const char *const fixed[][2] = {{"datestyle", "ISO, YMD"},
+										   {"intervalstyle", "postgres"},
+										   {"extra_float_digits", "1"},
+										   {"bytea_output", "hex"},
+										   {"timezone", "UTC"}};
+	int nestlevel;
+	Datum result;
 
 	if (column->kind == KIND_PLAIN)
 		return FunctionCall1(&column->to_jsonb, value);
@@ -1015,9 +999,10 @@ slow_to_jsonb(CrmHistoryColumn *column, Datum value)
  * Digest of a field's old and new value.
  */
 void
-crm_history_digest(const uint8 *salt, const char *field, const JsonbValue *old_value, const JsonbValue *new_value, uint8 *digest)
+crm_history_digest(const uint8 *salt, const char *field, const JsonbValue *old_value, const JsonbValue *new_value,
+				   uint8 *digest)
 {
-	CrmSha256	sha;
+	CrmSha256 sha;
 	const JsonbValue *values[2] = {old_value, new_value};
 
 	crm_chain_value_begin(&sha, salt, field);
@@ -1027,33 +1012,26 @@ crm_history_digest(const uint8 *salt, const char *field, const JsonbValue *old_v
 
 		switch (value->type)
 		{
-			case jbvNull:
-				crm_chain_value_add(&sha, 'n', NULL, 0);
-				break;
-			case jbvBool:
-				crm_chain_value_add(&sha, value->val.boolean ? 't' : 'f', NULL, 0);
-				break;
-			case jbvString:
-				crm_chain_value_add(&sha, 's', value->val.string.val, value->val.string.len);
-				break;
+			case jbvNull: crm_chain_value_add(&sha, 'n', NULL, 0); break;
+			case jbvBool: crm_chain_value_add(&sha, value->val.boolean ? 't' : 'f', NULL, 0); break;
+			case jbvString: crm_chain_value_add(&sha, 's', value->val.string.val, value->val.string.len); break;
 			case jbvNumeric:
-				{
-					char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+			{
+				char *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 
-					crm_chain_value_add(&sha, 'd', text, strlen(text));
-					break;
-				}
+				crm_chain_value_add(&sha, 'd', text, strlen(text));
+				break;
+			}
 			case jbvBinary:
-				{
-					StringInfoData text;
+			{
+				StringInfoData text;
 
-					initStringInfo(&text);
-					(void) JsonbToCString(&text, value->val.binary.data, value->val.binary.len);
-					crm_chain_value_add(&sha, 'j', text.data, text.len);
-					break;
-				}
-			default:
-				elog(ERROR, "unexpected kind of JSON value: %d", (int) value->type);
+				initStringInfo(&text);
+				(void) JsonbToCString(&text, value->val.binary.data, value->val.binary.len);
+				crm_chain_value_add(&sha, 'j', text.data, text.len);
+				break;
+			}
+			default: elog(ERROR, "unexpected kind of JSON value: %d", (int) value->type);
 		}
 	}
 	crm_sha256_final(&sha, digest);
@@ -1067,13 +1045,13 @@ next_field_version(CrmHistoryTable *table, TupleDesc desc, int32 version, const 
 				   const Datum *new, const bool *new_null)
 {
 	JsonbParseState *state = NULL;
-	int			a = table->field_version - 1;
-	JsonbValue	v;
+	int a = table->field_version - 1;
+	JsonbValue v;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (!old_null[a])
 	{
-		Jsonb	   *before = DatumGetJsonbP(old[a]);
+		Jsonb *before = DatumGetJsonbP(old[a]);
 		JsonbIterator *it = JsonbIteratorInit(&before->root);
 		JsonbIteratorToken token;
 
@@ -1107,14 +1085,12 @@ static void
 fresh_salt(uint8 *salt)
 {
 	static uint8 pool[4096];
-	static int	used = sizeof(pool);
+	static int used = sizeof(pool);
 
 	if (used + CRM_SALT_LEN > sizeof(pool))
 	{
 		if (!pg_strong_random(pool, sizeof(pool)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not get random bytes")));
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not get random bytes")));
 		used = 0;
 	}
 	memcpy(salt, pool + used, CRM_SALT_LEN);
@@ -1134,7 +1110,8 @@ start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum 
 	head->has_account = table->account_id && !nulls[table->account_id - 1];
 	head->account_id = head->has_account ? DatumGetInt64(values[table->account_id - 1]) : 0;
 	head->version = DatumGetInt32(values[table->row_version - 1]);
-	head->at = table->last_at && !nulls[table->last_at - 1] ? DatumGetTimestampTz(values[table->last_at - 1]) : GetCurrentTimestamp();
+	head->at = table->last_at && !nulls[table->last_at - 1] ? DatumGetTimestampTz(values[table->last_at - 1])
+															: GetCurrentTimestamp();
 	head->actor = crm_history_actor();
 	head->session_name = crm_history_session();
 	if (strcmp(head->session_name, head->actor) == 0)
@@ -1152,7 +1129,7 @@ start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum 
 static bool
 get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const uint8 **salt, const uint8 **hash)
 {
-	bytea	   *both;
+	bytea *both;
 
 	if (table->last_hash == 0 || nulls[table->last_hash - 1])
 		return false;
@@ -1176,10 +1153,11 @@ check_hash(CrmHistoryTable *table, PendingChange *change, const Datum *values, c
 	if (table->last_hash == 0)
 		return;
 	if (!get_hash(table, values, nulls, &salt, &hash) || memcmp(hash, change->hash, CRM_HASH_LEN) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CRM_HISTORY_MISMATCH),
-				 errmsg("a row of %s is not stored as its version was made", table->object),
-				 errhint("A trigger that fires after zzz_crm_version changes the row: give it a name that sorts before.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_CRM_HISTORY_MISMATCH),
+			 errmsg("a row of %s is not stored as its version was made", table->object),
+			 errhint("A trigger that fires after zzz_crm_version changes the row: give it a name that sorts before.")));
 }
 
 /*
@@ -1188,14 +1166,14 @@ check_hash(CrmHistoryTable *table, PendingChange *change, const Datum *values, c
 static void
 write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc desc = RelationGetDescr(rel);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	int64		total = tuplestore_tuple_count(rows);
-	int			size = (int) Min(total, BATCH_ROWS);
+	int64 total = tuplestore_tuple_count(rows);
+	int size = (int) Min(total, BATCH_ROWS);
 	PendingChange *changes = palloc(Max(size, 1) * sizeof(PendingChange));
 	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "crm history batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(batch);
-	int			n = 0;
+	int n = 0;
 
 	tuplestore_select_read_pointer(rows, tuplestore_alloc_read_pointer(rows, EXEC_FLAG_REWIND));
 	tuplestore_rescan(rows);
@@ -1214,10 +1192,11 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 			memcpy(change->salt, salt, CRM_SALT_LEN);
 		if (engine_write == ENGINE_WRITE_RESTORE)
 		{
-			int32		version;
+			int32 version;
 			TimestampTz at;
 
-			last_change_of(rel->rd_rel->relowner, table->object, change->head.record_id, &version, &change->has_prev, change->prev, &at);
+			last_change_of(rel->rd_rel->relowner, table->object, change->head.record_id, &version, &change->has_prev,
+						   change->prev, &at);
 		}
 		make_change(table, desc, "insert", NULL, NULL, slot->tts_values, slot->tts_isnull, change, true);
 		check_hash(table, change, slot->tts_values, slot->tts_isnull);
@@ -1236,7 +1215,8 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 	MemoryContextSwitchTo(old);
 }
 
-#define CHANGE_COLUMNS "at, object, record_id, account_id, op, version, fields, actor, session_name, endpoint, client_version, op_seq, " \
+#define CHANGE_COLUMNS                                                                                                 \
+	"at, object, record_id, account_id, op, version, fields, actor, session_name, endpoint, client_version, op_seq, "  \
 	"salt, hash, note, raw_at"
 
 /*
@@ -1245,9 +1225,9 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 static void
 execute_as(Oid owner, SPIPlanPtr plan, Datum *values, const char *nulls, int expected)
 {
-	Oid			save_user;
-	int			save_context;
-	int			rc;
+	Oid save_user;
+	int save_context;
+	int rc;
 
 	GetUserIdAndSecContext(&save_user, &save_context);
 	SetUserIdAndSecContext(owner, save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
@@ -1263,12 +1243,12 @@ execute_as(Oid owner, SPIPlanPtr plan, Datum *values, const char *nulls, int exp
 static void
 write_change(Oid owner, const PendingChange *change)
 {
-	Oid			types[16] = {TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, TEXTOID, INT4OID, JSONBOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-	INT8OID, BYTEAOID, BYTEAOID, TEXTOID, TIMESTAMPTZOID};
-	Datum		values[16];
-	char		nulls[16];
-	uint8		salt[VARHDRSZ + CRM_SALT_LEN];
-	uint8		hash[VARHDRSZ + CRM_HASH_LEN];
+	Oid types[16] = {TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, TEXTOID,  INT4OID,  JSONBOID, TEXTOID,
+					 TEXTOID,        TEXTOID, TEXTOID, INT8OID, BYTEAOID, BYTEAOID, TEXTOID,  TIMESTAMPTZOID};
+	Datum values[16];
+	char nulls[16];
+	uint8 salt[VARHDRSZ + CRM_SALT_LEN];
+	uint8 hash[VARHDRSZ + CRM_HASH_LEN];
 	const CrmChange *head = &change->head;
 
 	memset(nulls, ' ', sizeof(nulls));
@@ -1280,8 +1260,9 @@ write_change(Oid owner, const PendingChange *change)
 	SPI_connect();
 	if (insert_plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") VALUES "
-									   "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)", 16, types);
+		SPIPlanPtr plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") VALUES "
+									  "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+									  16, types);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare the insert into the history");
@@ -1327,22 +1308,23 @@ write_change(Oid owner, const PendingChange *change)
 static void
 write_batch(Oid owner, const PendingChange *changes, int n)
 {
-	Oid			types[16] = {TIMESTAMPTZARRAYOID, TEXTOID, INT8ARRAYOID, INT8ARRAYOID, TEXTOID, INT4ARRAYOID, JSONBARRAYOID, TEXTOID, TEXTOID, TEXTOID,
-	TEXTOID, INT8OID, BYTEAARRAYOID, BYTEAARRAYOID, TEXTOID, TIMESTAMPTZOID};
+	Oid types[16] = {TIMESTAMPTZARRAYOID, TEXTOID,       INT8ARRAYOID, INT8ARRAYOID,  TEXTOID, INT4ARRAYOID,
+					 JSONBARRAYOID,       TEXTOID,       TEXTOID,      TEXTOID,       TEXTOID, INT8OID,
+					 BYTEAARRAYOID,       BYTEAARRAYOID, TEXTOID,      TIMESTAMPTZOID};
 	static const struct
 	{
-		int			parameter;
-		Oid			type;
-		int16		len;
-		char		align;
-	}			columns[7] = {
-		{0, TIMESTAMPTZOID, 8, TYPALIGN_DOUBLE}, {2, INT8OID, 8, TYPALIGN_DOUBLE}, {3, INT8OID, 8, TYPALIGN_DOUBLE}, {5, INT4OID, 4, TYPALIGN_INT},
-		{6, JSONBOID, -1, TYPALIGN_INT}, {12, BYTEAOID, -1, TYPALIGN_INT}, {13, BYTEAOID, -1, TYPALIGN_INT}
-	};
-	Datum		values[16];
-	char		nulls[16];
-	Datum	   *elems;
-	bool	   *elem_nulls;
+		int parameter;
+		Oid type;
+		int16 len;
+		char align;
+	} columns[7] = {{0, TIMESTAMPTZOID, 8, TYPALIGN_DOUBLE}, {2, INT8OID, 8, TYPALIGN_DOUBLE},
+					{3, INT8OID, 8, TYPALIGN_DOUBLE},        {5, INT4OID, 4, TYPALIGN_INT},
+					{6, JSONBOID, -1, TYPALIGN_INT},         {12, BYTEAOID, -1, TYPALIGN_INT},
+					{13, BYTEAOID, -1, TYPALIGN_INT}};
+	Datum values[16];
+	char nulls[16];
+	Datum *elems;
+	bool *elem_nulls;
 	const CrmChange *head = &changes[0].head;
 
 	if (n == 1)
@@ -1355,34 +1337,26 @@ write_batch(Oid owner, const PendingChange *changes, int n)
 	memset(nulls, ' ', sizeof(nulls));
 	for (int c = 0; c < lengthof(columns); c++)
 	{
-		int			dims[1] = {n};
-		int			bounds[1] = {1};
+		int dims[1] = {n};
+		int bounds[1] = {1};
 
 		for (int i = 0; i < n; i++)
 		{
 			const PendingChange *change = &changes[i];
 			const uint8 *bytes = NULL;
-			int			len = 0;
+			int len = 0;
 
 			elem_nulls[i] = false;
 			switch (columns[c].parameter)
 			{
-				case 0:
-					elems[i] = TimestampTzGetDatum(change->head.at);
-					break;
-				case 2:
-					elems[i] = Int64GetDatum(change->head.record_id);
-					break;
+				case 0: elems[i] = TimestampTzGetDatum(change->head.at); break;
+				case 2: elems[i] = Int64GetDatum(change->head.record_id); break;
 				case 3:
 					elems[i] = Int64GetDatum(change->head.account_id);
 					elem_nulls[i] = !change->head.has_account;
 					break;
-				case 5:
-					elems[i] = Int32GetDatum(change->head.version);
-					break;
-				case 6:
-					elems[i] = JsonbPGetDatum(change->fields);
-					break;
+				case 5: elems[i] = Int32GetDatum(change->head.version); break;
+				case 6: elems[i] = JsonbPGetDatum(change->fields); break;
 				case 12:
 					bytes = change->salt;
 					len = CRM_SALT_LEN;
@@ -1396,15 +1370,15 @@ write_batch(Oid owner, const PendingChange *changes, int n)
 			}
 			if (bytes)
 			{
-				bytea	   *b = palloc(VARHDRSZ + len);
+				bytea *b = palloc(VARHDRSZ + len);
 
 				SET_VARSIZE(b, VARHDRSZ + len);
 				memcpy(VARDATA(b), bytes, len);
 				elems[i] = PointerGetDatum(b);
 			}
 		}
-		values[columns[c].parameter] = PointerGetDatum(construct_md_array(elems, elem_nulls, 1, dims, bounds, columns[c].type, columns[c].len,
-																		  columns[c].len > 0, columns[c].align));
+		values[columns[c].parameter] = PointerGetDatum(construct_md_array(
+			elems, elem_nulls, 1, dims, bounds, columns[c].type, columns[c].len, columns[c].len > 0, columns[c].align));
 	}
 	values[1] = CStringGetTextDatum(head->object);
 	values[4] = CStringGetTextDatum(head->op);
@@ -1426,11 +1400,14 @@ write_batch(Oid owner, const PendingChange *changes, int n)
 	SPI_connect();
 	if (batch_plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") "
-									   "SELECT x.at, $2, x.record_id, x.account_id, $5, x.version, x.fields, $8, $9, $10, $11, $12, x.salt, x.hash, $15, $16 "
-									   "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($6), "
-									   "pg_catalog.unnest($7), pg_catalog.unnest($13), pg_catalog.unnest($14)) "
-									   "AS x (at, record_id, account_id, version, fields, salt, hash)", 16, types);
+		SPIPlanPtr plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") "
+									  "SELECT x.at, $2, x.record_id, x.account_id, $5, x.version, x.fields, $8, $9, "
+									  "$10, $11, $12, x.salt, x.hash, $15, $16 "
+									  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($3), "
+									  "pg_catalog.unnest($4), pg_catalog.unnest($6), "
+									  "pg_catalog.unnest($7), pg_catalog.unnest($13), pg_catalog.unnest($14)) "
+									  "AS x (at, record_id, account_id, version, fields, salt, hash)",
+									  16, types);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare the insert into the history");
@@ -1449,8 +1426,8 @@ write_batch(Oid owner, const PendingChange *changes, int n)
 static void
 last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *has_hash, uint8 *hash, TimestampTz *at)
 {
-	Oid			types[2] = {TEXTOID, INT8OID};
-	Datum		values[2] = {CStringGetTextDatum(object), Int64GetDatum(id)};
+	Oid types[2] = {TEXTOID, INT8OID};
+	Datum values[2] = {CStringGetTextDatum(object), Int64GetDatum(id)};
 
 	*version = 0;
 	*has_hash = false;
@@ -1458,8 +1435,10 @@ last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *ha
 	SPI_connect();
 	if (last_plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare("SELECT version, hash, at FROM " CRM_DATA_SCHEMA ".change WHERE object OPERATOR(pg_catalog.=) $1 "
-									   "AND record_id OPERATOR(pg_catalog.=) $2 ORDER BY version DESC LIMIT 1", 2, types);
+		SPIPlanPtr plan = SPI_prepare("SELECT version, hash, at FROM " CRM_DATA_SCHEMA
+									  ".change WHERE object OPERATOR(pg_catalog.=) $1 "
+									  "AND record_id OPERATOR(pg_catalog.=) $2 ORDER BY version DESC LIMIT 1",
+									  2, types);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare the look-up in the history");
@@ -1468,10 +1447,10 @@ last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *ha
 	execute_as(owner, last_plan, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 	{
-		HeapTuple	row = SPI_tuptable->vals[0];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		Datum		d;
+		HeapTuple row = SPI_tuptable->vals[0];
+		TupleDesc desc = SPI_tuptable->tupdesc;
+		bool isnull;
+		Datum d;
 
 		*version = DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull));
 		d = SPI_getbinval(row, desc, 2, &isnull);

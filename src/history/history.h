@@ -15,46 +15,46 @@
 typedef enum CrmEngineWrite
 {
 	ENGINE_WRITE_NONE,
-	ENGINE_WRITE_ERASE,			/* physical deletes, and changes of append-only facts */
-	ENGINE_WRITE_RESTORE		/* an insert goes on with the record's earlier versions */
+	ENGINE_WRITE_ERASE,  /* physical deletes, and changes of append-only facts */
+	ENGINE_WRITE_RESTORE /* an insert goes on with the record's earlier versions */
 } CrmEngineWrite;
 
 /* What a change says about the way it came. */
 typedef struct CrmWriteContext
 {
-	const char *endpoint;		/* NULL: sql */
+	const char *endpoint; /* NULL: sql */
 	const char *note;
-	const char *actor;			/* NULL: whoever the session is */
-	int64		op_seq;			/* 0: none */
+	const char *actor; /* NULL: whoever the session is */
+	int64 op_seq;      /* 0: none */
 } CrmWriteContext;
 
 /* A column that the history keeps. */
 typedef struct CrmHistoryColumn
 {
-	AttrNumber	attnum;
-	char	   *name;
-	Oid			type;
-	int			kind;
-	FmgrInfo	to_jsonb;		/* for types without a path of their own */
+	AttrNumber attnum;
+	char *name;
+	Oid type;
+	int kind;
+	FmgrInfo to_jsonb; /* for types without a path of their own */
 } CrmHistoryColumn;
 
 /* A protected table, as its triggers see it. */
 typedef struct CrmHistoryTable
 {
-	Oid			relid;			/* hash key */
-	bool		valid;
+	Oid relid; /* hash key */
+	bool valid;
 	MemoryContext context;
-	char	   *object;
-	AttrNumber	id;
-	AttrNumber	account_id;		/* 0: none */
-	AttrNumber	row_version;
-	AttrNumber	field_version;	/* 0: none, as in the next four */
-	AttrNumber	last_hash;
-	AttrNumber	last_at;
-	AttrNumber	updated_at;
-	AttrNumber	updated_by;
-	int			ncolumns;
-	CrmHistoryColumn *columns;	/* in byte order of the names */
+	char *object;
+	AttrNumber id;
+	AttrNumber account_id; /* 0: none */
+	AttrNumber row_version;
+	AttrNumber field_version; /* 0: none, as in the next four */
+	AttrNumber last_hash;
+	AttrNumber last_at;
+	AttrNumber updated_at;
+	AttrNumber updated_by;
+	int ncolumns;
+	CrmHistoryColumn *columns; /* in byte order of the names */
 } CrmHistoryTable;
 
 extern void crm_history_init(void);
@@ -69,4 +69,4 @@ extern void crm_history_value(CrmHistoryColumn *column, Datum value, bool isnull
 extern void crm_history_digest(const uint8 *salt, const char *field, const JsonbValue *old_value,
 							   const JsonbValue *new_value, uint8 *digest);
 
-#endif							/* CRM_HISTORY_H */
+#endif /* CRM_HISTORY_H */

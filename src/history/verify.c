@@ -21,13 +21,13 @@ PG_FUNCTION_INFO_V1(crm_value_hashes);
 /* One field of a change with its digest. */
 typedef struct FieldDigest
 {
-	char	   *name;
-	uint8		digest[CRM_HASH_LEN];
+	char *name;
+	uint8 digest[CRM_HASH_LEN];
 } FieldDigest;
 
 static FieldDigest *digests_of_values(Jsonb *fields, const bytea *salt, int *n);
 static FieldDigest *digests_stored(Jsonb *hashes, int *n);
-static int	compare_fields(const void *a, const void *b);
+static int compare_fields(const void *a, const void *b);
 static const char *text_arg(FunctionCallInfo fcinfo, int arg);
 
 /*
@@ -38,12 +38,12 @@ static const char *text_arg(FunctionCallInfo fcinfo, int arg);
 Datum
 crm_change_hash(PG_FUNCTION_ARGS)
 {
-	CrmSha256	sha;
-	CrmChange	head;
+	CrmSha256 sha;
+	CrmChange head;
 	FieldDigest *fields = NULL;
-	int			n = 0;
-	bytea	   *prev = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
-	bytea	   *result;
+	int n = 0;
+	bytea *prev = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
+	bytea *result;
 
 	for (int i = 1; i <= 6; i++)
 		if (i != 3 && PG_ARGISNULL(i))
@@ -88,7 +88,7 @@ crm_change_hash(PG_FUNCTION_ARGS)
 Datum
 crm_value_hashes(PG_FUNCTION_ARGS)
 {
-	int			n;
+	int n;
 	FieldDigest *fields = digests_of_values(PG_GETARG_JSONB_P(0), PG_GETARG_BYTEA_PP(1), &n);
 	JsonbParseState *state = NULL;
 
@@ -97,8 +97,8 @@ crm_value_hashes(PG_FUNCTION_ARGS)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < n; i++)
 	{
-		JsonbValue	v;
-		char	   *hex = palloc(2 * CRM_HASH_LEN);
+		JsonbValue v;
+		char *hex = palloc(2 * CRM_HASH_LEN);
 
 		v.type = jbvString;
 		v.val.string.val = fields[i].name;
@@ -121,8 +121,8 @@ digests_of_values(Jsonb *fields, const bytea *salt, int *n)
 	FieldDigest *result;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	v;
-	char	   *name = NULL;
+	JsonbValue v;
+	char *name = NULL;
 
 	*n = 0;
 	if (!JB_ROOT_IS_OBJECT(fields) || VARSIZE_ANY_EXHDR(salt) != CRM_SALT_LEN)
@@ -135,10 +135,12 @@ digests_of_values(Jsonb *fields, const bytea *salt, int *n)
 			name = pnstrdup(v.val.string.val, v.val.string.len);
 		else if (token == WJB_VALUE)
 		{
-			if (v.type != jbvBinary || !JsonContainerIsArray(v.val.binary.data) || JsonContainerSize(v.val.binary.data) != 2)
+			if (v.type != jbvBinary || !JsonContainerIsArray(v.val.binary.data) ||
+				JsonContainerSize(v.val.binary.data) != 2)
 				return NULL;
 			result[*n].name = name;
-			crm_history_digest((const uint8 *) VARDATA_ANY(salt), name, getIthJsonbValueFromContainer(v.val.binary.data, 0),
+			crm_history_digest((const uint8 *) VARDATA_ANY(salt), name,
+							   getIthJsonbValueFromContainer(v.val.binary.data, 0),
 							   getIthJsonbValueFromContainer(v.val.binary.data, 1), result[*n].digest);
 			(*n)++;
 		}
@@ -156,8 +158,8 @@ digests_stored(Jsonb *hashes, int *n)
 	FieldDigest *result;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	v;
-	char	   *name = NULL;
+	JsonbValue v;
+	char *name = NULL;
 
 	*n = 0;
 	if (!JB_ROOT_IS_OBJECT(hashes))

@@ -41,35 +41,32 @@ crm_merge_patch(CrmMerge *merge, Jsonb *patch)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	v;
-	int			c = -1;
+	JsonbValue v;
+	int c = -1;
 
 	if (!JB_ROOT_IS_OBJECT(patch))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a patch must be a JSON object of fields and values")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a patch must be a JSON object of fields and values")));
 	if (merge->has_base && merge->base > DatumGetInt32(merge->values[merge->table->row_version]))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("base version %d of %s is newer than the record, which has version %d", merge->base, merge->table->object,
-						DatumGetInt32(merge->values[merge->table->row_version])),
-				 errhint("Read the record and send the row_version that was read.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("base version %d of %s is newer than the record, which has version %d", merge->base,
+							   merge->table->object, DatumGetInt32(merge->values[merge->table->row_version])),
+						errhint("Read the record and send the row_version that was read.")));
 	it = JsonbIteratorInit(&patch->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
 		if (token == WJB_KEY)
 		{
-			char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
+			char *name = pnstrdup(v.val.string.val, v.val.string.len);
 
 			c = crm_write_column(merge->table, name);
 			if (c < 0)
-				ereport(ERROR,
-						(errcode(ERRCODE_UNDEFINED_COLUMN),
-						 errmsg("%s has no field \"%s\"", merge->table->object, name)));
-			if (merge->table->columns[c].write_class == WRITE_FIXED || merge->table->columns[c].write_class == WRITE_ENGINE)
-				ereport(ERROR,
-						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						 errmsg("field \"%s\" of %s is not to be written", name, merge->table->object)));
+				ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+								errmsg("%s has no field \"%s\"", merge->table->object, name)));
+			if (merge->table->columns[c].write_class == WRITE_FIXED ||
+				merge->table->columns[c].write_class == WRITE_ENGINE)
+				ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+								errmsg("field \"%s\" of %s is not to be written", name, merge->table->object)));
 		}
 		else if (token == WJB_VALUE)
 			merge_field(merge, c, &v);
@@ -85,36 +82,38 @@ merge_field(CrmMerge *merge, int c, const JsonbValue *mine)
 	CrmWriteTable *table = merge->table;
 	CrmWriteColumn *column = &table->columns[c];
 	const char *name = column->column.name;
-	bool		stale = !merge->has_base || field_version(merge, name) > merge->base;
-	bool		deleted = table->deleted_at >= 0 && !merge->nulls[table->deleted_at];
-	bool		isnull;
-	Datum		value;
+	bool stale = !merge->has_base || field_version(merge, name) > merge->base;
+	bool deleted = table->deleted_at >= 0 && !merge->nulls[table->deleted_at];
+	bool isnull;
+	Datum value;
 
 	/* a delta has no base to be stale against */
-	if (column->write_class == WRITE_COUNTER && mine->type == jbvBinary && JsonContainerIsObject(mine->val.binary.data) && !deleted)
+	if (column->write_class == WRITE_COUNTER && mine->type == jbvBinary &&
+		JsonContainerIsObject(mine->val.binary.data) && !deleted)
 	{
 		JsonbValue *delta = getKeyJsonValueFromContainer(mine->val.binary.data, "add", 3, NULL);
-		JsonbValue	now;
+		JsonbValue now;
 
 		if (delta == NULL || delta->type != jbvNumeric || JsonContainerSize(mine->val.binary.data) != 1)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("field \"%s\" needs a number, or {\"add\": number}", name)));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("field \"%s\" needs a number, or {\"add\": number}", name)));
 		crm_history_value(&column->column, merge->values[c], merge->nulls[c], &now);
 		if (now.type != jbvNumeric)
 			now.val.numeric = int64_to_numeric(0);
 		now.type = jbvNumeric;
-		now.val.numeric = DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(now.val.numeric), NumericGetDatum(delta->val.numeric)));
+		now.val.numeric = DatumGetNumeric(
+			DirectFunctionCall2(numeric_add, NumericGetDatum(now.val.numeric), NumericGetDatum(delta->val.numeric)));
 		value = crm_write_value(table, column, &now, &isnull);
 		set_value(merge, c, value, isnull);
 		return;
 	}
 
 	/* custom fields: each key is a field of its own */
-	if (column->write_class == WRITE_KEYED && mine->type == jbvBinary && JsonContainerIsObject(mine->val.binary.data) && !deleted)
+	if (column->write_class == WRITE_KEYED && mine->type == jbvBinary && JsonContainerIsObject(mine->val.binary.data) &&
+		!deleted)
 	{
-		Jsonb	   *theirs = crm_write_jsonb(column, merge->values[c], merge->nulls[c]);
-		Jsonb	   *merged = merge_keys(merge, c, stale, stale ? base_value(merge, name) : NULL, theirs, json_of(mine));
+		Jsonb *theirs = crm_write_jsonb(column, merge->values[c], merge->nulls[c]);
+		Jsonb *merged = merge_keys(merge, c, stale, stale ? base_value(merge, name) : NULL, theirs, json_of(mine));
 
 		if (!same_json(merged, theirs))
 			set_value(merge, c, JsonbPGetDatum(merged), false);
@@ -129,14 +128,16 @@ merge_field(CrmMerge *merge, int c, const JsonbValue *mine)
 		return;
 
 	/* whoever deletes must have seen the record as it is */
-	if (c == table->deleted_at && !isnull && merge->has_base && merge->base < DatumGetInt32(merge->values[table->row_version]))
+	if (c == table->deleted_at && !isnull && merge->has_base &&
+		merge->base < DatumGetInt32(merge->values[table->row_version]))
 		stale = true;
 	if (deleted && c != table->deleted_at)
 		stale = true;
 	else if (stale && column->write_class == WRITE_SET && mine->type == jbvBinary)
 	{
-		JsonbValue	merged;
-		Jsonb	   *set = merge_set(base_value(merge, name), crm_write_jsonb(column, merge->values[c], merge->nulls[c]), json_of(mine));
+		JsonbValue merged;
+		Jsonb *set = merge_set(base_value(merge, name), crm_write_jsonb(column, merge->values[c], merge->nulls[c]),
+							   json_of(mine));
 
 		merged.type = jbvBinary;
 		merged.val.binary.data = &set->root;
@@ -148,7 +149,7 @@ merge_field(CrmMerge *merge, int c, const JsonbValue *mine)
 	}
 	else if (stale && (column->write_class == WRITE_FILL || (merge->connector && column->write_class == WRITE_TEXT)))
 	{
-		JsonbValue	theirs;
+		JsonbValue theirs;
 
 		crm_history_value(&column->column, merge->values[c], merge->nulls[c], &theirs);
 		if (is_empty(mine))
@@ -159,8 +160,8 @@ merge_field(CrmMerge *merge, int c, const JsonbValue *mine)
 
 	if (stale)
 	{
-		Jsonb	   *theirs = crm_write_jsonb(column, merge->values[c], merge->nulls[c]);
-		bool		untouched = merge->has_base && field_version(merge, name) <= merge->base;
+		Jsonb *theirs = crm_write_jsonb(column, merge->values[c], merge->nulls[c]);
+		bool untouched = merge->has_base && field_version(merge, name) <= merge->base;
 
 		add_conflict(merge, c, name, untouched ? theirs : base_value(merge, name), theirs, json_of(mine));
 	}
@@ -202,14 +203,16 @@ add_conflict(CrmMerge *merge, int c, const char *name, Jsonb *base, Jsonb *their
 static int32
 field_version(const CrmMerge *merge, const char *field)
 {
-	Jsonb	   *versions;
+	Jsonb *versions;
 	JsonbValue *v;
 
 	if (merge->nulls[merge->table->field_version])
 		return 1;
 	versions = DatumGetJsonbP(merge->values[merge->table->field_version]);
 	v = getKeyJsonValueFromContainer(&versions->root, field, strlen(field), NULL);
-	return v && v->type == jbvNumeric ? DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(v->val.numeric))) : 1;
+	return v && v->type == jbvNumeric
+			   ? DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(v->val.numeric)))
+			   : 1;
 }
 
 /*
@@ -227,10 +230,10 @@ is_empty(const JsonbValue *value)
 static Jsonb *
 base_value(CrmMerge *merge, const char *field)
 {
-	Oid			types[4] = {TEXTOID, INT8OID, INT4OID, TEXTOID};
-	Datum		values[4];
-	bool		isnull;
-	Datum		d;
+	Oid types[4] = {TEXTOID, INT8OID, INT4OID, TEXTOID};
+	Datum values[4];
+	bool isnull;
+	Datum d;
 
 	if (!merge->has_base)
 		return NULL;
@@ -239,8 +242,10 @@ base_value(CrmMerge *merge, const char *field)
 	values[2] = Int32GetDatum(merge->base);
 	values[3] = CStringGetTextDatum(field);
 	crm_execute("SELECT fields OPERATOR(pg_catalog.->) $4 OPERATOR(pg_catalog.->) 0 FROM " CRM_DATA_SCHEMA ".change "
-				"WHERE object OPERATOR(pg_catalog.=) $1 AND record_id OPERATOR(pg_catalog.=) $2 AND version OPERATOR(pg_catalog.>) $3 "
-				"AND fields OPERATOR(pg_catalog.?) $4 ORDER BY version LIMIT 1", 4, types, values, NULL, SPI_OK_SELECT);
+				"WHERE object OPERATOR(pg_catalog.=) $1 AND record_id OPERATOR(pg_catalog.=) $2 AND version "
+				"OPERATOR(pg_catalog.>) $3 "
+				"AND fields OPERATOR(pg_catalog.?) $4 ORDER BY version LIMIT 1",
+				4, types, values, NULL, SPI_OK_SELECT);
 	if (SPI_processed == 0)
 		return NULL;
 	d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
@@ -254,14 +259,14 @@ static Jsonb *
 merge_set(Jsonb *base, Jsonb *theirs, Jsonb *mine)
 {
 	JsonbParseState *state = NULL;
-	Jsonb	   *sources[2] = {theirs, mine};
+	Jsonb *sources[2] = {theirs, mine};
 
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 	for (int s = 0; s < 2; s++)
 	{
 		JsonbIterator *it = JsonbIteratorInit(&sources[s]->root);
 		JsonbIteratorToken token;
-		JsonbValue	v;
+		JsonbValue v;
 
 		if (!JB_ROOT_IS_ARRAY(sources[s]) || JB_ROOT_IS_SCALAR(sources[s]))
 			continue;
@@ -285,7 +290,8 @@ merge_set(Jsonb *base, Jsonb *theirs, Jsonb *mine)
 static bool
 contains(Jsonb *array, JsonbValue *element)
 {
-	return JB_ROOT_IS_ARRAY(array) && IsAJsonbScalar(element) && findJsonbValueFromContainer(&array->root, JB_FARRAY, element) != NULL;
+	return JB_ROOT_IS_ARRAY(array) && IsAJsonbScalar(element) &&
+		   findJsonbValueFromContainer(&array->root, JB_FARRAY, element) != NULL;
 }
 
 /*
@@ -297,8 +303,8 @@ merge_keys(CrmMerge *merge, int c, bool stale, Jsonb *base, Jsonb *theirs, Jsonb
 	JsonbParseState *state = NULL;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	key;
-	JsonbValue	v;
+	JsonbValue key;
+	JsonbValue v;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	if (JB_ROOT_IS_OBJECT(theirs))
@@ -318,10 +324,10 @@ merge_keys(CrmMerge *merge, int c, bool stale, Jsonb *base, Jsonb *theirs, Jsonb
 	it = JsonbIteratorInit(&mine->root);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
-		Jsonb	   *now;
-		Jsonb	   *was;
-		Jsonb	   *wanted;
-		bool		take = true;
+		Jsonb *now;
+		Jsonb *was;
+		Jsonb *wanted;
+		bool take = true;
 
 		if (token == WJB_KEY)
 			key = v;
@@ -334,7 +340,8 @@ merge_keys(CrmMerge *merge, int c, bool stale, Jsonb *base, Jsonb *theirs, Jsonb
 			take = base ? same_json(now, was) : now == NULL;
 		if (!take)
 		{
-			char	   *name = psprintf("%s.%.*s", merge->table->columns[c].column.name, key.val.string.len, key.val.string.val);
+			char *name =
+				psprintf("%s.%.*s", merge->table->columns[c].column.name, key.val.string.len, key.val.string.val);
 
 			add_conflict(merge, c, name, was, now, wanted);
 			if (now == NULL)
@@ -363,8 +370,9 @@ merge_keys(CrmMerge *merge, int c, bool stale, Jsonb *base, Jsonb *theirs, Jsonb
 static Jsonb *
 key_of(Jsonb *object, const JsonbValue *key)
 {
-	JsonbValue *v = JB_ROOT_IS_OBJECT(object) ?
-		getKeyJsonValueFromContainer(&object->root, key->val.string.val, key->val.string.len, NULL) : NULL;
+	JsonbValue *v = JB_ROOT_IS_OBJECT(object)
+						? getKeyJsonValueFromContainer(&object->root, key->val.string.val, key->val.string.len, NULL)
+						: NULL;
 
 	return v ? json_of(v) : NULL;
 }

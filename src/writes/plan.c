@@ -19,8 +19,8 @@
 
 typedef struct KeptPlan
 {
-	char		sql[MAX_TEXT];	/* hash key */
-	SPIPlanPtr	plan;
+	char sql[MAX_TEXT]; /* hash key */
+	SPIPlanPtr plan;
 } KeptPlan;
 
 static HTAB *plans = NULL;
@@ -31,14 +31,14 @@ static HTAB *plans = NULL;
 void
 crm_execute(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expected)
 {
-	KeptPlan   *kept = NULL;
-	SPIPlanPtr	plan = NULL;
-	bool		found = false;
-	int			rc;
+	KeptPlan *kept = NULL;
+	SPIPlanPtr plan = NULL;
+	bool found = false;
+	int rc;
 
 	if (plans == NULL)
 	{
-		HASHCTL		ctl;
+		HASHCTL ctl;
 
 		memset(&ctl, 0, sizeof(ctl));
 		ctl.keysize = MAX_TEXT;

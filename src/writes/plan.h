@@ -9,4 +9,4 @@
 
 extern void crm_execute(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expected);
 
-#endif							/* CRM_WRITES_PLAN_H */
+#endif /* CRM_WRITES_PLAN_H */

@@ -37,8 +37,8 @@ crm_row_may(const char *object, int verb, const CrmRowOwner *row)
 		return false;
 	if (row->anyones && verb == ROW_READ)
 		verb = ROW_READ | ROW_ANYONES;
-	return crm_row_allowed(profile, crm_first_row_rule(profile, object), verb, !row->has_owner, row->owner, !row->has_team, row->team,
-						   row->grade);
+	return crm_row_allowed(profile, crm_first_row_rule(profile, object), verb, !row->has_owner, row->owner,
+						   !row->has_team, row->team, row->grade);
 }
 
 /*
@@ -48,11 +48,11 @@ bool
 crm_field_may_write(int field, const CrmRowOwner *row)
 {
 	const CrmProfile *profile = crm_profile();
-	char		mode = crm_field_rule(profile, FIELD_WRITE, field).mode;
-	bool		own = profile->member != 0 && row->has_owner && row->owner == profile->member;
+	char mode = crm_field_rule(profile, FIELD_WRITE, field).mode;
+	bool own = profile->member != 0 && row->has_owner && row->owner == profile->member;
 
 	return mode == MODE_ALWAYS || ((mode == MODE_OWN || mode == MODE_TEAM) && own) ||
-		(mode == MODE_TEAM && row->has_team && crm_team_listed(&profile->teams[SCOPE_SUBTREE], row->team));
+		   (mode == MODE_TEAM && row->has_team && crm_team_listed(&profile->teams[SCOPE_SUBTREE], row->team));
 }
 
 /*
@@ -61,7 +61,7 @@ crm_field_may_write(int field, const CrmRowOwner *row)
 Datum
 crm_row_readable(PG_FUNCTION_ARGS)
 {
-	char	   *object;
+	char *object;
 	CrmRowOwner row;
 
 	if (crm_profile()->unrestricted)
@@ -80,7 +80,7 @@ Datum
 crm_shown(PG_FUNCTION_ARGS)
 {
 	CrmRowOwner row = {0};
-	Jsonb	   *value;
+	Jsonb *value;
 
 	if (PG_ARGISNULL(2))
 		PG_RETURN_NULL();
@@ -99,15 +99,15 @@ Jsonb *
 crm_field_shown(int field, const CrmRowOwner *row, Jsonb *value)
 {
 	const CrmProfile *profile = crm_profile();
-	JsonbValue	scalar;
-	JsonbValue	masked;
+	JsonbValue scalar;
+	JsonbValue masked;
 	CrmFieldRule rule;
-	bool		own;
-	bool		team;
-	bool		isnull;
-	Oid			type = JSONBOID;
-	Datum		plain = (Datum) 0;
-	Datum		result;
+	bool own;
+	bool team;
+	bool isnull;
+	Oid type = JSONBOID;
+	Datum plain = (Datum) 0;
+	Datum result;
 
 	if (value == NULL || profile->unrestricted)
 		return value;
@@ -160,7 +160,7 @@ static CrmRowOwner
 image_owner(const char *object, Jsonb *image)
 {
 	CrmRowOwner row = {0};
-	int64		grade;
+	int64 grade;
 	JsonbValue *deleted = image_value(image, "deleted_at");
 
 	row.anyones = image_value(image, "owner_id") == NULL;

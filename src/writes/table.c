@@ -30,7 +30,8 @@ static HTAB *tables = NULL;
 static void fill_table(CrmWriteTable *table);
 static void read_registry(CrmWriteTable *table);
 static void invalidate_table(Datum arg, Oid relid);
-static Datum scalar_value(FmgrInfo *input, Oid ioparam, int32 typmod, Oid type, const char *name, const JsonbValue *value);
+static Datum scalar_value(FmgrInfo *input, Oid ioparam, int32 typmod, Oid type, const char *name,
+						  const JsonbValue *value);
 static void field_context(void *arg);
 
 /*
@@ -48,13 +49,13 @@ crm_write_table_init(void)
 CrmWriteTable *
 crm_write_table(const char *object)
 {
-	char		key[NAMEDATALEN] = {0};
+	char key[NAMEDATALEN] = {0};
 	CrmWriteTable *table;
-	bool		found;
+	bool found;
 
 	if (tables == NULL)
 	{
-		HASHCTL		ctl;
+		HASHCTL ctl;
 
 		memset(&ctl, 0, sizeof(ctl));
 		ctl.keysize = NAMEDATALEN;
@@ -83,23 +84,28 @@ crm_write_table(const char *object)
 static void
 fill_table(CrmWriteTable *table)
 {
-	Oid			relid = get_relname_relid(table->object, get_namespace_oid(CRM_DATA_SCHEMA, false));
-	Relation	rel;
-	TupleDesc	desc;
+	Oid relid = get_relname_relid(table->object, get_namespace_oid(CRM_DATA_SCHEMA, false));
+	Relation rel;
+	TupleDesc desc;
 	MemoryContext old;
 	StringInfoData list;
 	struct
 	{
 		const char *name;
-		Oid			type;
-		int		   *place;
-	}			places[] = {
-		{"id", INT8OID, &table->id}, {"account_id", INT8OID, &table->account_id}, {"row_version", INT4OID, &table->row_version},
-		{"field_version", JSONBOID, &table->field_version}, {"op_seq", INT8OID, &table->op_seq}, {"owner_id", INT8OID, &table->owner_id},
-		{"team_id", INT8OID, &table->team_id}, {"grade", INT2OID, &table->grade}, {"deleted_at", TIMESTAMPTZOID, &table->deleted_at},
-		{"merged_into", INT8OID, &table->merged_into}, {"lease_endpoint", TEXTOID, &table->lease_endpoint},
-		{"lease_until", TIMESTAMPTZOID, &table->lease_until}
-	};
+		Oid type;
+		int *place;
+	} places[] = {{"id", INT8OID, &table->id},
+				  {"account_id", INT8OID, &table->account_id},
+				  {"row_version", INT4OID, &table->row_version},
+				  {"field_version", JSONBOID, &table->field_version},
+				  {"op_seq", INT8OID, &table->op_seq},
+				  {"owner_id", INT8OID, &table->owner_id},
+				  {"team_id", INT8OID, &table->team_id},
+				  {"grade", INT2OID, &table->grade},
+				  {"deleted_at", TIMESTAMPTZOID, &table->deleted_at},
+				  {"merged_into", INT8OID, &table->merged_into},
+				  {"lease_endpoint", TEXTOID, &table->lease_endpoint},
+				  {"lease_until", TIMESTAMPTZOID, &table->lease_until}};
 
 	for (int i = 0; i < lengthof(places); i++)
 		*places[i].place = -1;
@@ -121,7 +127,7 @@ fill_table(CrmWriteTable *table)
 		{
 			Form_pg_attribute att = TupleDescAttr(desc, i);
 			CrmWriteColumn *column = &table->columns[table->ncolumns];
-			Oid			input;
+			Oid input;
 
 			if (att->attisdropped)
 				continue;
@@ -135,7 +141,8 @@ fill_table(CrmWriteTable *table)
 			column->element = get_element_type(att->atttypid);
 			if (OidIsValid(column->element))
 			{
-				get_typlenbyvalalign(column->element, &column->element_len, &column->element_byval, &column->element_align);
+				get_typlenbyvalalign(column->element, &column->element_len, &column->element_byval,
+									 &column->element_align);
 				getTypeInputInfo(column->element, &input, &column->element_ioparam);
 				fmgr_info_cxt(input, &column->element_input, table->context);
 			}
@@ -150,10 +157,9 @@ fill_table(CrmWriteTable *table)
 		table_close(rel, AccessShareLock);
 	}
 	if (rel == NULL || table->id < 0 || table->row_version < 0 || table->field_version < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no object \"%s\" that can be written", table->object),
-				 errhint("Use the name of its view, for example account, contact or opportunity.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("there is no object \"%s\" that can be written", table->object),
+						errhint("Use the name of its view, for example account, contact or opportunity.")));
 	read_registry(table);
 	table->generation = crm_profile_generation;
 	table->valid = true;
@@ -166,18 +172,19 @@ static void
 read_registry(CrmWriteTable *table)
 {
 	static const char *const names[] = {"text", "strict", "set", "counter", "fill", "keyed", "fixed", "engine"};
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(table->object)};
+	Oid types[1] = {TEXTOID};
+	Datum values[1] = {CStringGetTextDatum(table->object)};
 
-	if (SPI_execute_with_args("SELECT name, id, write_class FROM " CRM_DATA_SCHEMA ".field WHERE object OPERATOR(pg_catalog.=) $1 AND NOT custom",
+	if (SPI_execute_with_args("SELECT name, id, write_class FROM " CRM_DATA_SCHEMA
+							  ".field WHERE object OPERATOR(pg_catalog.=) $1 AND NOT custom",
 							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the registry of fields");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple	row = SPI_tuptable->vals[i];
-		int			c = crm_write_column(table, SPI_getvalue(row, SPI_tuptable->tupdesc, 1));
-		char	   *class = SPI_getvalue(row, SPI_tuptable->tupdesc, 3);
-		bool		isnull;
+		HeapTuple row = SPI_tuptable->vals[i];
+		int c = crm_write_column(table, SPI_getvalue(row, SPI_tuptable->tupdesc, 1));
+		char *class = SPI_getvalue(row, SPI_tuptable->tupdesc, 3);
+		bool isnull;
 
 		if (c < 0)
 			continue;
@@ -225,7 +232,7 @@ Datum
 crm_write_value(CrmWriteTable *table, CrmWriteColumn *column, const JsonbValue *value, bool *isnull)
 {
 	ErrorContextCallback context;
-	Datum		result;
+	Datum result;
 
 	*isnull = value->type == jbvNull;
 	if (*isnull)
@@ -239,19 +246,18 @@ crm_write_value(CrmWriteTable *table, CrmWriteColumn *column, const JsonbValue *
 		result = JsonbPGetDatum(JsonbValueToJsonb((JsonbValue *) value));
 	else if (OidIsValid(column->element))
 	{
-		Datum	   *elements;
-		bool	   *nulls;
-		int			n = 0;
-		int			dims[1];
-		int			bounds[1] = {1};
+		Datum *elements;
+		bool *nulls;
+		int n = 0;
+		int dims[1];
+		int bounds[1] = {1};
 		JsonbIterator *it;
 		JsonbIteratorToken token;
-		JsonbValue	v;
+		JsonbValue v;
 
 		if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("field \"%s\" needs an array", column->column.name)));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("field \"%s\" needs an array", column->column.name)));
 		elements = palloc((JsonContainerSize(value->val.binary.data) + 1) * sizeof(Datum));
 		nulls = palloc((JsonContainerSize(value->val.binary.data) + 1) * sizeof(bool));
 		it = JsonbIteratorInit(value->val.binary.data);
@@ -259,17 +265,20 @@ crm_write_value(CrmWriteTable *table, CrmWriteColumn *column, const JsonbValue *
 			if (token == WJB_ELEM)
 			{
 				nulls[n] = v.type == jbvNull;
-				elements[n] = nulls[n] ? (Datum) 0 :
-					scalar_value(&column->element_input, column->element_ioparam, -1, column->element, column->column.name, &v);
+				elements[n] = nulls[n] ? (Datum) 0
+									   : scalar_value(&column->element_input, column->element_ioparam, -1,
+													  column->element, column->column.name, &v);
 				n++;
 			}
 		dims[0] = n;
-		result = PointerGetDatum(n == 0 ? construct_empty_array(column->element) :
-								 construct_md_array(elements, nulls, 1, dims, bounds, column->element, column->element_len,
-													column->element_byval, column->element_align));
+		result = PointerGetDatum(n == 0 ? construct_empty_array(column->element)
+										: construct_md_array(elements, nulls, 1, dims, bounds, column->element,
+															 column->element_len, column->element_byval,
+															 column->element_align));
 	}
 	else
-		result = scalar_value(&column->input, column->ioparam, column->typmod, column->column.type, column->column.name, value);
+		result = scalar_value(&column->input, column->ioparam, column->typmod, column->column.type, column->column.name,
+							  value);
 	error_context_stack = context.previous;
 	return result;
 }
@@ -280,13 +289,11 @@ crm_write_value(CrmWriteTable *table, CrmWriteColumn *column, const JsonbValue *
 static Datum
 scalar_value(FmgrInfo *input, Oid ioparam, int32 typmod, Oid type, const char *name, const JsonbValue *value)
 {
-	char	   *text = NULL;
+	char *text = NULL;
 
 	switch (value->type)
 	{
-		case jbvString:
-			text = pnstrdup(value->val.string.val, value->val.string.len);
-			break;
+		case jbvString: text = pnstrdup(value->val.string.val, value->val.string.len); break;
 		case jbvNumeric:
 			if (type != TEXTOID && type != BOOLOID)
 				text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
@@ -295,13 +302,11 @@ scalar_value(FmgrInfo *input, Oid ioparam, int32 typmod, Oid type, const char *n
 			if (type == BOOLOID)
 				text = value->val.boolean ? "t" : "f";
 			break;
-		default:
-			break;
+		default: break;
 	}
 	if (text == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("field \"%s\" needs a single value of type %s", name, format_type_be(type))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("field \"%s\" needs a single value of type %s", name, format_type_be(type))));
 	return InputFunctionCall(input, text, ioparam, typmod);
 }
 
@@ -320,7 +325,7 @@ field_context(void *arg)
 Jsonb *
 crm_write_jsonb(CrmWriteColumn *column, Datum value, bool isnull)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	crm_history_value(&column->column, value, isnull, &v);
 	return JsonbValueToJsonb(&v);

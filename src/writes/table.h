@@ -19,59 +19,59 @@ typedef enum CrmWriteClass
 	WRITE_COUNTER,
 	WRITE_FILL,
 	WRITE_KEYED,
-	WRITE_FIXED,				/* not written after the insert */
-	WRITE_ENGINE				/* not written by people at all */
+	WRITE_FIXED, /* not written after the insert */
+	WRITE_ENGINE /* not written by people at all */
 } CrmWriteClass;
 
 typedef struct CrmWriteColumn
 {
 	CrmHistoryColumn column;
-	int			field;			/* number in the registry, 0: none */
+	int field; /* number in the registry, 0: none */
 	CrmWriteClass write_class;
-	int32		typmod;
-	int16		len;
-	bool		byval;
-	FmgrInfo	input;
-	Oid			ioparam;
-	Oid			element;		/* of an array, else invalid */
-	int16		element_len;
-	bool		element_byval;
-	char		element_align;
-	Oid			element_ioparam;
-	FmgrInfo	element_input;
+	int32 typmod;
+	int16 len;
+	bool byval;
+	FmgrInfo input;
+	Oid ioparam;
+	Oid element; /* of an array, else invalid */
+	int16 element_len;
+	bool element_byval;
+	char element_align;
+	Oid element_ioparam;
+	FmgrInfo element_input;
 } CrmWriteColumn;
 
 typedef struct CrmWriteTable
 {
-	char		object[NAMEDATALEN];	/* hash key */
-	bool		valid;
-	uint64		generation;		/* of the access profiles: the registry of fields belongs to what bumps it */
-	Oid			relid;
-	Oid			owner;
+	char object[NAMEDATALEN]; /* hash key */
+	bool valid;
+	uint64 generation; /* of the access profiles: the registry of fields belongs to what bumps it */
+	Oid relid;
+	Oid owner;
 	MemoryContext context;
-	int			ncolumns;
-	CrmWriteColumn *columns;	/* without the dropped ones, in order */
-	char	   *select_list;
+	int ncolumns;
+	CrmWriteColumn *columns; /* without the dropped ones, in order */
+	char *select_list;
 	/* places in columns, -1: none */
-	int			id;
-	int			account_id;
-	int			row_version;
-	int			field_version;
-	int			op_seq;
-	int			owner_id;
-	int			team_id;
-	int			grade;
-	int			deleted_at;
-	int			merged_into;
-	int			lease_endpoint;
-	int			lease_until;
+	int id;
+	int account_id;
+	int row_version;
+	int field_version;
+	int op_seq;
+	int owner_id;
+	int team_id;
+	int grade;
+	int deleted_at;
+	int merged_into;
+	int lease_endpoint;
+	int lease_until;
 } CrmWriteTable;
 
 extern void crm_write_table_init(void);
 extern CrmWriteTable *crm_write_table(const char *object);
-extern int	crm_write_column(const CrmWriteTable *table, const char *name);
+extern int crm_write_column(const CrmWriteTable *table, const char *name);
 extern Datum crm_write_value(CrmWriteTable *table, CrmWriteColumn *column, const JsonbValue *value, bool *isnull);
 extern Jsonb *crm_write_jsonb(CrmWriteColumn *column, Datum value, bool isnull);
 extern bool crm_write_equal(const CrmWriteColumn *column, Datum a, bool a_null, Datum b, bool b_null);
 
-#endif							/* CRM_WRITES_TABLE_H */
+#endif /* CRM_WRITES_TABLE_H */

@@ -847,7 +847,7 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 op
 		nulls[9] = request->has_base ? ' ' : 'n';
 		values[10] = CStringGetTextDatum(request->actor ? request->actor : crm_history_actor());
 		crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".conflict (operation_id, object, record_id, account_id, field, "
-												   "base, theirs, mine, their_version, base_version, "
+					"base, theirs, mine, their_version, base_version, "
 					"actor, their_actor) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT h.actor "
 					"FROM " CRM_DATA_SCHEMA ".change AS h "
 					"WHERE h.object OPERATOR(pg_catalog.=) $2 AND h.record_id OPERATOR(pg_catalog.=) $3 AND h.version "

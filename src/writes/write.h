@@ -9,4 +9,4 @@
 
 extern void crm_writes_init(void);
 
-#endif							/* CRM_WRITE_H */
+#endif /* CRM_WRITE_H */

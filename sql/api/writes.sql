@@ -485,7 +485,7 @@ END
 $function$;
 COMMENT ON FUNCTION crm.restore_row(bigint) IS
 'Brings a record back as a change left it, a deleted one as it was before. One that is still there is written back as crm.restore does; one that is gone, by whatever way, is inserted again under its number and goes on with its versions.
-change_id: from crm.history. Answers {state: restored, id, version}, or as crm.write does.
+change_id: from crm.history. Answers {state: restored, id, version}, or as crm.write does. Looks through the whole history for the change: that has no index, which every write would pay for.
 Errors: P0002 no such change, or its history is not complete; 23505 and others when the row does not fit any more.';
 
 -- ---------------------------------------------------------------- erasure on request

@@ -596,7 +596,6 @@ CREATE TABLE crm_data.change (
     PRIMARY KEY (record_id, object, version, at)
 ) PARTITION BY RANGE (at);
 CREATE TABLE crm_data.change_default PARTITION OF crm_data.change DEFAULT;
-CREATE INDEX change_id_idx ON crm_data.change USING brin (id);
 CREATE INDEX change_account_id_at_idx ON crm_data.change (account_id, at) WHERE account_id IS NOT NULL AND object <> 'account';
 COMMENT ON TABLE crm_data.change IS 'History: one row a change with only the changed fields, chained by digest. Append-only, partitioned by month of at; nothing refers to it. One key and no more than it needs: every change of every record pays for its indexes.';
 COMMENT ON COLUMN crm_data.change.id IS 'Identifier, unique over all partitions.';

@@ -55,6 +55,8 @@ API_SQL = \
 	sql/api/jobs.sql \
 	sql/api/report_html.sql \
 	sql/api/reports.sql \
+	sql/api/report_board.sql \
+	sql/api/report_period.sql \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
 	sql/api/forecast.sql \
@@ -99,7 +101,9 @@ REGRESS ?= \
 	outbox \
 	jobs \
 	reports \
-	report_html
+	report_html \
+	report_board \
+	report_period
 # and this one looks at all that they made
 REGRESS += catalog
 

@@ -73,6 +73,16 @@ BEGIN
         ('crm.report_html(text, jsonb, text)', '*'),
         ('crm.action_heatmap(date)', 'crm_admin, crm_manager, crm_director'),
         ('crm.morning_brief(timestamptz)', '*'),
+        -- whose they are is asked inside
+        ('crm.my_board(timestamptz)', '*'),
+        ('crm.today_focus(date)', '*'),
+        ('crm.receivable_health(date)', '*'),
+        ('crm.followup_watch(timestamptz)', '*'),
+        ('crm.director_daily(timestamptz)', '*'),
+        ('crm.team_performance(date)', '*'),
+        ('crm.monthly_snapshot(date)', '*'),
+        ('crm.health_report(date)', '*'),
+        ('crm.report_check(date)', '*'),
         ('crm.verify_reports()', 'crm_admin, crm_director, crm_risk'),
         -- import: for those who answer for the data
         ('crm.csv_fields(text, text)', '*'),

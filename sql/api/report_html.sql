@@ -21,7 +21,16 @@ AS $$
         ('first_pass_rate', 'First time right', '首次通过率'), ('stuck', 'Deals stuck by action', '各动作卡住的商机'), ('metric', 'Metric', '指标'), ('value', 'Value', '数值'), ('account', 'Customer', '客户'),
         ('reason', 'Reason', '原因'), ('rank', 'No.', '序号'), ('currency', 'Currency', '币种'), ('member', 'Member', '成员'), ('count', 'Count', '数量'), ('name', 'Name', '名称'), ('title', 'Title', '标题'),
         ('due', 'Due', '应完成'), ('due_at', 'Date', '日期'), ('due_on', 'Due on', '应付日'), ('todo', 'To do first', '优先待办'), ('silent', 'Not spoken to for long', '久未跟进'), ('expiring', 'Contracts that expire', '即将到期合同'),
-        ('result', 'Result', '结果')) AS v (k, en, zh) WHERE v.k = key), key)
+        ('result', 'Result', '结果'), ('manager', 'Time for the manager to step in', '需经理介入'), ('alert', 'On the alert list', '预警'), ('last_contact_at', 'Last contact', '最近跟进'),
+        ('yesterday', 'The day before', '昨日业绩'), ('overdue', 'Overdue actions', '超期动作'), ('oldest', 'Waiting longest', '超期最久'), ('alerts', 'Open alerts', '未处理预警'),
+        ('message', 'Message', '内容'), ('level', 'Level', '级别'), ('red', 'red', '红'), ('orange', 'orange', '橙'), ('yellow', 'yellow', '黄'), ('green', 'green', '绿'), ('leads', 'Leads', '线索'), ('follow_ups', 'Follow-ups', '跟进'),
+        ('won', 'Won', '赢单'), ('lost', 'Lost', '输单'), ('risk', 'Customers at risk', '客户风险'), ('competitors', 'Competitors', '竞争对手'), ('won_rate', 'Won against them', '对其赢单率'), ('score', 'Score', '得分'),
+        ('figures', 'Figures', '指标'), ('trend', 'Bookings of twelve months', '近12个月签约额'), ('funnel', 'How far the deals came that were closed', '已结商机到达阶段'), ('before', 'Month before', '上月'), ('change_rate', 'Change', '环比'),
+        ('bookings', 'Bookings', '签约额'), ('quota', 'Quota', '目标'), ('attainment_rate', 'Attained', '达成率'), ('receipts', 'Receipts', '回款额'), ('win_rate', 'Win rate', '赢单率'), ('month', 'Month', '月份'),
+        ('control', 'Second way', '对照值'), ('deviation_rate', 'Difference', '差异'), ('previous', 'Day before', '前一日'), ('status', 'Status', '状态'), ('ok', 'ok', '正常'), ('differs', 'differs', '不一致'), ('jumped', 'jumped', '突变'),
+        ('indicator', 'Indicator', '指标'), ('target', 'Target', '目标'), ('advice', 'Advice', '建议'), ('value_rate', 'Share', '比率'),
+        ('active_users', 'Daily of monthly users', '日活/月活'), ('completeness', 'Completeness', '数据完整率'), ('approval_hours', 'Hours to a decision', '平均审批时长(小时)'), ('error_rate', 'Payloads refused', '接口错误率'),
+        ('model_accuracy', 'Accuracy of the win probability', '模型准确率'), ('poor', 'poor', '不达标'), ('no_data', 'no data', '无数据')) AS v (k, en, zh) WHERE v.k = key), key)
 $$;
 COMMENT ON FUNCTION crm._say(text, text) IS 'Internal: a heading of the reports in a language (en, zh); the key itself if it has none.';
 

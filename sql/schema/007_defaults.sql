@@ -347,6 +347,7 @@ FROM (VALUES
     ('report', 'action_heatmap', '{"en": "Action heat map", "zh": "销售动作热力图", "to": ["crm_manager", "crm_director"], "columns": ["done_rate", "mean_hours", "first_pass_rate"], "topic": "report.heatmap"}'),
     ('report', 'morning_brief', '{"en": "Morning list", "zh": "每日预警清单", "to": ["crm_sales", "crm_manager"], "silent_days": 30, "expiring_days": 90, "top": 3, "topic": "brief.daily"}'),
     ('report', 'director_daily', '{"en": "Director''s daily", "zh": "总监日报", "to": ["crm_director"], "topic": "report.director"}'),
+    ('report', 'followup_watch', '{"en": "Customers nobody speaks to", "zh": "久未跟进客户", "to": ["crm_manager"]}'),
     ('report', 'field_map_check', '{"en": "Cross-system check", "zh": "跨系统字段映射校验", "to": ["crm_steward"], "map": "core", "topic": "report.field_map"}'),
     ('report', 'deviation', '{"en": "Deviation of the forecast", "zh": "预测偏差归因分析", "to": ["crm_manager", "crm_director"], "topic": "report.deviation"}'),
     ('report', 'monthly_snapshot', '{"en": "Monthly snapshot", "zh": "月度快照", "to": ["crm_director"], "metrics": ["bookings", "billings", "receipts", "orders", "customers", "win_rate", "pipeline", "weighted_pipeline"], "topic": "report.snapshot"}'),

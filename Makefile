@@ -117,7 +117,8 @@ ISOLATION ?= \
 	writes_merge \
 	writes_drain \
 	writes_restore \
-	writes_busy
+	writes_busy \
+	odds_queue
 
 REGRESS_OPTS = --inputdir=. --outputdir=test
 ISOLATION_OPTS = --inputdir=. --outputdir=test --load-extension=crm

@@ -80,7 +80,8 @@ crm_cluster(CrmMatcher *m, double threshold)
 		parent[i] = next[i] = i;
 		size[i] = 1;
 	}
-	qsort(m->edge, m->edges, sizeof(CrmEdge), compare_edges);
+	if (m->edges > 1)
+		qsort(m->edge, m->edges, sizeof(CrmEdge), compare_edges);
 	for (size_t e = 0; e < m->edges; e++)
 	{
 		uint32_t	a;

@@ -11,7 +11,6 @@
 #include "match/match.h"
 #include "match/sim.h"
 #include "text/text.h"
-#include "text/lexicon.h"
 
 /* The units of a value. */
 static inline const uint16_t *
@@ -20,30 +19,37 @@ units(const CrmField *fd, const CrmValue *v)
 	return fd->pool + v->text;
 }
 
+/*
+ * Edits between two texts, or more than most where that is clear without counting: an
+ * edit changes the set of characters by two at most.
+ */
+static inline int
+edits(const CrmField *fd, const CrmValue *a, const CrmValue *b, int most)
+{
+	if (a->len > b->len + most || b->len > a->len + most ||
+		(most < 3 && a->len <= CRM_SIM_MAX && __builtin_popcountll(a->letters ^ b->letters) > 2 * most))
+		return most + 1;
+	return crm_osa_distance(units(fd, a), a->len, units(fd, b), b->len);
+}
+
 /* True if two given names are sister forms. */
 static bool
-sisters(const uint16_t *a, size_t n, const uint16_t *b, size_t m)
+sisters(const CrmValue *a, const CrmValue *b)
 {
-	uint32_t	x[32];
-	uint32_t	y[32];
-	int			g[8];
-	int			h[8];
-	int			ng;
-	int			nh;
+	for (int i = 0; i < 4 && a->nick[i] != 0; i++)
+		for (int j = 0; j < 4 && b->nick[j] != 0; j++)
+			if (a->nick[i] == b->nick[j])
+				return true;
+	return false;
+}
 
-	if (n > 24 || m > 24)
-		return false;
-	for (size_t i = 0; i < n; i++)
-		x[i] = a[i];
-	for (size_t i = 0; i < m; i++)
-		y[i] = b[i];
-	ng = crm_nick_groups(x, n, g, 8);
-	if (ng == 0)
-		return false;
-	nh = crm_nick_groups(y, m, h, 8);
-	for (int i = 0; i < ng; i++)
-		for (int j = 0; j < nh; j++)
-			if (g[i] == h[j])
+/* The same for words. */
+static bool
+sister_words(const CrmWord *a, const CrmWord *b)
+{
+	for (int i = 0; i < 4 && a->nick[i] != 0; i++)
+		for (int j = 0; j < 4 && b->nick[j] != 0; j++)
+			if (a->nick[i] == b->nick[j])
 				return true;
 	return false;
 }
@@ -65,10 +71,21 @@ compare_short(const CrmField *fd, const CrmValue *a, const CrmValue *b, bool giv
 		return CRM_L_ELSE;
 	if (n == 1 || m == 1)
 		return x[0] == y[0] ? 2 : CRM_L_ELSE;
-	if (n > 2 && m > 2 && n <= m + 1 && m <= n + 1 && crm_osa_distance(x, n, y, m) <= 1)
+	if (n > 2 && m > 2 && edits(fd, a, b, 1) <= 1)
 		return 6;
-	if (given && sisters(x, n, y, m))
+	if (given && sisters(a, b))
 		return 7;
+	/* Without a common first letter the similarity is Jaro's, which the characters that occur on one side only bound. */
+	if (x[0] != y[0] && n <= CRM_SIM_MAX && m <= CRM_SIM_MAX)
+	{
+		size_t		common = n - __builtin_popcountll(a->letters & ~b->letters);
+		size_t		other = m - __builtin_popcountll(b->letters & ~a->letters);
+
+		if (other < common)
+			common = other;
+		if ((double) common / (double) n + (double) common / (double) m < 1.249)
+			return CRM_L_ELSE;
+	}
 	jw = crm_jaro_winkler(x, n, y, m);
 	if (jw >= 0.92)
 		return 5;
@@ -83,7 +100,7 @@ compare_short(const CrmField *fd, const CrmValue *a, const CrmValue *b, bool giv
 static int
 compare_code(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 {
-	int			d = crm_osa_distance(units(fd, a), a->len, units(fd, b), b->len);
+	int			d = edits(fd, a, b, 2);
 
 	if (d == 1)
 		return 6;
@@ -100,7 +117,7 @@ compare_date(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 	const CrmDetail *q = &fd->detail[b->detail];
 	int			days;
 
-	if (crm_osa_distance(units(fd, a), a->len, units(fd, b), b->len) <= 1)
+	if (edits(fd, a, b, 1) <= 1)
 		return 6;
 	if (p->num[0] == q->num[0])
 	{
@@ -141,7 +158,7 @@ compare_phone(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 		}
 	if (best == CRM_L_ELSE)
 	{
-		int			d = crm_osa_distance(units(fd, a), a->len, units(fd, b), b->len);
+		int			d = edits(fd, a, b, 2);
 
 		if (d == 1)
 			return 6;
@@ -187,7 +204,7 @@ compare_email(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 	double		jw;
 	double		local;
 
-	if (crm_osa_distance(x, a->len, y, b->len) <= 1)
+	if (edits(fd, a, b, 1) <= 1)
 		return by_number(x, a->len, y, b->len) ? 3 : 6;
 	if (p->key[0] == q->key[0] && p->num[0] >= 3)
 		return 7;
@@ -216,7 +233,7 @@ word_likeness(const CrmField *fd, uint32_t a, uint32_t b)
 	/* Numbers are equal or not. */
 	if ((x[0] >= '0' && x[0] <= '9') || (y[0] >= '0' && y[0] <= '9'))
 		return 0;
-	if (p->nick != 0 && q->nick != 0 && fd->meaning == CRM_M_PERSON && sisters(x, p->len, y, q->len))
+	if (fd->meaning == CRM_M_PERSON && sister_words(p, q))
 		return 0.9;
 	if (p->len < 4 || q->len < 4)
 		return 0;
@@ -469,7 +486,7 @@ compare_person(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 static int
 compare_postcode(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 {
-	if (crm_osa_distance(units(fd, a), a->len, units(fd, b), b->len) <= 1)
+	if (edits(fd, a, b, 1) <= 1)
 		return 6;
 	return a->atom[1] != 0 && a->atom[1] == b->atom[1] ? 4 : CRM_L_ELSE;
 }

@@ -491,7 +491,8 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 	cut = threshold_of_arg(fcinfo, 5, run);
 	cut = log(cut / (1 - cut));
 	crm_score_all(&run->m, cut);
-	qsort(run->m.edge, run->m.edges, sizeof(CrmEdge), compare_edges);
+	if (run->m.edges > 1)
+		qsort(run->m.edge, run->m.edges, sizeof(CrmEdge), compare_edges);
 	for (size_t e = 0; e < run->m.edges && run->m.edge[e].w >= cut; e++)
 	{
 		const CrmEdge *x = &run->m.edge[e];

@@ -54,10 +54,12 @@ enum
 typedef struct CrmValue
 {
 	uint64_t	hash;	 /* of the normal form; what "equal" means */
+	uint64_t	letters; /* a bit for each character that occurs, to tell texts apart at a glance */
 	uint32_t	freq;	 /* rows that have it */
 	uint32_t	text;	 /* its units in the pool */
 	uint16_t	len;
 	uint16_t	tokens;	 /* how many words */
+	uint16_t	nick[4]; /* groups of given names, 0 at the end */
 	uint32_t	token;	 /* the first of them in the field's token list */
 	uint32_t	detail;	 /* index into the field's details, 0 none */
 	uint32_t	atom[CRM_ATOMS]; /* blocking hashes, 0 none */
@@ -74,7 +76,7 @@ typedef struct CrmWord
 	uint32_t	df;
 	uint32_t	text;
 	uint16_t	len;
-	uint16_t	nick; /* group of given names, 0 none */
+	uint16_t	nick[4]; /* groups of given names, 0 at the end */
 	float		idf;
 } CrmWord;
 

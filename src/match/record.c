@@ -216,6 +216,17 @@ store(CrmField *fd, const uint32_t *v, size_t n)
 	return (uint32_t) at;
 }
 
+/* The groups that a given name belongs to. */
+static void
+nick_groups(const uint32_t *v, size_t n, uint16_t *out)
+{
+	int			groups[4];
+	int			k = crm_nick_groups(v, n, groups, 4);
+
+	for (int i = 0; i < k; i++)
+		out[i] = (uint16_t) groups[i];
+}
+
 /* The word of a field's vocabulary, entered if new. */
 static uint32_t
 word_id(CrmField *fd, const uint32_t *v, size_t n)
@@ -223,7 +234,6 @@ word_id(CrmField *fd, const uint32_t *v, size_t n)
 	uint64_t	h = crm_text_hash(v, n, 7);
 	uint32_t	i;
 	CrmWord    *w;
-	int			group;
 
 	if (fd->words * 2 > fd->wslots)
 	{
@@ -252,7 +262,7 @@ word_id(CrmField *fd, const uint32_t *v, size_t n)
 	w->hash = h;
 	w->len = (uint16_t) (n > 64 ? 64 : n);
 	w->text = store(fd, v, w->len);
-	w->nick = crm_nick_groups(v, n, &group, 1) > 0 ? (uint16_t) group : 0;
+	nick_groups(v, n, w->nick);
 	fd->wslot[i] = fd->words;
 	return fd->words++;
 }
@@ -833,7 +843,11 @@ crm_matcher_set(CrmMatcher *m, uint32_t row, int field, const char *s, size_t n)
 		val->hash = h;
 		val->len = (uint16_t) (dr->text.n > 1000 ? 1000 : dr->text.n);
 		val->text = store(fd, dr->text.v, val->len);
+		for (uint32_t k = 0; k < val->len; k++)
+			val->letters |= UINT64_C(1) << (fd->pool[val->text + k] * 2654435761u >> 26);
 		memcpy(val->atom, dr->atom, sizeof(val->atom));
+		if (fd->meaning == CRM_M_GIVEN)
+			nick_groups(dr->text.v, val->len, val->nick);
 		if (dr->has_detail)
 		{
 			GROW(fd->detail, fd->details, fd->details_cap, 1);

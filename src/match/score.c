@@ -405,28 +405,32 @@ crm_train(CrmMatcher *m)
 	crm_huge_free(bits);
 }
 
-/* What one field says: its weight, and for a shared value how rare that value is. */
+/* What a level says when freq rows share the value: its weight, and for an equal value how rare it is. */
+static inline double
+value_score(const CrmMatcher *m, int f, int l, uint32_t freq)
+{
+	const CrmWeights *w = &m->weights;
+	double		x = w->tf[f] * log(w->u[f][CRM_L_EXACT] * m->field[f].present / freq);
+
+	/* A value seen once or twice is not rarer than what chance explains. */
+	if (x > TF_MAX)
+		x = TF_MAX;
+	return w->w[f][l] + (l == CRM_L_EXACT || x < 0 ? x : 0);
+}
+
+/* What one field of two rows says. */
 static inline double
 field_score(const CrmMatcher *m, int f, int l, uint32_t a, uint32_t b)
 {
-	const CrmWeights *w = &m->weights;
-	double		s = w->w[f][l];
+	const CrmField *fd = &m->field[f];
+	uint32_t	fa;
+	uint32_t	fb;
 
-	if (l == CRM_L_EXACT || l == 7)
-	{
-		const CrmField *fd = &m->field[f];
-		uint32_t	fa = fd->value[fd->val[a]].freq;
-		uint32_t	fb = fd->value[fd->val[b]].freq;
-		double		share = (double) (fa > fb ? fa : fb) / fd->present;
-		double		x = w->tf[f] * log(w->u[f][CRM_L_EXACT] / share);
-
-		/* A value seen once or twice is not rarer than what chance explains. */
-		if (x > TF_MAX)
-			x = TF_MAX;
-		if (l == CRM_L_EXACT || x < 0)
-			s += x;
-	}
-	return s;
+	if (l != CRM_L_EXACT && l != 7)
+		return m->weights.w[f][l];
+	fa = fd->value[fd->val[a]].freq;
+	fb = fd->value[fd->val[b]].freq;
+	return value_score(m, f, l, fa > fb ? fa : fb);
 }
 
 /* Log odds that two rows are one, by their pattern and the frequency of the values they share. */
@@ -450,6 +454,9 @@ crm_score_all(CrmMatcher *m, double floor)
 {
 	double		most[CRM_FIELDS_MAX]; /* the best that a field can say when its values differ */
 	int			order[CRM_FIELDS_MAX];
+	float	   *shared[CRM_FIELDS_MAX]; /* what an equal value says, by value */
+	uint32_t   *row;					/* the values of a row side by side: pairs come in no order of rows */
+	size_t		n = m->fields;
 
 	for (int f = 0; f < m->fields; f++)
 	{
@@ -470,6 +477,17 @@ crm_score_all(CrmMatcher *m, double floor)
 		}
 		order[at] = f;
 	}
+	row = crm_huge_alloc((m->rows * n + 1) * sizeof(uint32_t));
+	for (int f = 0; f < m->fields; f++)
+	{
+		CrmField   *fd = &m->field[f];
+
+		for (size_t r = 0; r < m->rows; r++)
+			row[r * n + f] = fd->val[r];
+		shared[f] = crm_huge_alloc(fd->values * sizeof(float));
+		for (uint32_t v = 1; v < fd->values; v++)
+			shared[f][v] = (float) value_score(m, f, CRM_L_EXACT, fd->value[v].freq);
+	}
 	m->edges = 0;
 	for (size_t i = 0; i < m->pairs; i++)
 	{
@@ -482,11 +500,11 @@ crm_score_all(CrmMatcher *m, double floor)
 			m->check();
 		for (int f = 0; f < m->fields; f++)
 		{
-			uint32_t	va = m->field[f].val[a];
-			uint32_t	vb = m->field[f].val[b];
+			uint32_t	va = row[a * n + f];
+			uint32_t	vb = row[b * n + f];
 
 			if (va == vb && va != 0)
-				bound += field_score(m, f, CRM_L_EXACT, a, b);
+				bound += shared[f][va];
 			else if ((va != 0 && vb != 0) || m->field[f].partner >= 0)
 			{
 				bound += most[f];
@@ -509,6 +527,9 @@ crm_score_all(CrmMatcher *m, double floor)
 		m->edge[m->edges].b = b;
 		m->edge[m->edges++].w = (float) bound;
 	}
+	for (int f = 0; f < m->fields; f++)
+		crm_huge_free(shared[f]);
+	crm_huge_free(row);
 }
 
 /*

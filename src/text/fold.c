@@ -371,6 +371,43 @@ push(CrmText *out, uint32_t c)
 	out->v[out->n++] = c;
 }
 
+/* Normalises and maps code points in place; returns whether anything changed. */
+static bool
+fold_wide(CrmText *t)
+{
+	pg_wchar   *wide = crm_text_alloc((t->n + 1) * sizeof(pg_wchar));
+	pg_wchar   *norm;
+	size_t		len = 0;
+	size_t		before = t->n;
+	bool		changed;
+	uint32_t	to[3];
+
+	for (size_t i = 0; i < t->n; i++)
+		wide[i] = t->v[i];
+	wide[t->n] = 0;
+	norm = unicode_normalize(UNICODE_NFKC, wide);
+	t->n = 0;
+	if (norm != NULL)
+	{
+		while (norm[len] != 0)
+			len++;
+		crm_text_reserve(t, len * 3 + 1);
+		for (size_t i = 0; i < len; i++)
+		{
+			int			k = map_one(norm[i], to);
+
+			for (int j = 0; j < k; j++)
+				push(t, to[j]);
+		}
+		crm_text_release(norm);
+	}
+	changed = t->n != before;
+	for (size_t i = 0; i < t->n && !changed; i++)
+		changed = t->v[i] != wide[i];
+	crm_text_release(wide);
+	return changed;
+}
+
 /* Folds n bytes of UTF-8; the result replaces what out held. */
 void
 crm_fold(const char *s, size_t n, CrmText *out)
@@ -407,35 +444,20 @@ crm_fold(const char *s, size_t n, CrmText *out)
 	}
 	if (!inert)
 	{
-		pg_wchar   *wide = crm_text_alloc((n + 1) * sizeof(pg_wchar));
-		pg_wchar   *norm;
-		size_t		len = 0;
-
+		/*
+		 * Folding a letter or dropping a character between two may let others combine: again
+		 * until nothing changes. Once is enough for nearly all texts, four times for all known.
+		 */
+		out->n = 0;
 		for (i = 0; i < n;)
 		{
 			uint32_t	cp;
 
 			i += crm_utf8_next(s + i, n - i, &cp);
-			wide[len++] = cp == 0 ? 0xFFFD : cp;
+			out->v[out->n++] = cp == 0 ? 0xFFFD : cp;
 		}
-		wide[len] = 0;
-		norm = unicode_normalize(UNICODE_NFKC, wide);
-		crm_text_release(wide);
-		out->n = 0;
-		if (norm != NULL)
-		{
-			for (len = 0; norm[len] != 0; len++)
-				;
-			crm_text_reserve(out, len * 3 + 1);
-			for (i = 0; i < len; i++)
-			{
-				int			k = map_one(norm[i], to);
-
-				for (int j = 0; j < k; j++)
-					push(out, to[j]);
-			}
-			crm_text_release(norm);
-		}
+		for (int round = 0; round < 4 && fold_wide(out); round++)
+			;
 	}
 	while (out->n > 0 && out->v[out->n - 1] == ' ')
 		out->n--;

@@ -334,10 +334,12 @@ BEGIN
     IF EXISTS (SELECT FROM crm_data.operation AS o WHERE o.op_id = op) THEN
         RETURN;
     END IF;
-    IF root IS NOT NULL THEN
+    -- nobody counts under a customer whom he does not see
+    IF root IS NOT NULL AND crm._row_readable('account', crm._image('account', root)) THEN
         UPDATE crm_data.account AS a SET op_seq = a.op_seq + 1 WHERE a.id = root RETURNING a.op_seq INTO seq;
     END IF;
     IF seq IS NULL THEN
+        root := NULL;
         -- no customer to count under: the drafts without a home have numbers of their own
         PERFORM pg_advisory_xact_lock(hashtextextended('crm.drafts', 0));
         SELECT coalesce(max(o.op_seq), 0) + 1 INTO seq FROM crm_data.operation AS o WHERE o.root_object = 'draft' AND o.root_id = 0;

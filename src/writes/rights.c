@@ -117,6 +117,8 @@ crm_field_shown(int field, const CrmRowOwner *row, Jsonb *value)
 	own = profile->member != 0 && row->has_owner && row->owner == profile->member;
 	team = row->has_team && crm_team_listed(&profile->teams[SCOPE_SUBTREE], row->team);
 
+	if (!JB_ROOT_IS_SCALAR(value))
+		value = DatumGetJsonbP(crm_filter_keys(profile, field, JsonbPGetDatum(value), own, team));
 	if (JB_ROOT_IS_SCALAR(value) && JsonbExtractScalar(&value->root, &scalar))
 	{
 		if (scalar.type == jbvNull)

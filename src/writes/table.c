@@ -89,6 +89,7 @@ fill_table(CrmWriteTable *table)
 	TupleDesc desc;
 	MemoryContext old;
 	StringInfoData list;
+	ListCell *cell;
 	struct
 	{
 		const char *name;
@@ -153,6 +154,18 @@ fill_table(CrmWriteTable *table)
 			table->ncolumns++;
 		}
 		table->select_list = list.data;
+		foreach (cell, RelationGetFKeyList(rel))
+		{
+			ForeignKeyCacheInfo *fk = lfirst(cell);
+			char *parent = get_rel_name(fk->confrelid);
+
+			if (fk->nkeys != 1 || get_rel_namespace(fk->confrelid) != RelationGetNamespace(rel) ||
+				!OidIsValid(get_relname_relid(parent, get_namespace_oid(CRM_SCHEMA, false))))
+				continue;
+			for (int i = 0; i < table->ncolumns; i++)
+				if (table->columns[i].column.attnum == fk->conkey[0])
+					table->columns[i].parent = pstrdup(parent);
+		}
 		MemoryContextSwitchTo(old);
 		table_close(rel, AccessShareLock);
 	}

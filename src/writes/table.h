@@ -32,6 +32,7 @@ typedef struct CrmWriteColumn
 	int16 len;
 	bool byval;
 	FmgrInfo input;
+	char *parent; /* object that the column refers to, when people see it, else NULL */
 	Oid ioparam;
 	Oid element; /* of an array, else invalid */
 	int16 element_len;

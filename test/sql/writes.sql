@@ -234,3 +234,45 @@ BEGIN
     END IF;
 END $$;
 SELECT count(*) AS problems FROM crm.verify_history();
+
+-- as a person: his own customer, not another's; no reference to what he does not see; answers and history show what he may see
+DROP ROLE IF EXISTS writes_rep, writes_other;
+CREATE ROLE writes_rep LOGIN IN ROLE crm_sales;
+CREATE ROLE writes_other LOGIN IN ROLE crm_sales;
+INSERT INTO crm_data.team (code, name) VALUES ('WRITES-A', 'A'), ('WRITES-B', 'B');
+INSERT INTO crm_data.member (role_name, employee_no, full_name, team_id, hired_at)
+SELECT v.r, v.r, v.r, t.id, '2020-01-01' FROM (VALUES ('writes_rep', 'WRITES-A'), ('writes_other', 'WRITES-B')) AS v (r, t) JOIN crm_data.team AS t ON t.code = v.t;
+INSERT INTO crm_data.account (code, name, owner_id, team_id)
+SELECT 'WRITES-' || m.role_name, m.full_name, m.id, m.team_id FROM crm_data.member AS m WHERE m.role_name IN ('writes_rep', 'writes_other');
+SELECT id AS his FROM crm_data.account WHERE code = 'WRITES-writes_rep' \gset
+SELECT id AS others FROM crm_data.account WHERE code = 'WRITES-writes_other' \gset
+SET ROLE writes_rep;
+SELECT crm.write('account', :his, md5('w1')::uuid, 'web', 1, '{"city": "苏州"}') - 'id' AS own;
+\set VERBOSITY sqlstate
+SELECT crm.write('account', :others, md5('w2')::uuid, 'web', 1, '{"city": "苏州"}');
+SELECT crm.write('account', :his, md5('w3')::uuid, 'web', 2, jsonb_build_object('parent_id', :others));
+SELECT crm.write('account', :his, md5('w4')::uuid, 'web', 2, '{"parent_id": -5}');
+SELECT crm.begin_edit(:others, 'web');
+SELECT crm.end_edit(:others);
+SELECT crm.restore('account', :others, 1);
+SELECT crm.remove('account', :others, 1);
+\set VERBOSITY terse
+SELECT field, old, new, actor FROM crm.history('account', :his) WHERE op = 'update';
+SELECT count(*) AS others_history FROM crm.history('account', :others);
+SELECT count(*) AS others_trail FROM crm.account_trail(:others);
+SELECT crm.as_of('account', :others, 'infinity') AS others_past;
+SELECT d ->> 'state' AS draft FROM crm.submit_drafts(ARRAY[
+    jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w5')::uuid, 'patch', jsonb_build_object('account_id', :his, 'kind', 'visit', 'summary', '拜访')),
+    jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w6')::uuid, 'patch', jsonb_build_object('account_id', :others, 'kind', 'visit', 'summary', '拜访'))]) AS d ORDER BY d -> 'place';
+SELECT crm.save_account('{"code": "WRITES-NEW", "name": "他的新客户"}') - 'id' AS created;
+RESET ROLE;
+SELECT i.author_id = m.id AS author, i.owner_id = m.id AS owner FROM crm_data.interaction AS i JOIN crm_data.member AS m ON m.role_name = 'writes_rep' WHERE i.account_id = :his;
+-- only the author changes a follow-up
+UPDATE crm_data.account SET owner_id = (SELECT id FROM crm_data.member WHERE role_name = 'writes_other'), team_id = (SELECT team_id FROM crm_data.member WHERE role_name = 'writes_other') WHERE id = :his;
+SELECT id AS visit, row_version AS v FROM crm_data.interaction WHERE account_id = :his \gset
+SET ROLE writes_other;
+\set VERBOSITY sqlstate
+SELECT crm.write('interaction', :visit, md5('w7')::uuid, 'web', :v, '{"summary": "改写"}');
+\set VERBOSITY terse
+RESET ROLE;
+DROP ROLE writes_rep, writes_other;

@@ -171,6 +171,7 @@ BEGIN
     END LOOP;
     v_n := v_n + crm._first_touch_breaches(200);
     PERFORM crm._take_rule_events(100);
+    PERFORM crm.odds_apply(200);
     -- locks that a duplicate put on its original fall when their time is over
     UPDATE crm_data.duplicate_pair AS d SET locks_target = false, updated_at = now(), updated_by = 'tick' WHERE d.state = 'open' AND d.locks_target AND d.lock_expires_at < now();
     UPDATE crm_data.approval AS a SET state = 'expired', updated_at = now(), updated_by = 'tick' WHERE a.state IN ('open', 'approved') AND a.expires_at < now();

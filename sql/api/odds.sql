@@ -399,11 +399,13 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a batch has at least one event';
     END IF;
     -- whoever holds the model's row is the consumer; the others have nothing to do
-    SELECT x.id, x.params, x.as_of INTO m FROM crm_data.model AS x WHERE x.name = 'win' AND x.status = 'champion' FOR NO KEY UPDATE SKIP LOCKED;
+    SELECT x.id, x.params, x.as_of, x.dims INTO m FROM crm_data.model AS x WHERE x.name = 'win' AND x.status = 'champion' FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND OR m.params IS NULL THEN
         RETURN 0;
     END IF;
-    SELECT array_agg(e.id ORDER BY e.at, e.id), crm.lattice_learn(m.params::crm.lattice, e.dims, e.outcome, e.weight ORDER BY e.at, e.id) FILTER (WHERE e.known_at > m.as_of)::bytea
+    SELECT array_agg(e.id ORDER BY e.at, e.id), crm.lattice_learn(m.params::crm.lattice, e.dims, e.outcome, e.weight ORDER BY e.at, e.id)
+               -- what the fit knew is not learned twice, and an event of other dimensions waits for no model: the next refit reads the deal itself
+               FILTER (WHERE e.known_at > m.as_of AND cardinality(e.dims) = cardinality(m.dims))::bytea
       INTO taken, learned
       FROM (SELECT x.id, x.at, x.known_at, x.dims, x.outcome, x.weight FROM crm_data.model_event AS x
              WHERE x.name = 'win' AND x.applied_at IS NULL ORDER BY x.at, x.id LIMIT batch) AS e;

@@ -295,6 +295,7 @@ SELECT (options #>> ARRAY['overrides', :'override', 'mu'])::float8 AS mu, (SELEC
 UPDATE crm_data.opportunity SET stage_id = (SELECT s.id FROM crm_data.stage AS s WHERE s.pipeline_id = opportunity.pipeline_id AND s.code = 'lost'), outcome = 'lost', closed_at = now()
  WHERE id IN (pg_temp.deal(359), pg_temp.deal(361), pg_temp.deal(363), pg_temp.deal(365));
 SELECT count(*) AS rows, count(DISTINCT record_id) AS deals, round(sum(weight * weight)::numeric, 6) AS weight, min(outcome) AS outcome FROM crm_data.model_event WHERE name = 'win' AND applied_at IS NULL;
+INSERT INTO crm_data.model_event (name, object, record_id, dims, outcome, at) VALUES ('win', 'opportunity', 1, '{of,another,configuration}', 1, now());
 SELECT crm.odds_apply() > 0 AS taken, crm.odds_apply() AS taken_again;
 SELECT p < :before_p AS lower FROM crm.win_probability(pg_temp.deal(357));
 SELECT crm.odds_override_revoke(:override) AS revoked, crm.odds_override_revoke(:override) AS again;

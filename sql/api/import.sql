@@ -301,6 +301,7 @@ CREATE OR REPLACE FUNCTION crm.import_validate(batch bigint)
     RETURNS TABLE (item text, row_count bigint, detail text)
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off SET jit = off     -- whole tables are joined, of which a fresh one has no statistics yet
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -720,7 +721,7 @@ BEGIN
             WITH old AS (%3$s),
                  new AS (SELECT r.doc ->> %1$L AS v FROM crm_data.import_row AS r WHERE r.batch_id = $1 AND r.state = 'valid' AND r.doc ? %1$L),
                  size AS (SELECT (SELECT count(*) FROM old) AS n_old, (SELECT count(*) FROM new) AS n_new),
-                 cut AS (SELECT %4$s AS at FROM old),
+                 cut AS (SELECT %4$s),
                  bin AS (SELECT %5$s AS b, count(*)::float8 AS o, 0::float8 AS i FROM old CROSS JOIN cut GROUP BY 1
                          UNION ALL SELECT %5$s, 0, count(*) FROM new AS old CROSS JOIN cut GROUP BY 1),
                  both_ AS (SELECT b, sum(o) AS o, sum(i) AS i FROM bin GROUP BY b),
@@ -731,7 +732,7 @@ BEGIN
         $q$, c.col, b.object,
             format('SELECT t.%1$I::text AS v FROM crm_data.%2$I AS t WHERE t.%1$I IS NOT NULL%3$s%4$s', c.col, b.object,
                    CASE WHEN v_has_merged THEN ' AND t.merged_into IS NULL' ELSE '' END, CASE WHEN v_has_deleted THEN ' AND t.deleted_at IS NULL' ELSE '' END),
-            CASE WHEN c.type LIKE 'numeric%' OR c.type IN ('integer', 'bigint', 'double precision') THEN 'percentile_disc(ARRAY[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9]) WITHIN GROUP (ORDER BY old.v::numeric)' ELSE 'NULL::numeric[]' END,
+            CASE WHEN c.type LIKE 'numeric%' OR c.type IN ('integer', 'bigint', 'double precision') THEN 'percentile_disc(ARRAY[0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9]) WITHIN GROUP (ORDER BY old.v::numeric) AS at FROM old' ELSE 'NULL::numeric[] AS at' END,
             CASE WHEN c.type LIKE 'numeric%' OR c.type IN ('integer', 'bigint', 'double precision') THEN 'width_bucket(old.v::numeric, coalesce(cut.at, ''{0}''))::text' ELSE 'old.v' END)
         INTO v_expr USING batch;
         IF v_expr::float8 > 0.25 THEN
@@ -814,6 +815,7 @@ COMMENT ON FUNCTION crm.import_confirm(bigint, text) IS
 CREATE OR REPLACE FUNCTION crm._import_create_missing(batch bigint) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off SET jit = off     -- whole tables are joined, of which a fresh one has no statistics yet
 AS $$
 DECLARE
     k record;
@@ -859,6 +861,7 @@ COMMENT ON FUNCTION crm._import_create_missing(bigint) IS 'Internal: makes the r
 CREATE OR REPLACE FUNCTION crm._import_apply_chunk(batch bigint, chunk int, order_by_value boolean, OUT more boolean, OUT note text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off SET jit = off     -- whole tables are joined, of which a fresh one has no statistics yet
 AS $$
 #variable_conflict use_variable
 DECLARE
@@ -1083,6 +1086,9 @@ BEGIN
                        b.object, '_self.' || v_self) USING batch;
     END LOOP;
     DELETE FROM crm_data.import_line AS l WHERE l.batch_id = batch;
+    IF b.rows_applied >= 10000 THEN
+        EXECUTE format('ANALYZE crm_data.%I, crm_data.external_ref', b.object);
+    END IF;
     UPDATE crm_data.import_batch AS x SET state = 'applied', applied_at = now(), updated_at = now(), updated_by = session_user WHERE x.id = batch RETURNING x.rows_applied INTO v_done;
     note := format('import %s: done, %s rows applied, %s bad rows kept', batch, v_done, b.rows_rejected);
 END
@@ -1128,6 +1134,7 @@ stages: in order, [{"code", "name", "outcome": open, won or lost, "probability":
 CREATE OR REPLACE FUNCTION crm._import_undo_chunk(batch bigint, chunk int, OUT more boolean, OUT note text)
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    SET enable_nestloop = off SET jit = off     -- whole tables are joined, of which a fresh one has no statistics yet
 AS $$
 #variable_conflict use_variable
 DECLARE

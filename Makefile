@@ -110,6 +110,7 @@ REGRESS += catalog
 # Likewise the first spec, on a database of its own.
 ISOLATION ?= \
 	migrate_lock \
+	match_insert \
 	access_conflict \
 	writes_stale \
 	writes_lease \

@@ -590,6 +590,12 @@ DECLARE
     hours float8;
     lock_on boolean;
 BEGIN
+    -- What somebody has called two, or un-merged, is not suggested again.
+    IF _record_pair.object_a = _record_pair.object_b AND EXISTS (
+        SELECT FROM crm_data.match_link AS l JOIN crm_data.match_state AS s ON s.model = l.model AND s.name = _record_pair.object_a
+         WHERE l.kind = 'cannot' AND (l.a, l.b) IN ((_record_pair.a::text, _record_pair.b::text), (_record_pair.b::text, _record_pair.a::text))) THEN
+        RETURN false;
+    END IF;
     SELECT x.* INTO account FROM crm_data.account AS x
      WHERE x.id = CASE object_a WHEN 'account' THEN a WHEN 'contact' THEN (SELECT c.account_id FROM crm_data.contact AS c WHERE c.id = a) END;
     IF locks THEN

@@ -29,16 +29,32 @@ typedef struct Plan
 	CrmMeaning	meaning;
 	uint8_t		alone;
 	uint8_t		paired;
+	uint8_t		small; /* alone too, in small tables: as many pairs as their blocks allow */
 } Plan;
 
+/* Tables of fewer rows can afford a pair for every shared name. */
+#define SMALL 100000
+
 static const Plan plans[] = {
-	{CRM_M_COMPANY, 0x0F, 0x0F},  {CRM_M_PERSON, 0x01, 0x0F},	 {CRM_M_GIVEN, 0x00, 0x07},
-	{CRM_M_FAMILY, 0x00, 0x07},	  {CRM_M_PHONE, 0x03, 0x01},	 {CRM_M_EMAIL, 0x03, 0x03},
-	{CRM_M_ADDRESS, 0x0B, 0x05},  {CRM_M_STREET, 0x00, 0x03},	 {CRM_M_CITY, 0x00, 0x03},
-	{CRM_M_REGION, 0x00, 0x00},	  {CRM_M_POSTCODE, 0x00, 0x03},	 {CRM_M_DATE, 0x01, 0x0F},
-	{CRM_M_ID4, 0x00, 0x01},	  {CRM_M_USCC, 0x01, 0x01},		 {CRM_M_NATIONAL_ID, 0x01, 0x01},
-	{CRM_M_WEBSITE, 0x01, 0x01},  {CRM_M_CATEGORY, 0x00, 0x00}, {CRM_M_TEXT, 0x00, 0x01},
-	{CRM_M_ID, 0x01, 0x01},
+	{CRM_M_COMPANY, 0x0F, 0x0F, 0x00},
+	{CRM_M_PERSON, 0x01, 0x0F, 0x0A},
+	{CRM_M_GIVEN, 0x00, 0x07, 0x03},
+	{CRM_M_FAMILY, 0x00, 0x07, 0x03},
+	{CRM_M_PHONE, 0x03, 0x01, 0x00},
+	{CRM_M_EMAIL, 0x03, 0x03, 0x04},
+	{CRM_M_ADDRESS, 0x0B, 0x05, 0x00},
+	{CRM_M_STREET, 0x00, 0x03, 0x01},
+	{CRM_M_CITY, 0x00, 0x03, 0x01},
+	{CRM_M_REGION, 0x00, 0x00, 0x00},
+	{CRM_M_POSTCODE, 0x00, 0x03, 0x01},
+	{CRM_M_DATE, 0x01, 0x0F, 0x0E},
+	{CRM_M_ID4, 0x00, 0x01, 0x00},
+	{CRM_M_USCC, 0x01, 0x01, 0x00},
+	{CRM_M_NATIONAL_ID, 0x01, 0x01, 0x00},
+	{CRM_M_WEBSITE, 0x01, 0x01, 0x00},
+	{CRM_M_CATEGORY, 0x00, 0x00, 0x00},
+	{CRM_M_TEXT, 0x00, 0x01, 0x00},
+	{CRM_M_ID, 0x01, 0x01, 0x00},
 };
 
 typedef struct Kind
@@ -148,7 +164,7 @@ make_kinds(const CrmMatcher *m, Kind *kind, int max)
 		const Plan *p = plan_of(m->field[f].meaning);
 
 		for (int i = 0; i < CRM_ATOMS; i++)
-			if (n < max && (p->alone >> i & 1))
+			if (n < max && ((p->alone | (m->rows < SMALL ? p->small : 0)) >> i & 1))
 				kind[n++] = (Kind) {f, -1, i, 0};
 	}
 	/* First both by their own value, then one of them by a softer hash, then both. */

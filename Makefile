@@ -57,6 +57,7 @@ API_SQL = \
 	sql/api/reports.sql \
 	sql/api/report_board.sql \
 	sql/api/report_period.sql \
+	sql/api/source_watchdog.sql \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
 	sql/api/forecast.sql \
@@ -103,7 +104,8 @@ REGRESS ?= \
 	reports \
 	report_html \
 	report_board \
-	report_period
+	report_period \
+	source_watchdog
 # and this one looks at all that they made
 REGRESS += catalog
 

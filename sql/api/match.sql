@@ -658,6 +658,24 @@ COMMENT ON FUNCTION crm.scan_duplicates(text, timestamptz) IS
 'Looks for duplicates in a whole object and records what it finds as suggestions (duplicate_pair), with rule, band, probability and evidence; pairs that were decided stay decided. Leads are looked for among the accounts.
 object: account, contact or lead. since: only pairs of which a record changed at or after that instant; NULL for all. Returns how many suggestions are new or changed. Errors: 22023 the object has no model.';
 
+CREATE OR REPLACE FUNCTION crm._job_dedup_scan(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- what changed since the last scan that went through
+    v_since timestamptz := coalesce((SELECT max(r.due_at) FROM crm_data.job_run AS r JOIN crm_data.job AS j ON j.id = r.job_id WHERE j.procedure = '_job_dedup_scan' AND r.state = 'done' AND r.due_at < due), due - interval '1 day');
+    v_n bigint := 0;
+    v_object text;
+BEGIN
+    FOREACH v_object IN ARRAY ARRAY['account', 'contact', 'lead'] LOOP
+        v_n := v_n + crm.scan_duplicates(v_object, v_since);
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_dedup_scan(timestamptz) IS 'Job: looks for duplicates among the customers, contacts and leads that changed since the last scan. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.reject_duplicate(pair bigint, reason text) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp

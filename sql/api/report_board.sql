@@ -80,26 +80,26 @@ CREATE OR REPLACE FUNCTION crm.receivable_health(at date DEFAULT NULL)
     SET search_path = pg_catalog, pg_temp
 AS $$
     WITH d AS (SELECT coalesce(at, (now() AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date) AS day),
-    c AS (SELECT x.body, extract(epoch FROM (x.body #>> '{contract_expiry,red}')::interval) / 86400 AS expiry_red, extract(epoch FROM (x.body #>> '{contract_expiry,green}')::interval) / 86400 AS expiry_green
+    c AS (SELECT (x.body #>> '{weights,contract_expiry}')::float8 AS w1, (x.body #>> '{weights,credit_rating}')::float8 AS w2, (x.body #>> '{weights,on_time_rate}')::float8 AS w3,
+                 extract(epoch FROM (x.body #>> '{contract_expiry,red}')::interval)::float8 / 86400 AS expiry_red, extract(epoch FROM (x.body #>> '{contract_expiry,green}')::interval)::float8 / 86400 AS expiry_green, x.body -> 'credit_rating' AS ratings,
+                 (x.body #>> '{on_time_rate,red}')::float8 AS rate_red, (x.body #>> '{on_time_rate,green}')::float8 AS rate_green, (x.body #>> '{levels,green}')::float8 AS green, (x.body #>> '{levels,yellow}')::float8 AS yellow
             FROM crm_data.config AS x WHERE x.kind = 'receivable_health' AND x.key = 'default' AND x.scope = '*' AND x.status = 'active'),
     paid AS (      -- how the customer paid what was due, over all of his contracts
         SELECT p.account_id, count(*) AS instalments, avg((p.paid_on IS NOT NULL AND p.paid_on <= p.due_on)::int) AS rate
           FROM crm.payment_plan AS p, d WHERE p.due_on < d.day GROUP BY p.account_id),
     owed AS (
         SELECT p.contract_id, sum(p.amount) AS amount FROM crm.payment_plan AS p, d WHERE p.due_on < d.day AND (p.paid_on IS NULL OR p.paid_on > d.day) GROUP BY p.contract_id),
-    scored AS (
-        SELECT k.account_id, a.name AS account, k.code, k.expires_on, k.expires_on - d.day AS days_left, a.credit_rating, p.rate, coalesce(p.instalments, 0) AS instalments, coalesce(o.amount, 0) AS outstanding, k.currency, c.body,
-               -- what is not known takes no part: the weights of the others are stretched
-               (SELECT sum(w.weight * w.points) / nullif(sum(w.weight), 0)
-                  FROM (VALUES ((c.body #>> '{weights,contract_expiry}')::float8, crm._between((k.expires_on - d.day)::float8, c.expiry_red::float8, c.expiry_green::float8)),
-                               ((c.body #>> '{weights,credit_rating}')::float8, coalesce((c.body -> 'credit_rating' ->> a.credit_rating)::float8, (c.body #>> '{credit_rating,none}')::float8)),
-                               ((c.body #>> '{weights,on_time_rate}')::float8, crm._between(p.rate::float8, (c.body #>> '{on_time_rate,red}')::float8, (c.body #>> '{on_time_rate,green}')::float8))) AS w (weight, points)
-                 WHERE w.points IS NOT NULL) AS points
+    side AS MATERIALIZED (
+        SELECT k.account_id, a.name AS account, k.code, k.expires_on, k.expires_on - d.day AS days_left, a.credit_rating, p.rate, coalesce(p.instalments, 0) AS instalments, coalesce(o.amount, 0) AS outstanding, k.currency,
+               crm._between((k.expires_on - d.day)::float8, c.expiry_red, c.expiry_green) AS s1, coalesce(c.ratings ->> a.credit_rating, c.ratings ->> 'none')::float8 AS s2, crm._between(p.rate::float8, c.rate_red, c.rate_green) AS s3
           FROM crm.contract AS k CROSS JOIN d CROSS JOIN c JOIN crm.account AS a ON a.id = k.account_id LEFT JOIN paid AS p ON p.account_id = k.account_id LEFT JOIN owed AS o ON o.contract_id = k.id
-         WHERE k.state IN ('signed', 'active'))
-    SELECT CASE WHEN s.points >= (s.body #>> '{levels,green}')::float8 THEN 'green' WHEN s.points >= (s.body #>> '{levels,yellow}')::float8 THEN 'yellow' ELSE 'red' END,
+         WHERE k.state IN ('signed', 'active')),
+    scored AS MATERIALIZED (      -- what is not known takes no part: the weights of the others are stretched
+        SELECT s.*, (coalesce(c.w1 * s.s1, 0) + coalesce(c.w2 * s.s2, 0) + coalesce(c.w3 * s.s3, 0)) / nullif(CASE WHEN s.s1 IS NULL THEN 0 ELSE c.w1 END + CASE WHEN s.s2 IS NULL THEN 0 ELSE c.w2 END + CASE WHEN s.s3 IS NULL THEN 0 ELSE c.w3 END, 0) AS points
+          FROM side AS s CROSS JOIN c)
+    SELECT CASE WHEN s.points >= c.green THEN 'green' WHEN s.points >= c.yellow THEN 'yellow' ELSE 'red' END,
            s.account_id, s.account, s.code, s.expires_on, s.days_left, s.credit_rating, round(s.rate, 3), s.instalments, s.outstanding, s.currency, round(s.points::numeric, 1)
-      FROM scored AS s
+      FROM scored AS s CROSS JOIN c
      ORDER BY s.points, s.outstanding DESC, s.code COLLATE "C"
 $$;
 COMMENT ON FUNCTION crm.receivable_health(date) IS

@@ -1,26 +1,26 @@
 -- Reports of a period: figures of a month, team performance, health of the CRM itself, and the nightly check that figures are right.
 
 -- The figures of a span of days: for each team, and for the house in one row with whole set (a customer of two teams counts there once).
--- Money is converted by the day: at the rate of the day that it belongs to, as many times as there are days and currencies, not rows.
+-- Money is converted at the rate of the day that it belongs to, which is looked up once for each day and currency.
 CREATE OR REPLACE FUNCTION crm._report_figures(from_on date, to_on date)
     RETURNS TABLE (metric text, whole boolean, team_id bigint, value numeric)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
     WITH z AS (SELECT from_on::timestamp AT TIME ZONE s.tz AS from_at, to_on::timestamp AT TIME ZONE s.tz AS to_at FROM (SELECT crm._setting('organisation.timezone', 'Asia/Shanghai') AS tz) AS s),
-    money AS (
-        SELECT m.metric, m.team_id, sum(crm._in_base(m.amount, m.currency, m.day::timestamptz)) AS value
-          FROM (SELECT 'bookings' AS metric, c.team_id, c.signed_on AS day, c.currency, sum(c.amount) AS amount
-                  FROM crm_data.contract AS c WHERE c.signed_on >= from_on AND c.signed_on < to_on AND c.state IN ('signed', 'active', 'finished') AND c.deleted_at IS NULL GROUP BY 2, 3, 4
-                UNION ALL
-                SELECT CASE r.kind WHEN 'invoice' THEN 'billings' ELSE 'receipts' END, r.team_id, r.occurred_on, r.currency, sum(CASE r.kind WHEN 'refund' THEN -r.amount ELSE r.amount END)
-                  FROM crm_data.receivable_entry AS r WHERE r.occurred_on >= from_on AND r.occurred_on < to_on GROUP BY 1, 2, 3, 4
-                UNION ALL
-                SELECT v.metric, o.team_id, to_on - 1, o.currency, sum(o.amount * v.weight)
-                  FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id
-                 CROSS JOIN LATERAL (VALUES ('pipeline', 1::numeric), ('weighted_pipeline', coalesce(o.probability, s.default_probability, 0)::numeric)) AS v (metric, weight)
-                 WHERE o.outcome = 'open' AND o.deleted_at IS NULL GROUP BY 1, 2, 4) AS m
-         GROUP BY m.metric, m.team_id)
+    m AS MATERIALIZED (
+        SELECT 'bookings' AS metric, c.team_id, c.signed_on AS day, c.currency, sum(c.amount) AS amount
+          FROM crm_data.contract AS c WHERE c.signed_on >= from_on AND c.signed_on < to_on AND c.state IN ('signed', 'active', 'finished') AND c.deleted_at IS NULL GROUP BY 2, 3, 4
+        UNION ALL
+        SELECT CASE r.kind WHEN 'invoice' THEN 'billings' ELSE 'receipts' END, r.team_id, r.occurred_on, r.currency, sum(CASE r.kind WHEN 'refund' THEN -r.amount ELSE r.amount END)
+          FROM crm_data.receivable_entry AS r WHERE r.occurred_on >= from_on AND r.occurred_on < to_on GROUP BY 1, 2, 3, 4
+        UNION ALL
+        SELECT v.metric, o.team_id, to_on - 1, o.currency, sum(o.amount * v.weight)
+          FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id
+         CROSS JOIN LATERAL (VALUES ('pipeline', 1::numeric), ('weighted_pipeline', coalesce(o.probability, s.default_probability, 0)::numeric)) AS v (metric, weight)
+         WHERE o.outcome = 'open' AND o.deleted_at IS NULL GROUP BY 1, 2, 4),
+    rate AS MATERIALIZED (SELECT d.day, d.currency, crm._in_base(1e8, d.currency, d.day::timestamptz) / 1e8 AS rate FROM (SELECT DISTINCT m.day, m.currency FROM m) AS d),
+    money AS (SELECT m.metric, m.team_id, sum(m.amount * rate.rate) AS value FROM m JOIN rate ON rate.day = m.day AND rate.currency = m.currency GROUP BY m.metric, m.team_id)
     SELECT m.metric, grouping(m.team_id) = 1, m.team_id, round(sum(m.value), 2) FROM money AS m GROUP BY m.metric, GROUPING SETS ((m.team_id), ())
     UNION ALL
     SELECT 'orders', grouping(l.team_id) = 1, l.team_id, count(DISTINCT (l.account_id, l.product_id, l.sold_on)) FROM crm_data.line_item AS l WHERE l.sold_on >= from_on AND l.sold_on < to_on GROUP BY GROUPING SETS ((l.team_id), ()) HAVING count(*) > 0
@@ -258,7 +258,7 @@ CREATE OR REPLACE FUNCTION crm._report_controls(from_on date, to_on date)
     SET search_path = pg_catalog, pg_temp
 AS $$
     WITH z AS (SELECT from_on::timestamp AT TIME ZONE s.tz AS from_at, to_on::timestamp AT TIME ZONE s.tz AS to_at FROM (SELECT crm._setting('organisation.timezone', 'Asia/Shanghai') AS tz) AS s),
-    rate AS MATERIALIZED (SELECT d.day::date AS day, c.currency, crm._in_base(1000000, c.currency, d.day::date::timestamptz) / 1000000 AS rate
+    rate AS MATERIALIZED (SELECT d.day::date AS day, c.currency, crm._in_base(1e8, c.currency, d.day::date::timestamptz) / 1e8 AS rate
                FROM generate_series(from_on::timestamp, to_on::timestamp, interval '1 day') AS d (day), (SELECT DISTINCT f.currency FROM crm_data.fx_rate AS f UNION SELECT crm._setting('organisation.currency', 'CNY')) AS c),
     entry AS (SELECT r.kind, sum(r.amount * rate.rate) AS amount FROM crm_data.receivable_entry AS r JOIN rate ON rate.day = r.occurred_on AND rate.currency = r.currency WHERE r.occurred_on BETWEEN from_on AND to_on - 1 GROUP BY r.kind)
     SELECT 'bookings', sum(c.amount * rate.rate) FROM crm_data.contract AS c JOIN crm_data.account AS a ON a.id = c.account_id JOIN rate ON rate.day = c.signed_on AND rate.currency = c.currency

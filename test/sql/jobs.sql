@@ -4,6 +4,9 @@ SET client_min_messages = notice;
 SET timezone = 'Asia/Shanghai';
 SET datestyle = 'ISO';
 
+-- no enabled job is without its function
+SELECT j.name FROM crm_data.job AS j WHERE j.enabled AND to_regprocedure(format('crm.%I(timestamptz)', j.procedure)) IS NULL ORDER BY j.name;
+SELECT j.name FROM crm_data.job AS j WHERE NOT j.enabled ORDER BY j.name;
 -- due times: local days and weeks, offsets beyond the start, daylight saving, time zones of half an hour
 SELECT * FROM crm.job_due('week', '10 hours', 'Asia/Shanghai', '2026-11-01', '2026-11-21');
 SELECT * FROM crm.job_due('month', '14 days 8 hours', 'Asia/Shanghai', '2026-09-01', '2026-11-21');

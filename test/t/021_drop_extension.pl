@@ -17,7 +17,7 @@ my $columns = sub {
 		  FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		       LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		 WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') ORDER BY c.relname, a.attnum;
-		SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'crm_data'::regnamespace ORDER BY 1::text, 2});
+		SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'crm_data'::regnamespace AND contype <> 't' ORDER BY 1::text, 2});
 };
 my $rows = contents($node, 'crm');
 my $shape = $columns->();

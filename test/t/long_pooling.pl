@@ -55,6 +55,8 @@ my $pooled = sub {
 	}
 	chomp $out;
 	chomp $err;
+	# a row without columns is an empty line
+	$out =~ s/\A\n+//;
 	return $err eq '' ? $out : "error: $err";
 };
 my $direct = sub {

@@ -66,6 +66,53 @@ COMMENT ON FUNCTION crm._check_policy(text, jsonb) IS
 kind: field_policy, row_policy or permission; other kinds pass. body: field_policy {"role", "default", "read"|"write"|"export": {"classes": {class: mode}, "fields": {"object.field": mode}}, "masks": {class or "object.field": mask}}; row_policy {"role", "rows": [{"object", "verbs", "scope", "grade_min", "grade_max", "rank_min", "rank_max"}]}; permission {"role", "ops": [{"object", "ops", "scope"}], "functions": []}; each may have "valid_to".
 Errors: RM101 with the first problem.';
 
+CREATE OR REPLACE FUNCTION crm._wanted_field_policy() RETURNS TABLE (role_name name, field_id int, verb text, mode text, mask text, valid_to timestamptz, config_version int)
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT x.role_name, x.field_id, x.verb, x.mode, x.mask, x.valid_to, x.version
+      FROM (SELECT (c.body->>'role')::name AS role_name, f.id AS field_id, v.verb,
+                   coalesce(c.body->v.verb->'fields'->>(f.object || '.' || f.name), c.body->v.verb->'classes'->>f.class) AS mode,
+                   coalesce(c.body->'masks'->>(f.object || '.' || f.name), c.body->'masks'->>f.class) AS mask,
+                   (c.body->>'valid_to')::timestamptz AS valid_to, c.version
+              FROM crm_data.config AS c, crm_data.field AS f, (VALUES ('read'), ('write'), ('export')) AS v (verb)
+             WHERE c.kind = 'field_policy' AND c.status = 'active' AND c.scope = '*' AND f.retired_at IS NULL) AS x
+     WHERE x.mode IS NOT NULL AND (x.valid_to IS NULL OR x.valid_to > now())
+$$;
+COMMENT ON FUNCTION crm._wanted_field_policy() IS 'What field_policy holds under the active configuration. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._wanted_row_policy() RETURNS TABLE (role_name name, object text, verb text, scope text, grade_min smallint, grade_max smallint, rank_min smallint, rank_max smallint, valid_to timestamptz, config_version int)
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT ON (1, 2, 3, 4, 5, 7) (c.body->>'role')::name, r->>'object', v.verb, r->>'scope',
+           coalesce((r->>'grade_min')::smallint, 0), coalesce((r->>'grade_max')::smallint, 9),
+           coalesce((r->>'rank_min')::smallint, 0), coalesce((r->>'rank_max')::smallint, 9), (c.body->>'valid_to')::timestamptz, c.version
+      FROM crm_data.config AS c, jsonb_array_elements(c.body->'rows') AS r, jsonb_array_elements_text(r->'verbs') AS v (verb)
+     WHERE c.kind = 'row_policy' AND c.status = 'active' AND c.scope = '*'
+       AND r->>'scope' IS NOT NULL AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)
+     ORDER BY 1, 2, 3, 4, 5, 7, 6 DESC, 8 DESC
+$$;
+COMMENT ON FUNCTION crm._wanted_row_policy() IS 'What row_policy holds under the active configuration. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._wanted_permission() RETURNS TABLE (role_name name, object text, op text, scope text, config_version int)
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT ON (1, 2, 3) x.*
+      FROM (SELECT (c.body->>'role')::name, r->>'object', o.op, r->>'scope', c.version
+              FROM crm_data.config AS c, jsonb_array_elements(c.body->'ops') AS r, jsonb_array_elements_text(r->'ops') AS o (op)
+             WHERE c.kind = 'permission' AND c.status = 'active' AND c.scope = '*'
+               AND r->>'scope' IS NOT NULL AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)
+            UNION ALL
+            SELECT (c.body->>'role')::name, 'function', f.name, 'all', c.version
+              FROM crm_data.config AS c, jsonb_array_elements_text(c.body->'functions') AS f (name)
+             WHERE c.kind = 'permission' AND c.status = 'active' AND c.scope = '*'
+               AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)) AS x (role_name, object, op, scope, version)
+     ORDER BY 1, 2, 3, array_position(ARRAY['own', 'team', 'subtree', 'region', 'all'], x.scope) DESC
+$$;
+COMMENT ON FUNCTION crm._wanted_permission() IS 'What permission holds under the active configuration. Internal.';
+
 CREATE OR REPLACE FUNCTION crm._compile_access() RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -80,40 +127,25 @@ BEGIN
     SELECT (c.body->>'value')::boolean INTO stricter_wins
       FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = 'access.least_privilege' AND c.scope = '*' AND c.status = 'active';
 
-    DELETE FROM crm_data.field_policy;
-    INSERT INTO crm_data.field_policy (role_name, field_id, verb, mode, mask, valid_to, config_version)
-    SELECT x.role_name, x.field_id, x.verb, x.mode, x.mask, x.valid_to, x.version
-      FROM (SELECT (c.body->>'role')::name AS role_name, f.id AS field_id, v.verb,
-                   coalesce(c.body->v.verb->'fields'->>(f.object || '.' || f.name), c.body->v.verb->'classes'->>f.class) AS mode,
-                   coalesce(c.body->'masks'->>(f.object || '.' || f.name), c.body->'masks'->>f.class) AS mask,
-                   (c.body->>'valid_to')::timestamptz AS valid_to, c.version
-              FROM crm_data.config AS c, crm_data.field AS f, (VALUES ('read'), ('write'), ('export')) AS v (verb)
-             WHERE c.kind = 'field_policy' AND c.status = 'active' AND c.scope = '*' AND f.retired_at IS NULL) AS x
-     WHERE x.mode IS NOT NULL AND (x.valid_to IS NULL OR x.valid_to > now());
-
-    DELETE FROM crm_data.row_policy;
-    INSERT INTO crm_data.row_policy (role_name, object, verb, scope, grade_min, grade_max, rank_min, rank_max, valid_to, config_version)
-    SELECT DISTINCT ON (1, 2, 3, 4, 5, 7) (c.body->>'role')::name, r->>'object', v.verb, r->>'scope',
-           coalesce((r->>'grade_min')::smallint, 0), coalesce((r->>'grade_max')::smallint, 9),
-           coalesce((r->>'rank_min')::smallint, 0), coalesce((r->>'rank_max')::smallint, 9), (c.body->>'valid_to')::timestamptz, c.version
-      FROM crm_data.config AS c, jsonb_array_elements(c.body->'rows') AS r, jsonb_array_elements_text(r->'verbs') AS v (verb)
-     WHERE c.kind = 'row_policy' AND c.status = 'active' AND c.scope = '*'
-       AND r->>'scope' IS NOT NULL AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)
-     ORDER BY 1, 2, 3, 4, 5, 7, 6 DESC, 8 DESC;
-
-    DELETE FROM crm_data.permission;
-    INSERT INTO crm_data.permission (role_name, object, op, scope, config_version)
-    SELECT DISTINCT ON (1, 2, 3) x.*
-      FROM (SELECT (c.body->>'role')::name, r->>'object', o.op, r->>'scope', c.version
-              FROM crm_data.config AS c, jsonb_array_elements(c.body->'ops') AS r, jsonb_array_elements_text(r->'ops') AS o (op)
-             WHERE c.kind = 'permission' AND c.status = 'active' AND c.scope = '*'
-               AND r->>'scope' IS NOT NULL AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)
-            UNION ALL
-            SELECT (c.body->>'role')::name, 'function', f.name, 'all', c.version
-              FROM crm_data.config AS c, jsonb_array_elements_text(c.body->'functions') AS f (name)
-             WHERE c.kind = 'permission' AND c.status = 'active' AND c.scope = '*'
-               AND coalesce((c.body->>'valid_to')::timestamptz > now(), true)) AS x (role_name, object, op, scope, version)
-     ORDER BY 1, 2, 3, array_position(ARRAY['own', 'team', 'subtree', 'region', 'all'], x.scope) DESC;
+    -- what has not changed is not written again
+    IF EXISTS ((SELECT w.role_name, w.field_id, w.verb, w.mode, w.mask, w.valid_to, w.config_version FROM crm._wanted_field_policy() AS w EXCEPT SELECT t.role_name, t.field_id, t.verb, t.mode, t.mask, t.valid_to, t.config_version FROM crm_data.field_policy AS t)
+               UNION ALL
+               (SELECT t.role_name, t.field_id, t.verb, t.mode, t.mask, t.valid_to, t.config_version FROM crm_data.field_policy AS t EXCEPT SELECT w.role_name, w.field_id, w.verb, w.mode, w.mask, w.valid_to, w.config_version FROM crm._wanted_field_policy() AS w)) THEN
+        DELETE FROM crm_data.field_policy;
+        INSERT INTO crm_data.field_policy (role_name, field_id, verb, mode, mask, valid_to, config_version) SELECT w.role_name, w.field_id, w.verb, w.mode, w.mask, w.valid_to, w.config_version FROM crm._wanted_field_policy() AS w;
+    END IF;
+    IF EXISTS ((SELECT w.role_name, w.object, w.verb, w.scope, w.grade_min, w.grade_max, w.rank_min, w.rank_max, w.valid_to, w.config_version FROM crm._wanted_row_policy() AS w EXCEPT SELECT t.role_name, t.object, t.verb, t.scope, t.grade_min, t.grade_max, t.rank_min, t.rank_max, t.valid_to, t.config_version FROM crm_data.row_policy AS t)
+               UNION ALL
+               (SELECT t.role_name, t.object, t.verb, t.scope, t.grade_min, t.grade_max, t.rank_min, t.rank_max, t.valid_to, t.config_version FROM crm_data.row_policy AS t EXCEPT SELECT w.role_name, w.object, w.verb, w.scope, w.grade_min, w.grade_max, w.rank_min, w.rank_max, w.valid_to, w.config_version FROM crm._wanted_row_policy() AS w)) THEN
+        DELETE FROM crm_data.row_policy;
+        INSERT INTO crm_data.row_policy (role_name, object, verb, scope, grade_min, grade_max, rank_min, rank_max, valid_to, config_version) SELECT w.role_name, w.object, w.verb, w.scope, w.grade_min, w.grade_max, w.rank_min, w.rank_max, w.valid_to, w.config_version FROM crm._wanted_row_policy() AS w;
+    END IF;
+    IF EXISTS ((SELECT w.role_name, w.object, w.op, w.scope, w.config_version FROM crm._wanted_permission() AS w EXCEPT SELECT t.role_name, t.object, t.op, t.scope, t.config_version FROM crm_data.permission AS t)
+               UNION ALL
+               (SELECT t.role_name, t.object, t.op, t.scope, t.config_version FROM crm_data.permission AS t EXCEPT SELECT w.role_name, w.object, w.op, w.scope, w.config_version FROM crm._wanted_permission() AS w)) THEN
+        DELETE FROM crm_data.permission;
+        INSERT INTO crm_data.permission (role_name, object, op, scope, config_version) SELECT w.role_name, w.object, w.op, w.scope, w.config_version FROM crm._wanted_permission() AS w;
+    END IF;
 
     -- A way back in must stay: somebody who can change the configuration.
     IF NOT EXISTS (SELECT FROM crm_data.permission AS p WHERE p.object = 'function' AND p.op = 'configure')

@@ -43,6 +43,7 @@ API_SQL = \
 	sql/api/writes.sql \
 	sql/api/policies.sql \
 	sql/api/views.sql \
+	sql/api/customer.sql \
 	sql/api/manage.sql \
 	sql/api/cards.sql \
 	sql/api/config.sql \

@@ -134,6 +134,9 @@ BEGIN
         ('crm.account_trail(bigint, timestamptz)', '*'),
         ('crm.as_of(text, bigint, timestamptz)', '*'),
         ('crm.verify_history(timestamptz, timestamptz)', 'crm_admin, crm_risk'),
+        -- a customer's page: reads the views
+        ('crm.account_card(bigint)', '*'),
+        ('crm.account_related(bigint, text, bigint, int)', '*'),
         -- writes: each asks the row and field rules itself
         ('crm.write(text, bigint, uuid, text, int, jsonb, timestamptz, text)', '*'),
         ('crm.begin_edit(bigint, text, interval)', '*'),

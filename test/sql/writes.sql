@@ -258,6 +258,10 @@ SELECT crm.restore('account', :others, 1);
 SELECT crm.remove('account', :others, 1);
 \set VERBOSITY terse
 SELECT field, old, new, actor FROM crm.history('account', :his) WHERE op = 'update';
+SELECT crm.account_card(:his) #>> '{account,city}' AS city, crm.account_card(:his) -> 'counts' AS counts, crm.account_card(:others) AS hidden;
+SELECT count(*) AS none FROM crm.account_related(:his, 'interaction');
+SELECT crm.account_related(:his, 'secret');
+SELECT crm.account_related(:his, 'task', NULL, 0);
 SELECT count(*) AS others_history FROM crm.history('account', :others);
 SELECT count(*) AS others_trail FROM crm.account_trail(:others);
 SELECT crm.as_of('account', :others, 'infinity') AS others_past;
@@ -265,6 +269,7 @@ SELECT d ->> 'state' AS draft FROM crm.submit_drafts(ARRAY[
     jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w5')::uuid, 'patch', jsonb_build_object('account_id', :his, 'kind', 'visit', 'summary', '拜访')),
     jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w6')::uuid, 'patch', jsonb_build_object('account_id', :others, 'kind', 'visit', 'summary', '拜访'))]) AS d ORDER BY d -> 'place';
 SELECT crm.save_account('{"code": "WRITES-NEW", "name": "他的新客户"}') - 'id' AS created;
+SELECT x ->> 'summary' AS summary FROM crm.account_related(:his, 'interaction') AS x;
 RESET ROLE;
 SELECT i.author_id = m.id AS author, i.owner_id = m.id AS owner FROM crm_data.interaction AS i JOIN crm_data.member AS m ON m.role_name = 'writes_rep' WHERE i.account_id = :his;
 -- only the author changes a follow-up

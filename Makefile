@@ -63,6 +63,7 @@ API_SQL = \
 	sql/api/odds.sql \
 	sql/api/forecast.sql \
 	sql/api/drift.sql \
+	sql/api/churn.sql \
 	sql/api/doctor.sql \
 	sql/api/grants.sql
 
@@ -94,6 +95,7 @@ REGRESS ?= \
 	odds \
 	forecast \
 	drift \
+	churn \
 	history \
 	writes \
 	doctor \

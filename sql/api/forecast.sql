@@ -570,11 +570,19 @@ $$;
 COMMENT ON FUNCTION crm._job_deviation(timestamptz) IS 'Job of the 15th: keeps the deviation of the month before, item by item. Internal.';
 
 CREATE OR REPLACE FUNCTION crm._job_model_refit(due timestamptz) RETURNS bigint
-    LANGUAGE sql VOLATILE STRICT
-BEGIN ATOMIC
-    SELECT crm.odds_refit(least(_job_model_refit.due, now()))::bigint + 0 * crm.credibility_refit(least(_job_model_refit.due, now()));
-END;
-COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability and the credibility anew; answers the version of the former. Internal.';
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    as_of timestamptz := least(due, now());
+BEGIN
+    PERFORM crm.odds_refit(as_of);
+    PERFORM crm.credibility_refit(as_of);
+    PERFORM crm.churn_refit(as_of);
+    RETURN 3;
+END
+$$;
+COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability, the credibility and the churn model anew; answers how many models. Internal.';
 
 -- Beside the forecast, the money.
 CREATE OR REPLACE FUNCTION crm.forecast_vs_cash(period daterange, at timestamptz DEFAULT now())

@@ -236,6 +236,8 @@ BEGIN
         ('crm._page_hinkley_trans(internal, float8, float8, float8, float8)', '*'),
         ('crm._page_hinkley_final(internal)', '*'),
         ('crm.drift(timestamptz, timestamptz)', 'crm_admin, crm_director, crm_risk'),
+        ('crm.churn_probability(bigint, timestamptz)', '*'),
+        ('crm.churn_refit(timestamptz)', 'crm_admin'),
         ('crm.model_rollback(text)', 'crm_admin, crm_director')
         -- end of routines
     ) AS v (routine, people) LOOP

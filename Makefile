@@ -53,6 +53,7 @@ API_SQL = \
 	sql/api/features.sql \
 	sql/api/leads.sql \
 	sql/api/rules.sql \
+	sql/api/inbox.sql \
 	sql/api/jobs.sql \
 	sql/api/report_html.sql \
 	sql/api/reports.sql \
@@ -102,6 +103,7 @@ REGRESS ?= \
 	config \
 	leads \
 	rule_engine \
+	inbox \
 	outbox \
 	jobs \
 	reports \

@@ -48,6 +48,8 @@ BEGIN
         ('crm.advance_stage(bigint, text, int, text)', 'crm_admin, crm_sales, crm_manager'),
         ('crm.complete_task(bigint, text, bigint[])', 'crm_admin, crm_sales, crm_manager, crm_service'),
         ('crm.waive_task(bigint, text)', 'crm_admin, crm_sales, crm_manager, crm_service'),
+        ('crm.ingest(text, text, text, jsonb, timestamptz)', 'crm_admin, crm_sync'),
+        ('crm.retry_inbox(text, int, boolean)', 'crm_admin, crm_sync'),
         ('crm.features(text, bigint)', 'crm_admin'),
         ('crm.risk(bigint)', 'crm_admin, crm_sales, crm_manager, crm_director, crm_risk'),
         -- jobs, messages and reports

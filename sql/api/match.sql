@@ -135,12 +135,14 @@ BEGIN
                        U&'\516C\53F8|\96C6\56E2|\5382$|(^|[^[:alpha:]])([Ii]nc|[Ll]td|[Ll]lc|LLC|[Gg]mb[Hh]|[Cc]orp)([^[:alpha:]]|$)', col.name, col.name, source::text) INTO stats;
         CONTINUE WHEN stats.n = 0 OR taken = 16;
         found := CASE
+            WHEN col.low ~ 'ssn|soc_?sec|national_id|passport|licen|tax_id|vat|resident|id_?card|identity' THEN 'national_id'
+            -- A column made of others says nothing new.
+            WHEN col.low ~ '(first|given).*(sur|last|family)|(sur|last|family).*(first|given)' THEN NULL
             WHEN col.low ~ '(^|_)(cluster|entity|group|source|row|rec|record|batch|version|created|updated|modified|loaded)(_|$)|_id$|^id$|_at$' THEN NULL
             WHEN stats.mail > 0.5 OR col.low ~ 'e_?mail' THEN 'email'
             WHEN stats.uscc > 0.5 OR col.low ~ 'uscc|credit_code' THEN 'uscc'
             WHEN col.low ~ 'id4|last4|last_4' THEN 'id4'
             WHEN col.low ~ '(^|_)dob|birth_?da|birthday|^birth$|^born|_date$|^date' OR stats.day > 0.8 AND col.low !~ 'phone|tel|zip|post' THEN 'date'
-            WHEN col.low ~ 'ssn|soc_?sec|national_id|passport|licen|tax_id|vat|resident|id_?card|identity' THEN 'national_id'
             WHEN col.low ~ 'phone|mobile|(^|_)tel|(^|_)cell|fax|whatsapp' OR col.low LIKE U&'%\7535\8BDD%' OR col.low LIKE U&'%\624B\673A%' THEN 'phone'
             WHEN col.low ~ 'zip|post' THEN 'postcode'
             WHEN col.low ~ 'given|first_?name|fore_?name|^first$|^fname' THEN 'given_name'

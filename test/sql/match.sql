@@ -26,6 +26,10 @@ SELECT count(*) AS different FROM (SELECT * FROM crm.match_clusters('test people
 -- meanings are guessed
 SET client_min_messages = notice;
 SELECT crm.match_define('test people 2', 'people2', 'id');
+CREATE TABLE guess (id int, full_name text, first_and_surname text, first_name text, surname text, soc_sec_id text, account_id int, birth_place text, dob date, mobile text, cluster int);
+INSERT INTO guess SELECT i, 'Ann Lee ' || i, 'Ann Lee', 'Ann', 'Lee', 'S' || i, i, 'Hull', '2000-01-01', '0400 000 00' || i, i FROM generate_series(1, 9) AS i;
+SELECT crm.match_define('test guess', 'guess', 'id');
+DROP TABLE guess;
 SET client_min_messages = warning;
 -- one document against an index that a trigger keeps
 \set VERBOSITY terse

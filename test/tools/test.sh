@@ -128,6 +128,7 @@ if [ "$mode" = only ]; then
 else
     say "regress"
     run regress regress regress
+    run readme bash test/tools/definer.sh
     say "isolation"
     run isolation regress isolation
     say "TAP"

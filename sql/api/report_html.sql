@@ -170,7 +170,7 @@ CREATE OR REPLACE FUNCTION crm._html_cell(name text, value jsonb, said boolean, 
 AS $$
     SELECT format('<td%s>%s</td>', CASE WHEN jsonb_typeof(value) = 'number' THEN ' class="n"' WHEN name ~ '_(at|on)$' THEN ' class="d"' ELSE '' END,
                   crm._html(CASE WHEN jsonb_typeof(value) = 'number' AND name ~ '_rate$' THEN round(100 * (value #>> '{}')::numeric) || '%'
-                                 WHEN jsonb_typeof(value) = 'number' THEN crm._num((value #>> '{}')::numeric)
+                                 WHEN jsonb_typeof(value) = 'number' THEN crm._num((value #>> '{}')::numeric, CASE WHEN abs((value #>> '{}')::numeric) >= 10000 THEN 0 ELSE 2 END)
                                  WHEN jsonb_typeof(value) = 'string' AND name ~ '_at$' THEN coalesce(crm._local_time(crm.parse_time(value #>> '{}')), value #>> '{}')
                                  WHEN said THEN crm._say(value #>> '{}', locale) ELSE crm._text_of(value, locale) END))
 $$;
@@ -218,7 +218,7 @@ AS $$
            || string_agg(format('<section><h2>%s. %s</h2><p>%s: %s<br>%s: %s · %s: %s %s · %s: %s</p>', crm._html(x.r ->> 'rank'), crm._html(x.action),
                   crm._html(crm._say('stage', locale)), crm._html(coalesce(x.r #>> ARRAY['labels', 'stage', locale], x.r ->> 'stage')), crm._html(crm._say('deals', locale)), crm._html(x.r ->> 'deals'),
                   crm._html(crm._say('amount', locale)), crm._num((x.r ->> 'amount')::numeric, 0), crm._html(x.r ->> 'currency'), crm._html(crm._say('median_days', locale)), crm._html(x.r ->> 'median_days'))
-              || (SELECT format('<table><tr><th>%s</th><th>%s</th><th class="n">%s</th><th class="n">%s</th></tr>%s</table>', crm._html(crm._say('customer', locale)), crm._html(crm._say('owner', locale)),
+              || (SELECT format('<div class="scroll"><table><tr><th>%s</th><th>%s</th><th class="n">%s</th><th class="n">%s</th></tr>%s</table></div>', crm._html(crm._say('customer', locale)), crm._html(crm._say('owner', locale)),
                                 crm._html(crm._say('amount', locale)), crm._html(crm._say('days', locale)),
                                 string_agg(format('<tr><td>%s</td><td>%s</td><td class="n">%s %s</td><td class="n">%s</td></tr>', crm._html(c ->> 'account'), crm._html(c ->> 'owner'),
                                                   crm._num((c ->> 'amount')::numeric, 0), crm._html(c ->> 'currency'), crm._html(c ->> 'days')), '' ORDER BY o))
@@ -276,7 +276,7 @@ BEGIN
     END IF;
     RETURN format('<!DOCTYPE html><html lang="%s"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src ''none''; style-src ''unsafe-inline''"><title>%s</title>', v_locale, crm._html(v_title))
         || '<style>body{font:16px/1.5 system-ui,-apple-system,"PingFang SC","Microsoft YaHei","Noto Sans CJK SC",sans-serif;margin:0 auto;max-width:760px;padding:16px;color:#111827;background:#fff}h1{font-size:24px;line-height:1.25;margin:8px 0}h2{font-size:18px;margin:28px 0 6px}h3{font-size:15px;margin:14px 0 4px}p{margin:4px 0 10px}'
-        || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 6px;border-bottom:1px solid #e5e7eb;vertical-align:top}td{overflow-wrap:anywhere;min-width:44px}th{word-break:keep-all}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}td.n{white-space:nowrap}.d{white-space:nowrap}.scroll{overflow-x:auto;margin:8px 0}ul{padding-left:20px;margin:4px 0}li{overflow-wrap:anywhere}'
+        || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 6px;border-bottom:1px solid #e5e7eb;vertical-align:top}td{overflow-wrap:break-word;min-width:44px}th{word-break:keep-all}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}td.n{white-space:nowrap}.d{white-space:nowrap}.scroll{overflow-x:auto;margin:8px 0}ul{padding-left:20px;margin:4px 0}li{overflow-wrap:anywhere}'
         || 'footer{margin-top:32px;font-size:12px;color:#6b7280;overflow-wrap:anywhere}svg{display:block;width:100%;max-width:560px;height:auto}svg text{font-size:14px;fill:#111827}svg .v{text-anchor:end}svg .c{text-anchor:middle;font-size:13px}svg .h{font-size:13px}</style></head><body>'
         || format('<h1>%s</h1>', crm._html(v_title)) || CASE WHEN b ? 'due_at' THEN format('<p>%s</p>', crm._html(crm._local_time((b ->> 'due_at')::timestamptz))) ELSE '' END
         || v_main

@@ -14,6 +14,8 @@ major=$(cat .pg/major)
 cache=$top/.cache/assert
 user() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- env HOME=/tmp LC_ALL=C.UTF-8 "$@"; else env LC_ALL=C.UTF-8 "$@"; fi; }
 
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
 # fetch: the newest source of this major that the mirror really has
 fetch()
 {
@@ -33,7 +35,7 @@ fetch()
 build()
 {
     local tarball
-    [ ! -x "$cache/server/bin/postgres" ] || [ "$(cat "$cache/major")" != "$major" ] || return 0
+    [ ! -x "$cache/server/bin/postgres" ] || [ "$(cat "$cache/major")" != "$major libxml" ] || return 0
     rm -rf "$cache"
     say "fetching the source of PostgreSQL $major"
     fetch || skip "apt has no source of postgresql-$major that can be fetched"
@@ -41,12 +43,16 @@ build()
     mkdir -p "$cache/build"
     tar -xf "$tarball" -C "$cache/build" --strip-components=1 || skip "the source could not be unpacked"
     say "building it with assertions"
+    # what the build needs beside gcc and make; without libxml the tests that make XML would say so
+    local p missing=()
+    for p in libxml2-dev pkg-config bison flex perl; do dpkg-query -W -f '${Status}' "$p" 2> /dev/null | grep -q 'install ok installed' || missing+=("$p"); done
+    [ ${#missing[@]} = 0 ] || as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null || skip "what it is built with could not be installed"
     (cd "$cache/build" &&
-        ./configure -q --prefix="$cache/server" --enable-cassert --without-icu --without-readline --without-zlib CFLAGS='-O1 -g0' &&
+        ./configure -q --prefix="$cache/server" --enable-cassert --with-libxml --without-icu --without-readline --without-zlib CFLAGS='-O1 -g0' &&
         make -s -j"$(nproc)" install && make -s -C src/test/isolation install) > "$cache/build.log" 2>&1 ||
         { tail -n 20 "$cache/build.log"; skip "it could not be built"; }
     rm -rf "$cache/build" "$cache/source"
-    echo "$major" > "$cache/major"
+    echo "$major libxml" > "$cache/major"
 }
 
 began=$SECONDS

@@ -27,11 +27,11 @@ PG_FUNCTION_INFO_V1(crm_page_hinkley_final);
 
 typedef struct PageHinkley
 {
-	int64		n;
-	int64		first;			/* row of the first alarm, from 1 */
-	int32		alarms;
-	double		sum;
-	double		least;
+	int64 n;
+	int64 first; /* row of the first alarm, from 1 */
+	int32 alarms;
+	double sum;
+	double least;
 } PageHinkley;
 
 /*
@@ -40,9 +40,9 @@ typedef struct PageHinkley
 static double *
 take_numbers(ArrayType *array, int *n, const char *what)
 {
-	Datum	   *datum;
-	bool	   *isnull;
-	double	   *number;
+	Datum *datum;
+	bool *isnull;
+	double *number;
 
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("%s must be a one-dimensional array", what)));
@@ -64,7 +64,7 @@ take_numbers(ArrayType *array, int *n, const char *what)
 static Datum
 make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 {
-	TupleDesc	desc;
+	TupleDesc desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -77,19 +77,18 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 Datum
 crm_psi(PG_FUNCTION_ARGS)
 {
-	int			n;
-	int			m;
-	double	   *expected = take_numbers(PG_GETARG_ARRAYTYPE_P(0), &n, "expected");
-	double	   *actual = take_numbers(PG_GETARG_ARRAYTYPE_P(1), &m, "actual");
-	double		floor;
-	double		psi;
+	int n;
+	int m;
+	double *expected = take_numbers(PG_GETARG_ARRAYTYPE_P(0), &n, "expected");
+	double *actual = take_numbers(PG_GETARG_ARRAYTYPE_P(1), &m, "actual");
+	double floor;
+	double psi;
 	const char *level;
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	Datum values[3];
+	bool nulls[3] = {false, false, false};
 
 	if (n != m || n == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("expected and actual must have the same bins")));
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("expected and actual must have the same bins")));
 	for (int i = 0; i < n; i++)
 		if (expected[i] < 0 || actual[i] < 0)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("counts must not be negative")));
@@ -109,13 +108,13 @@ crm_psi(PG_FUNCTION_ARGS)
 Datum
 crm_ks_test(PG_FUNCTION_ARGS)
 {
-	int			na;
-	int			nb;
-	double	   *a = take_numbers(PG_GETARG_ARRAYTYPE_P(0), &na, "the first sample");
-	double	   *b = take_numbers(PG_GETARG_ARRAYTYPE_P(1), &nb, "the second sample");
-	double		p;
-	Datum		values[2] = {0, 0};
-	bool		nulls[2] = {true, true};
+	int na;
+	int nb;
+	double *a = take_numbers(PG_GETARG_ARRAYTYPE_P(0), &na, "the first sample");
+	double *b = take_numbers(PG_GETARG_ARRAYTYPE_P(1), &nb, "the second sample");
+	double p;
+	Datum values[2] = {0, 0};
+	bool nulls[2] = {true, true};
 
 	if (na > 0 && nb > 0)
 	{
@@ -135,17 +134,19 @@ crm_page_hinkley_trans(PG_FUNCTION_ARGS)
 {
 	MemoryContext context;
 	PageHinkley *state = PG_ARGISNULL(0) ? NULL : (PageHinkley *) PG_GETARG_POINTER(0);
-	double		number[4];
+	double number[4];
 
 	if (!AggCheckCallContext(fcinfo, &context))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("page_hinkley is called as an aggregate only")));
 	for (int i = 0; i < 4; i++)
 	{
 		if (PG_ARGISNULL(i + 1))
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("no argument of page_hinkley may be null")));
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("no argument of page_hinkley may be null")));
 		number[i] = PG_GETARG_FLOAT8(i + 1);
 		if (!isfinite(number[i]))
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("page_hinkley takes finite numbers only")));
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("page_hinkley takes finite numbers only")));
 	}
 	if (number[2] < 0 || number[3] <= 0)
 		ereport(ERROR,
@@ -168,8 +169,8 @@ Datum
 crm_page_hinkley_final(PG_FUNCTION_ARGS)
 {
 	PageHinkley *state = PG_ARGISNULL(0) ? NULL : (PageHinkley *) PG_GETARG_POINTER(0);
-	Datum		values[3] = {Int32GetDatum(0), 0, Float8GetDatum(0)};
-	bool		nulls[3] = {false, true, false};
+	Datum values[3] = {Int32GetDatum(0), 0, Float8GetDatum(0)};
+	bool nulls[3] = {false, true, false};
 
 	if (state)
 	{

@@ -8,7 +8,7 @@
 
 #include <math.h>
 
-#define HALF 0.5				/* added to each bin, so that an empty one has a logarithm */
+#define HALF 0.5 /* added to each bin, so that an empty one has a logarithm */
 #define NORMAL_999 3.090232306167813
 
 /*
@@ -18,12 +18,12 @@
 double
 crm_drift_psi(const double *expected, const double *actual, int nbins, double *floor)
 {
-	double		n = 0;
-	double		m = 0;
-	double		psi = 0;
-	double		freedom;
-	double		cube;
-	int			used = 0;
+	double n = 0;
+	double m = 0;
+	double psi = 0;
+	double freedom;
+	double cube;
+	int used = 0;
 
 	for (int k = 0; k < nbins; k++)
 	{
@@ -38,8 +38,8 @@ crm_drift_psi(const double *expected, const double *actual, int nbins, double *f
 	for (int k = 0; k < nbins; k++)
 		if (expected[k] + actual[k] > 0)
 		{
-			double		e = (expected[k] + HALF) / (n + HALF * used);
-			double		a = (actual[k] + HALF) / (m + HALF * used);
+			double e = (expected[k] + HALF) / (n + HALF * used);
+			double a = (actual[k] + HALF) / (m + HALF * used);
 
 			psi += (a - e) * log(a / e);
 		}
@@ -53,8 +53,8 @@ crm_drift_psi(const double *expected, const double *actual, int nbins, double *f
 static int
 compare_doubles(const void *a, const void *b)
 {
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
+	double x = *(const double *) a;
+	double y = *(const double *) b;
 
 	return (x > y) - (x < y);
 }
@@ -65,17 +65,17 @@ compare_doubles(const void *a, const void *b)
 double
 crm_drift_ks(double *a, int na, double *b, int nb, double *p)
 {
-	double		distance = 0;
-	double		lambda;
-	double		sum = 0;
-	int			i = 0;
-	int			j = 0;
+	double distance = 0;
+	double lambda;
+	double sum = 0;
+	int i = 0;
+	int j = 0;
 
 	qsort(a, na, sizeof(double), compare_doubles);
 	qsort(b, nb, sizeof(double), compare_doubles);
 	while (i < na && j < nb)
 	{
-		double		x = Min(a[i], b[j]);
+		double x = Min(a[i], b[j]);
 
 		while (i < na && a[i] <= x)
 			i++;

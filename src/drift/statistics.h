@@ -10,4 +10,4 @@
 extern double crm_drift_psi(const double *expected, const double *actual, int nbins, double *floor);
 extern double crm_drift_ks(double *a, int na, double *b, int nb, double *p);
 
-#endif							/* CRM_DRIFT_STATISTICS_H */
+#endif /* CRM_DRIFT_STATISTICS_H */

@@ -17,13 +17,14 @@
 
 #define GRID 1024
 #define NODES 7
-#define EXACT_DEALS 500			/* beyond, normal, unless one deal is a large part */
+#define EXACT_DEALS 500 /* beyond, normal, unless one deal is a large part */
 #define LARGE_PART 0.05
 
 static const double node[NODES] = {-2.6519613568352334, -1.6735516287674714, -0.8162878828589647, 0.0,
-								   0.8162878828589647, 1.6735516287674714, 2.6519613568352334};
-static const double node_weight[NODES] = {0.0009717812450995192, 0.05451558281912703, 0.4256072526101278, 0.8102646175568073,
-										  0.4256072526101278, 0.05451558281912703, 0.0009717812450995192};
+								   0.8162878828589647,  1.6735516287674714,  2.6519613568352334};
+static const double node_weight[NODES] = {0.0009717812450995192, 0.05451558281912703, 0.4256072526101278,
+										  0.8102646175568073,    0.4256072526101278,  0.05451558281912703,
+										  0.0009717812450995192};
 
 static int
 compare_deals(const void *a, const void *b)
@@ -53,7 +54,7 @@ shifted(double p, double theta)
 static double
 quantile(const double *mass, double step, double share)
 {
-	double		below = 0;
+	double below = 0;
 
 	for (int k = 0; k < GRID; k++)
 	{
@@ -72,16 +73,16 @@ ForecastSum
 crm_forecast_sum(ForecastDeal *deal, int64 n, double shock)
 {
 	ForecastSum sum = {0, 0, 0, 0, NAN};
-	double		total = 0;
-	double		variance = 0;
-	double		spread = 0;		/* change of the mean with theta */
-	double		largest = 0;
-	double		sigma;
+	double total = 0;
+	double variance = 0;
+	double spread = 0; /* change of the mean with theta */
+	double largest = 0;
+	double sigma;
 
 	qsort(deal, n, sizeof(ForecastDeal), compare_deals);
 	for (int64 i = 0; i < n; i++)
 	{
-		double		pq = deal[i].p * (1.0 - deal[i].p);
+		double pq = deal[i].p * (1.0 - deal[i].p);
 
 		total += deal[i].value;
 		sum.mean += deal[i].p * deal[i].value;
@@ -98,7 +99,7 @@ crm_forecast_sum(ForecastDeal *deal, int64 n, double shock)
 	}
 	if (n > EXACT_DEALS && largest <= LARGE_PART * total)
 	{
-		double		sd = sqrt(variance + shock * shock * sum.mean * sum.mean);
+		double sd = sqrt(variance + shock * shock * sum.mean * sum.mean);
 
 		sum.low = fmax(0.0, sum.mean - 1.2815515655446004 * sd);
 		sum.mid = sum.mean;
@@ -108,13 +109,13 @@ crm_forecast_sum(ForecastDeal *deal, int64 n, double shock)
 
 	sigma = shock * sum.mean / spread;
 	{
-		double		step = total / (GRID - 1);
-		double	   *mass = palloc0(sizeof(double) * GRID);
-		double	   *now = palloc(sizeof(double) * GRID);
+		double step = total / (GRID - 1);
+		double *mass = palloc0(sizeof(double) * GRID);
+		double *now = palloc(sizeof(double) * GRID);
 
 		for (int q = 0; q < NODES; q++)
 		{
-			int			top = 0;	/* highest point with mass */
+			int top = 0; /* highest point with mass */
 
 			if (sigma == 0 && node[q] != 0)
 				continue;
@@ -122,17 +123,17 @@ crm_forecast_sum(ForecastDeal *deal, int64 n, double shock)
 			now[0] = 1;
 			for (int64 i = 0; i < n; i++)
 			{
-				double		p = shifted(deal[i].p, sqrt(2.0) * sigma * node[q]);
-				double		at = deal[i].value / step;
-				int			k = Min((int) at, GRID - 1);
-				double		part = at - k;
+				double p = shifted(deal[i].p, sqrt(2.0) * sigma * node[q]);
+				double at = deal[i].value / step;
+				int k = Min((int) at, GRID - 1);
+				double part = at - k;
 
 				CHECK_FOR_INTERRUPTS();
 				if (p <= 0 || deal[i].value <= 0)
 					continue;
 				for (int j = Min(top, GRID - 1); j >= 0; j--)
 				{
-					double		m = now[j];
+					double m = now[j];
 
 					/* the points above were done before: in place, from the top */
 					now[j] = m * (1.0 - p);

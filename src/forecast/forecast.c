@@ -19,9 +19,9 @@ PG_FUNCTION_INFO_V1(crm_forecast_final);
 
 typedef struct ForecastState
 {
-	int64		n;
-	int64		room;
-	double		shock;
+	int64 n;
+	int64 room;
+	double shock;
 	ForecastDeal *deal;
 } ForecastState;
 
@@ -34,7 +34,7 @@ crm_forecast_trans(PG_FUNCTION_ARGS)
 	MemoryContext context;
 	ForecastState *state = PG_ARGISNULL(0) ? NULL : (ForecastState *) PG_GETARG_POINTER(0);
 	ForecastDeal deal;
-	double		shock;
+	double shock;
 
 	if (!AggCheckCallContext(fcinfo, &context))
 		ereport(ERROR,
@@ -46,11 +46,14 @@ crm_forecast_trans(PG_FUNCTION_ARGS)
 	deal.p = PG_GETARG_FLOAT8(2);
 	shock = PG_GETARG_FLOAT8(3);
 	if (!(deal.value >= 0 && deal.value <= 1e18))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a value must be from 0 to 1e18, not %g", deal.value)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a value must be from 0 to 1e18, not %g", deal.value)));
 	if (!(deal.p >= 0 && deal.p <= 1))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a probability must be from 0 to 1, not %g", deal.p)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a probability must be from 0 to 1, not %g", deal.p)));
 	if (!(shock >= 0 && shock <= 10))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a shock must be from 0 to 10, not %g", shock)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a shock must be from 0 to 10, not %g", shock)));
 	if (!state)
 	{
 		state = MemoryContextAllocZero(context, sizeof(ForecastState));
@@ -77,9 +80,9 @@ crm_forecast_final(PG_FUNCTION_ARGS)
 {
 	ForecastState *state = PG_ARGISNULL(0) ? NULL : (ForecastState *) PG_GETARG_POINTER(0);
 	ForecastSum sum = {0, 0, 0, 0, NAN};
-	TupleDesc	desc;
-	Datum		values[5];
-	bool		nulls[5] = {false, false, false, false, false};
+	TupleDesc desc;
+	Datum values[5];
+	bool nulls[5] = {false, false, false, false, false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");

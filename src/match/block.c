@@ -26,47 +26,35 @@
 /* Which hashes of a meaning make a key alone, and which make one with another field's. */
 typedef struct Plan
 {
-	CrmMeaning	meaning;
-	uint8_t		alone;
-	uint8_t		paired;
-	uint8_t		small; /* alone too, in small tables: as many pairs as their blocks allow */
+	CrmMeaning meaning;
+	uint8_t alone;
+	uint8_t paired;
+	uint8_t small; /* alone too, in small tables: as many pairs as their blocks allow */
 } Plan;
 
 /* Tables of fewer rows can afford a pair for every shared name. */
 #define SMALL 100000
 
 static const Plan plans[] = {
-	{CRM_M_COMPANY, 0x0F, 0x0F, 0x00},
-	{CRM_M_PERSON, 0x01, 0x0F, 0x0A},
-	{CRM_M_GIVEN, 0x00, 0x07, 0x03},
-	{CRM_M_FAMILY, 0x00, 0x07, 0x03},
-	{CRM_M_PHONE, 0x03, 0x01, 0x00},
-	{CRM_M_EMAIL, 0x03, 0x03, 0x04},
-	{CRM_M_ADDRESS, 0x0B, 0x05, 0x00},
-	{CRM_M_STREET, 0x00, 0x03, 0x01},
-	{CRM_M_CITY, 0x00, 0x03, 0x01},
-	{CRM_M_REGION, 0x00, 0x00, 0x00},
-	{CRM_M_POSTCODE, 0x00, 0x03, 0x01},
-	{CRM_M_DATE, 0x01, 0x0F, 0x0E},
-	{CRM_M_ID4, 0x00, 0x01, 0x00},
-	{CRM_M_USCC, 0x01, 0x01, 0x00},
-	{CRM_M_NATIONAL_ID, 0x01, 0x01, 0x00},
-	{CRM_M_WEBSITE, 0x01, 0x01, 0x00},
-	{CRM_M_CATEGORY, 0x00, 0x00, 0x00},
-	{CRM_M_TEXT, 0x00, 0x01, 0x00},
+	{CRM_M_COMPANY, 0x0F, 0x0F, 0x00}, {CRM_M_PERSON, 0x01, 0x0F, 0x0A},   {CRM_M_GIVEN, 0x00, 0x07, 0x03},
+	{CRM_M_FAMILY, 0x00, 0x07, 0x03},  {CRM_M_PHONE, 0x03, 0x01, 0x00},    {CRM_M_EMAIL, 0x03, 0x03, 0x04},
+	{CRM_M_ADDRESS, 0x0B, 0x05, 0x00}, {CRM_M_STREET, 0x00, 0x03, 0x01},   {CRM_M_CITY, 0x00, 0x03, 0x01},
+	{CRM_M_REGION, 0x00, 0x00, 0x00},  {CRM_M_POSTCODE, 0x00, 0x03, 0x01}, {CRM_M_DATE, 0x01, 0x0F, 0x0E},
+	{CRM_M_ID4, 0x00, 0x01, 0x00},     {CRM_M_USCC, 0x01, 0x01, 0x00},     {CRM_M_NATIONAL_ID, 0x01, 0x01, 0x00},
+	{CRM_M_WEBSITE, 0x01, 0x01, 0x00}, {CRM_M_CATEGORY, 0x00, 0x00, 0x00}, {CRM_M_TEXT, 0x00, 0x01, 0x00},
 	{CRM_M_ID, 0x01, 0x01, 0x00},
 };
 
 typedef struct Kind
 {
-	int			f, g;	/* g -1: alone */
-	int			i, j;	/* which hashes */
+	int f, g; /* g -1: alone */
+	int i, j; /* which hashes */
 } Kind;
 
 typedef struct Entry
 {
-	uint32_t	key;
-	uint32_t	row;
+	uint32_t key;
+	uint32_t row;
 } Entry;
 
 /* The plan of a meaning. */
@@ -86,8 +74,8 @@ sort_entries(Entry *e, Entry *tmp, size_t n)
 	for (int pass = 0; pass < 3; pass++)
 	{
 		static uint32_t count[2049];
-		int			shift = pass * 11;
-		Entry	   *swap;
+		int shift = pass * 11;
+		Entry *swap;
 
 		memset(count, 0, sizeof(count));
 		for (size_t i = 0; i < n; i++)
@@ -108,7 +96,7 @@ sort_entries(Entry *e, Entry *tmp, size_t n)
 static inline uint32_t
 mix32(uint32_t a, uint32_t b)
 {
-	uint64_t	h = ((uint64_t) a << 32 | b) * UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t h = ((uint64_t) a << 32 | b) * UINT64_C(0x9E3779B97F4A7C15);
 
 	h ^= h >> 29;
 	h *= UINT64_C(0xff51afd7ed558ccd);
@@ -120,7 +108,7 @@ mix32(uint32_t a, uint32_t b)
 static inline uint32_t
 hash_of(const CrmMatcher *m, int f, int i, uint32_t row)
 {
-	uint32_t	v = m->field[f].val[row];
+	uint32_t v = m->field[f].val[row];
 
 	return v == 0 ? 0 : m->field[f].value[v].atom[i];
 }
@@ -131,7 +119,7 @@ emit(CrmMatcher *m, uint32_t a, uint32_t b)
 {
 	if (m->pairs == m->pairs_cap)
 	{
-		size_t		cap = m->pairs_cap < 1024 ? 65536 : m->pairs_cap * 2;
+		size_t cap = m->pairs_cap < 1024 ? 65536 : m->pairs_cap * 2;
 
 		m->pair = crm_huge_grow(m->pair, m->pairs_cap * sizeof(CrmPair), cap * sizeof(CrmPair));
 		m->pairs_cap = cap;
@@ -146,7 +134,7 @@ share(const CrmMatcher *m, uint32_t a, uint32_t b, int n)
 {
 	const uint32_t *x = m->keys + (size_t) a * m->kinds;
 	const uint32_t *y = m->keys + (size_t) b * m->kinds;
-	uint32_t	hit = 0;
+	uint32_t hit = 0;
 
 	for (int k = 0; k < n; k++)
 		hit |= (uint32_t) ((x[k] == y[k]) & (x[k] != 0));
@@ -157,7 +145,7 @@ share(const CrmMatcher *m, uint32_t a, uint32_t b, int n)
 static int
 make_kinds(const CrmMatcher *m, Kind *kind, int max)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int f = 0; f < m->fields; f++)
 	{
@@ -165,7 +153,7 @@ make_kinds(const CrmMatcher *m, Kind *kind, int max)
 
 		for (int i = 0; i < CRM_ATOMS; i++)
 			if (n < max && ((p->alone | (m->rows < SMALL ? p->small : 0)) >> i & 1))
-				kind[n++] = (Kind) {f, -1, i, 0};
+				kind[n++] = (Kind){f, -1, i, 0};
 	}
 	/* First both by their own value, then one of them by a softer hash, then both. */
 	for (int soft = 0; soft <= 8; soft++)
@@ -178,7 +166,7 @@ make_kinds(const CrmMatcher *m, Kind *kind, int max)
 				for (int i = 0; i < CRM_ATOMS; i++)
 					for (int j = 0; j < CRM_ATOMS; j++)
 						if (n < max && i + j == soft && (p->paired >> i & 1) && (q->paired >> j & 1))
-							kind[n++] = (Kind) {f, g, i, j};
+							kind[n++] = (Kind){f, g, i, j};
 			}
 	return n;
 }
@@ -199,15 +187,15 @@ compare_pairs(const void *a, const void *b)
 static void
 refine(CrmMatcher *m, const Kind *kd, Entry *big, size_t n, Entry *e, Entry *tmp, size_t limit, size_t *budget)
 {
-	for (int h = 0; h < m->fields && *budget > 0; h++)
+	for (int h = 0; h<m->fields && * budget> 0; h++)
 	{
-		size_t		k = 0;
+		size_t k = 0;
 
 		if (h == kd->f || h == kd->g)
 			continue;
 		for (size_t x = 0; x < n; x++)
 		{
-			uint32_t	a = hash_of(m, h, 0, big[x].row);
+			uint32_t a = hash_of(m, h, 0, big[x].row);
 
 			if (a != 0)
 			{
@@ -218,13 +206,13 @@ refine(CrmMatcher *m, const Kind *kd, Entry *big, size_t n, Entry *e, Entry *tmp
 		sort_entries(e, tmp, k);
 		for (size_t x = 0; x < k;)
 		{
-			size_t		y = x + 1;
+			size_t y = x + 1;
 
 			while (y < k && e[y].key == e[x].key)
 				y++;
 			if (y - x > 1 && y - x <= limit)
 				for (size_t s = x; s < y; s++)
-					for (size_t t = s + 1; t < y && *budget > 0; t++)
+					for (size_t t = s + 1; t<y && * budget> 0; t++)
 						if (!share(m, e[s].row, e[t].row, m->kinds))
 						{
 							emit(m, e[s].row, e[t].row);
@@ -241,17 +229,17 @@ refine(CrmMatcher *m, const Kind *kd, Entry *big, size_t n, Entry *e, Entry *tmp
 void
 crm_block(CrmMatcher *m)
 {
-	Kind		kind[KINDS_MAX];
-	size_t		n = m->rows;
-	size_t		limit[KINDS_MAX];
-	size_t		per_kind;
-	size_t		total;
-	size_t		extra;
-	size_t		base;
-	Entry	   *e;
-	Entry	   *tmp;
-	Entry	   *big;
-	int			max = n > 1000000 ? 40 : n > 300000 ? 48 : n > 100000 ? 80 : KINDS_MAX;
+	Kind kind[KINDS_MAX];
+	size_t n = m->rows;
+	size_t limit[KINDS_MAX];
+	size_t per_kind;
+	size_t total;
+	size_t extra;
+	size_t base;
+	Entry *e;
+	Entry *tmp;
+	Entry *big;
+	int max = n > 1000000 ? 40 : n > 300000 ? 48 : n > 100000 ? 80 : KINDS_MAX;
 
 	m->pairs = 0;
 	m->kinds = make_kinds(m, kind, max);
@@ -268,11 +256,11 @@ crm_block(CrmMatcher *m)
 		m->kind_fields[k] = UINT64_C(1) << kind[k].f | (kind[k].g >= 0 ? UINT64_C(1) << kind[k].g : 0);
 		for (size_t r = 0; r < n; r++)
 		{
-			uint32_t	a = hash_of(m, kind[k].f, kind[k].i, (uint32_t) r);
+			uint32_t a = hash_of(m, kind[k].f, kind[k].i, (uint32_t) r);
 
 			if (a != 0 && kind[k].g >= 0)
 			{
-				uint32_t	b = hash_of(m, kind[k].g, kind[k].j, (uint32_t) r);
+				uint32_t b = hash_of(m, kind[k].g, kind[k].j, (uint32_t) r);
 
 				a = b == 0 ? 0 : mix32(a, b);
 			}
@@ -281,10 +269,10 @@ crm_block(CrmMatcher *m)
 	}
 	for (int k = 0; k < m->kinds; k++)
 	{
-		size_t		entries = 0;
-		size_t		by_size[1025] = {0}; /* pairs in blocks of each size */
-		size_t		sum = 0;
-		size_t		size;
+		size_t entries = 0;
+		size_t by_size[1025] = {0}; /* pairs in blocks of each size */
+		size_t sum = 0;
+		size_t size;
 
 		for (size_t r = 0; r < n; r++)
 			if (m->keys[r * m->kinds + k] != 0)
@@ -295,7 +283,7 @@ crm_block(CrmMatcher *m)
 		sort_entries(e, tmp, entries);
 		for (size_t x = 0; x < entries;)
 		{
-			size_t		y = x + 1;
+			size_t y = x + 1;
 
 			while (y < entries && e[y].key == e[x].key)
 				y++;
@@ -312,7 +300,7 @@ crm_block(CrmMatcher *m)
 		limit[k] = size - 1;
 		for (size_t x = 0; x < entries;)
 		{
-			size_t		y = x + 1;
+			size_t y = x + 1;
 
 			while (y < entries && e[y].key == e[x].key)
 				y++;
@@ -333,18 +321,18 @@ crm_block(CrmMatcher *m)
 	extra = 1000000 + 4 * n;
 	for (int k = 0; k < m->kinds && extra > 0; k++)
 	{
-		size_t		bigs = 0;
+		size_t bigs = 0;
 
 		for (size_t r = 0; r < n; r++)
 		{
-			uint32_t	a;
+			uint32_t a;
 
 			if (m->keys[r * m->kinds + k] != 0)
 				continue;
 			a = hash_of(m, kind[k].f, kind[k].i, (uint32_t) r);
 			if (a != 0 && kind[k].g >= 0)
 			{
-				uint32_t	b = hash_of(m, kind[k].g, kind[k].j, (uint32_t) r);
+				uint32_t b = hash_of(m, kind[k].g, kind[k].j, (uint32_t) r);
 
 				a = b == 0 ? 0 : mix32(a, b);
 			}
@@ -360,7 +348,7 @@ crm_block(CrmMatcher *m)
 	}
 	if (m->pairs > base)
 	{
-		size_t		to = base;
+		size_t to = base;
 
 		qsort(m->pair + base, m->pairs - base, sizeof(CrmPair), compare_pairs);
 		for (size_t x = base; x < m->pairs; x++)
@@ -380,13 +368,13 @@ crm_block(CrmMatcher *m)
 int
 crm_row_keys(const CrmMatcher *m, uint32_t row, int16_t *kinds, int64_t *keys, int max)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int f = 0; f < m->fields; f++)
 	{
 		const CrmField *fd = &m->field[f];
 		const Plan *p = plan_of(fd->meaning);
-		bool		core_f = fd->meaning == CRM_M_COMPANY || fd->meaning == CRM_M_PERSON || fd->meaning == CRM_M_GIVEN ||
+		bool core_f = fd->meaning == CRM_M_COMPANY || fd->meaning == CRM_M_PERSON || fd->meaning == CRM_M_GIVEN ||
 					  fd->meaning == CRM_M_FAMILY || fd->meaning == CRM_M_DATE;
 		const CrmValue *v = fd->val[row] != 0 ? &fd->value[fd->val[row]] : NULL;
 

@@ -23,8 +23,8 @@
 /* Two clusters that were found to be two, and their sizes then. */
 typedef struct Refused
 {
-	uint64_t	key;
-	uint32_t	state;
+	uint64_t key;
+	uint32_t state;
 } Refused;
 
 #define REFUSED_SLOTS ((size_t) 1 << 20)
@@ -59,7 +59,7 @@ root(uint32_t *parent, uint32_t x)
 static double
 vote(CrmMatcher *m, uint32_t a, uint32_t b)
 {
-	double		s = crm_score(m, a, b, crm_compare_rows(m, a, b));
+	double s = crm_score(m, a, b, crm_compare_rows(m, a, b));
 
 	return s > 8 ? 8 : s < -8 ? (s < -25 ? -100 : -8) : s;
 }
@@ -68,12 +68,12 @@ vote(CrmMatcher *m, uint32_t a, uint32_t b)
 void
 crm_cluster(CrmMatcher *m, double threshold)
 {
-	uint32_t	n = m->rows;
-	uint32_t   *parent = crm_huge_alloc((size_t) n * sizeof(uint32_t));
-	uint32_t   *next = crm_huge_alloc((size_t) n * sizeof(uint32_t)); /* ring of members */
-	uint32_t   *size = crm_huge_alloc((size_t) n * sizeof(uint32_t));
-	Refused    *refused = crm_huge_alloc(REFUSED_SLOTS * sizeof(Refused));
-	double		cut = log(threshold / (1 - threshold));
+	uint32_t n = m->rows;
+	uint32_t *parent = crm_huge_alloc((size_t) n * sizeof(uint32_t));
+	uint32_t *next = crm_huge_alloc((size_t) n * sizeof(uint32_t)); /* ring of members */
+	uint32_t *size = crm_huge_alloc((size_t) n * sizeof(uint32_t));
+	Refused *refused = crm_huge_alloc(REFUSED_SLOTS * sizeof(Refused));
+	double cut = log(threshold / (1 - threshold));
 
 	for (uint32_t i = 0; i < n; i++)
 	{
@@ -84,10 +84,10 @@ crm_cluster(CrmMatcher *m, double threshold)
 		qsort(m->edge, m->edges, sizeof(CrmEdge), compare_edges);
 	for (size_t e = 0; e < m->edges; e++)
 	{
-		uint32_t	a;
-		uint32_t	b;
-		bool		join = true;
-		uint32_t	t;
+		uint32_t a;
+		uint32_t b;
+		bool join = true;
+		uint32_t t;
 
 		if (m->edge[e].w < cut)
 			break;
@@ -99,13 +99,13 @@ crm_cluster(CrmMatcher *m, double threshold)
 			continue;
 		if (size[a] > 1 || size[b] > 1)
 		{
-			uint64_t	key = (((uint64_t) (a < b ? a : b) << 32 | (a < b ? b : a)) + 1) * UINT64_C(0x9E3779B97F4A7C15);
-			uint32_t	state = size[a] + size[b];
-			Refused    *slot = &refused[key >> 44];
+			uint64_t key = (((uint64_t) (a < b ? a : b) << 32 | (a < b ? b : a)) + 1) * UINT64_C(0x9E3779B97F4A7C15);
+			uint32_t state = size[a] + size[b];
+			Refused *slot = &refused[key >> 44];
 
-			double		sum = 0;
-			uint32_t	pairs = 0;
-			uint32_t	x = a;
+			double sum = 0;
+			uint32_t pairs = 0;
+			uint32_t x = a;
 
 			/* Many edges join the same two clusters: they were judged by the first. */
 			if (slot->key == key && slot->state == state)
@@ -113,7 +113,7 @@ crm_cluster(CrmMatcher *m, double threshold)
 			/* Of very large clusters a fixed part votes. */
 			do
 			{
-				uint32_t	y = b;
+				uint32_t y = b;
 
 				do
 				{
@@ -152,7 +152,7 @@ crm_cluster(CrmMatcher *m, double threshold)
 		size[i] = UINT32_MAX;
 	for (uint32_t i = 0; i < n; i++)
 	{
-		uint32_t	r = root(parent, i);
+		uint32_t r = root(parent, i);
 
 		if (size[r] == UINT32_MAX)
 			size[r] = i;

@@ -63,9 +63,9 @@ compare_short(const CrmField *fd, const CrmValue *a, const CrmValue *b, bool giv
 {
 	const uint16_t *x = units(fd, a);
 	const uint16_t *y = units(fd, b);
-	size_t		n = a->len;
-	size_t		m = b->len;
-	double		jw;
+	size_t n = a->len;
+	size_t m = b->len;
+	double jw;
 
 	if (n == 0 || m == 0)
 		return CRM_L_ELSE;
@@ -78,8 +78,8 @@ compare_short(const CrmField *fd, const CrmValue *a, const CrmValue *b, bool giv
 	/* Without a common first letter the similarity is Jaro's, which the characters that occur on one side only bound. */
 	if (x[0] != y[0] && n <= CRM_SIM_MAX && m <= CRM_SIM_MAX)
 	{
-		size_t		common = n - __builtin_popcountll(a->letters & ~b->letters);
-		size_t		other = m - __builtin_popcountll(b->letters & ~a->letters);
+		size_t common = n - __builtin_popcountll(a->letters & ~b->letters);
+		size_t other = m - __builtin_popcountll(b->letters & ~a->letters);
 
 		if (other < common)
 			common = other;
@@ -100,7 +100,7 @@ compare_short(const CrmField *fd, const CrmValue *a, const CrmValue *b, bool giv
 static int
 compare_code(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 {
-	int			d = edits(fd, a, b, 2);
+	int d = edits(fd, a, b, 2);
 
 	if (d == 1)
 		return 6;
@@ -115,7 +115,7 @@ compare_date(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 {
 	const CrmDetail *p = &fd->detail[a->detail];
 	const CrmDetail *q = &fd->detail[b->detail];
-	int			days;
+	int days;
 
 	if (edits(fd, a, b, 1) <= 1)
 		return 6;
@@ -138,15 +138,15 @@ compare_phone(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 {
 	const CrmDetail *p = &fd->detail[a->detail];
 	const CrmDetail *q = &fd->detail[b->detail];
-	int			best = CRM_L_ELSE;
+	int best = CRM_L_ELSE;
 
 	for (int i = 0; i < p->flag; i++)
 		for (int j = 0; j < q->flag; j++)
 		{
-			uint64_t	x = p->key[i];
-			uint64_t	y = q->key[j];
-			uint64_t	small = x < y ? x : y;
-			uint64_t	ten = 1;
+			uint64_t x = p->key[i];
+			uint64_t y = q->key[j];
+			uint64_t small = x < y ? x : y;
+			uint64_t ten = 1;
 
 			if (x == y)
 				return CRM_L_EXACT;
@@ -158,7 +158,7 @@ compare_phone(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 		}
 	if (best == CRM_L_ELSE)
 	{
-		int			d = edits(fd, a, b, 2);
+		int d = edits(fd, a, b, 2);
 
 		if (d == 1)
 			return 6;
@@ -172,7 +172,7 @@ compare_phone(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 static bool
 by_number(const uint16_t *x, size_t n, const uint16_t *y, size_t m)
 {
-	size_t		i = 0;
+	size_t i = 0;
 
 	while (i < n && i < m && x[i] == y[i])
 		i++;
@@ -201,8 +201,8 @@ compare_email(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 	const CrmDetail *q = &fd->detail[b->detail];
 	const uint16_t *x = units(fd, a);
 	const uint16_t *y = units(fd, b);
-	double		jw;
-	double		local;
+	double jw;
+	double local;
 
 	if (edits(fd, a, b, 1) <= 1)
 		return by_number(x, a->len, y, b->len) ? 3 : 6;
@@ -253,12 +253,12 @@ compare_words(const CrmField *fd, const CrmValue *a, const CrmValue *b, double *
 {
 	const uint32_t *x = fd->token + a->token;
 	const uint32_t *y = fd->token + b->token;
-	int			n = a->tokens > 24 ? 24 : a->tokens;
-	int			m = b->tokens > 24 ? 24 : b->tokens;
-	uint32_t	used = 0;
-	double		sum = 0;
-	double		wa = 0;
-	double		wb = 0;
+	int n = a->tokens > 24 ? 24 : a->tokens;
+	int m = b->tokens > 24 ? 24 : b->tokens;
+	uint32_t used = 0;
+	double sum = 0;
+	double wa = 0;
+	double wb = 0;
 
 	for (int i = 0; i < n; i++)
 		wa += fd->word[x[i]].idf;
@@ -266,8 +266,8 @@ compare_words(const CrmField *fd, const CrmValue *a, const CrmValue *b, double *
 		wb += fd->word[y[j]].idf;
 	for (int i = 0; i < n; i++)
 	{
-		int			at = -1;
-		double		best = 0;
+		int at = -1;
+		double best = 0;
 
 		for (int j = 0; j < m; j++)
 			if (x[i] == y[j] && !(used & (1u << j)))
@@ -279,7 +279,7 @@ compare_words(const CrmField *fd, const CrmValue *a, const CrmValue *b, double *
 		if (at < 0)
 			for (int j = 0; j < m; j++)
 			{
-				double		l;
+				double l;
 
 				if (used & (1u << j))
 					continue;
@@ -292,8 +292,8 @@ compare_words(const CrmField *fd, const CrmValue *a, const CrmValue *b, double *
 			}
 		if (at >= 0)
 		{
-			double		p = fd->word[x[i]].idf;
-			double		q = fd->word[y[at]].idf;
+			double p = fd->word[x[i]].idf;
+			double q = fd->word[y[at]].idf;
 
 			used |= 1u << at;
 			/* A mistyped word is rare because of the error: the commoner one tells its weight. */
@@ -311,9 +311,9 @@ compare_words(const CrmField *fd, const CrmValue *a, const CrmValue *b, double *
 static int
 compare_sets(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 {
-	double		both;
-	double		inner;
-	double		common;
+	double both;
+	double inner;
+	double common;
 
 	compare_words(fd, a, b, &both, &inner, &common);
 	if (both >= 0.85)
@@ -333,7 +333,7 @@ compare_sets(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 static bool
 is_within(const uint16_t *x, size_t n, const uint16_t *y, size_t m)
 {
-	size_t		i = 0;
+	size_t i = 0;
 
 	for (size_t j = 0; j < m && i < n; j++)
 		i += x[i] == y[j];
@@ -353,9 +353,9 @@ compare_company(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 	const CrmDetail *q = &fd->detail[b->detail];
 	const uint16_t *x = units(fd, a);
 	const uint16_t *y = units(fd, b);
-	bool		elsewhere;
-	int			level = CRM_L_ELSE;
-	double		jw;
+	bool elsewhere;
+	int level = CRM_L_ELSE;
+	double jw;
 
 	if (!p->flag && !q->flag)
 		return p->key[0] == q->key[0] ? CRM_L_EXACT : compare_sets(fd, a, b);
@@ -379,8 +379,8 @@ compare_company(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 		level = 5;
 	else
 	{
-		int			d = crm_osa_distance(x, a->len, y, b->len);
-		size_t		len = a->len < b->len ? a->len : b->len;
+		int d = crm_osa_distance(x, a->len, y, b->len);
+		size_t len = a->len < b->len ? a->len : b->len;
 
 		if ((d <= 1 && len >= 4) || (d <= 2 && len >= 7))
 		{
@@ -388,7 +388,8 @@ compare_company(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 			level = p->key[5] == q->key[5] || p->key[5] == 0 || q->key[5] == 0 || d <= 1 ? 4 : 11;
 		}
 		else if (p->len[0] >= 2 && q->len[0] >= 2 &&
-				 (p->len[0] < q->len[0] ? is_within(x, p->len[0], y, q->len[0]) : is_within(y, q->len[0], x, p->len[0])))
+				 (p->len[0] < q->len[0] ? is_within(x, p->len[0], y, q->len[0])
+										: is_within(y, q->len[0], x, p->len[0])))
 			level = 2;
 		else
 		{
@@ -425,15 +426,18 @@ compare_address(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 		return CRM_L_ELSE;
 	if (!p->flag)
 	{
-		double		both;
-		double		inner;
-		double		common;
-		double		s;
+		double both;
+		double inner;
+		double common;
+		double s;
 
 		compare_words(fd, a, b, &both, &inner, &common);
 		s = both > inner * 0.9 ? both : inner * 0.9;
 		if (p->num[1] != 0 && p->num[1] == q->num[1])
-			return s >= 0.85 ? (p->num[4] != q->num[4] && p->num[4] != 0 && q->num[4] != 0 ? 6 : 7) : s >= 0.6 ? 6 : s >= 0.4 ? 5 : 10;
+			return s >= 0.85  ? (p->num[4] != q->num[4] && p->num[4] != 0 && q->num[4] != 0 ? 6 : 7)
+				   : s >= 0.6 ? 6
+				   : s >= 0.4 ? 5
+							  : 10;
 		if (p->num[1] == 0 || q->num[1] == 0)
 			return s >= 0.8 ? 11 : s >= 0.5 ? 4 : CRM_L_ELSE;
 		return s >= 0.5 ? 3 : s >= 0.3 ? 2 : CRM_L_ELSE;
@@ -444,7 +448,7 @@ compare_address(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 		return CRM_L_ELSE;
 	if (p->key[2] == q->key[2] && p->key[2] != 0)
 	{
-		bool		other_district = p->key[1] != 0 && q->key[1] != 0 && p->key[1] != q->key[1];
+		bool other_district = p->key[1] != 0 && q->key[1] != 0 && p->key[1] != q->key[1];
 
 		if (p->num[1] == 0 || q->num[1] == 0)
 			return 4;
@@ -505,36 +509,25 @@ crm_compare_values(CrmMatcher *m, int field, uint32_t va, uint32_t vb)
 		return CRM_L_EXACT;
 	switch (fd->meaning)
 	{
-		case CRM_M_COMPANY:
-			return compare_company(fd, a, b);
-		case CRM_M_PERSON:
-			return compare_person(fd, a, b);
-		case CRM_M_GIVEN:
-			return compare_short(fd, a, b, true);
-		case CRM_M_PHONE:
-			return compare_phone(fd, a, b);
-		case CRM_M_EMAIL:
-			return compare_email(fd, a, b);
-		case CRM_M_ADDRESS:
-			return compare_address(fd, a, b);
-		case CRM_M_DATE:
-			return compare_date(fd, a, b);
-		case CRM_M_WEBSITE:
-			return compare_website(fd, a, b);
-		case CRM_M_POSTCODE:
-			return compare_postcode(fd, a, b);
+		case CRM_M_COMPANY: return compare_company(fd, a, b);
+		case CRM_M_PERSON: return compare_person(fd, a, b);
+		case CRM_M_GIVEN: return compare_short(fd, a, b, true);
+		case CRM_M_PHONE: return compare_phone(fd, a, b);
+		case CRM_M_EMAIL: return compare_email(fd, a, b);
+		case CRM_M_ADDRESS: return compare_address(fd, a, b);
+		case CRM_M_DATE: return compare_date(fd, a, b);
+		case CRM_M_WEBSITE: return compare_website(fd, a, b);
+		case CRM_M_POSTCODE: return compare_postcode(fd, a, b);
 		case CRM_M_ID4:
 		case CRM_M_USCC:
 		case CRM_M_NATIONAL_ID:
-		case CRM_M_ID:
-			return compare_code(fd, a, b);
+		case CRM_M_ID: return compare_code(fd, a, b);
 		case CRM_M_STREET:
 		case CRM_M_TEXT:
 			if (a->tokens > 2 || b->tokens > 2)
 				return compare_sets(fd, a, b);
 			return compare_short(fd, a, b, false);
-		default:
-			return compare_short(fd, a, b, false);
+		default: return compare_short(fd, a, b, false);
 	}
 }
 
@@ -549,15 +542,15 @@ equal_across(const CrmField *f, uint32_t va, const CrmField *g, uint32_t vb)
 int
 crm_compare_field(CrmMatcher *m, int f, uint32_t a, uint32_t b)
 {
-	CrmField   *fd = &m->field[f];
-	uint32_t	va = fd->val[a];
-	uint32_t	vb = fd->val[b];
-	int			level = crm_compare_values(m, f, va, vb);
+	CrmField *fd = &m->field[f];
+	uint32_t va = fd->val[a];
+	uint32_t vb = fd->val[b];
+	int level = crm_compare_values(m, f, va, vb);
 
 	/* Swapped with the partner field, or written into it: in either row. */
 	if (fd->partner >= 0 && (level == CRM_L_ELSE || level == CRM_L_NULL))
 	{
-		CrmField   *g = &m->field[fd->partner];
+		CrmField *g = &m->field[fd->partner];
 
 		if (equal_across(fd, va, g, g->val[b]) || equal_across(fd, vb, g, g->val[a]))
 			level = CRM_L_CROSS;
@@ -569,7 +562,7 @@ crm_compare_field(CrmMatcher *m, int f, uint32_t a, uint32_t b)
 uint64_t
 crm_compare_rows(CrmMatcher *m, uint32_t a, uint32_t b)
 {
-	uint64_t	pattern = 0;
+	uint64_t pattern = 0;
 
 	for (int f = 0; f < m->fields; f++)
 		pattern |= (uint64_t) crm_compare_field(m, f, a, b) << (4 * f);
@@ -580,36 +573,65 @@ crm_compare_rows(CrmMatcher *m, uint32_t a, uint32_t b)
 const char *
 crm_level_name(CrmMeaning meaning, int level)
 {
-	static const char *const common[] = {"missing",	  "different", "initial", "similar", "more similar", "very similar", "one edit", "sister form",
-										 "equal",	  "swapped",   "other",	  "other",	 "other",		 "other",		 "other",	 "veto"};
-	static const char *const company[] = {"missing",		 "different",	  "brand within",	  "similar",	  "typing error", "same sound",	 "trade missing", "region missing",
-										  "equal",			 "swapped",		  "other region",	  "other trade",  "other branch", "other",		 "other",		  "veto"};
-	static const char *const address[] = {"missing",	  "different",	   "same district",	 "other number", "number missing", "other building", "other room", "nearly equal",
-										  "equal",		  "swapped",	   "number only",	 "words only",	 "other",		   "other",			 "other",	   "veto"};
-	static const char *const person[] = {"missing", "different", "few words", "some words", "many words", "most words", "nearly all words", "same sound",
-										 "equal",	"swapped",	 "other",	  "other",		"other",	  "other",		"other",			"veto"};
-	static const char *const phone[] = {"missing", "different", "other", "other", "two edits", "other", "one edit", "equal without area code",
-										"equal",   "swapped",	"other", "other", "other",	   "other", "other",	"veto"};
-	static const char *const email[] = {"missing", "different", "same domain", "similar", "same domain, similar name", "very similar", "one edit", "same name, other domain",
-										"equal",   "swapped",	"other",	   "other",	  "other",					   "other",		   "other",	   "veto"};
-	static const char *const date[] = {"missing", "different", "within a year", "same day of year", "same year and day", "same month or swapped", "one digit", "other",
-									   "equal",	  "swapped",   "other",			"other",			"other",			 "other",				  "other",	   "veto"};
+	static const char *const common[] = {
+		"missing", "different", "initial", "similar", "more similar", "very similar", "one edit", "sister form",
+		"equal",   "swapped",   "other",   "other",   "other",        "other",        "other",    "veto"};
+	static const char *const company[] = {"missing",      "different",  "brand within",  "similar",
+										  "typing error", "same sound", "trade missing", "region missing",
+										  "equal",        "swapped",    "other region",  "other trade",
+										  "other branch", "other",      "other",         "veto"};
+	static const char *const address[] = {"missing",        "different",      "same district", "other number",
+										  "number missing", "other building", "other room",    "nearly equal",
+										  "equal",          "swapped",        "number only",   "words only",
+										  "other",          "other",          "other",         "veto"};
+	static const char *const person[] = {
+		"missing",    "different", "few words", "some words", "many words", "most words", "nearly all words",
+		"same sound", "equal",     "swapped",   "other",      "other",      "other",      "other",
+		"other",      "veto"};
+	static const char *const phone[] = {
+		"missing", "different", "other", "other", "two edits", "other", "one edit", "equal without area code",
+		"equal",   "swapped",   "other", "other", "other",     "other", "other",    "veto"};
+	static const char *const email[] = {"missing",
+										"different",
+										"same domain",
+										"similar",
+										"same domain, similar name",
+										"very similar",
+										"one edit",
+										"same name, other domain",
+										"equal",
+										"swapped",
+										"other",
+										"other",
+										"other",
+										"other",
+										"other",
+										"veto"};
+	static const char *const date[] = {"missing",
+									   "different",
+									   "within a year",
+									   "same day of year",
+									   "same year and day",
+									   "same month or swapped",
+									   "one digit",
+									   "other",
+									   "equal",
+									   "swapped",
+									   "other",
+									   "other",
+									   "other",
+									   "other",
+									   "other",
+									   "veto"};
 
 	switch (meaning)
 	{
-		case CRM_M_COMPANY:
-			return company[level];
-		case CRM_M_ADDRESS:
-			return address[level];
-		case CRM_M_PERSON:
-			return person[level];
-		case CRM_M_PHONE:
-			return phone[level];
-		case CRM_M_EMAIL:
-			return email[level];
-		case CRM_M_DATE:
-			return date[level];
-		default:
-			return common[level];
+		case CRM_M_COMPANY: return company[level];
+		case CRM_M_ADDRESS: return address[level];
+		case CRM_M_PERSON: return person[level];
+		case CRM_M_PHONE: return phone[level];
+		case CRM_M_EMAIL: return email[level];
+		case CRM_M_DATE: return date[level];
+		default: return common[level];
 	}
 }

@@ -49,24 +49,24 @@ PG_FUNCTION_INFO_V1(crm_match_probe);
 typedef struct Run
 {
 	MemoryContext cxt;
-	CrmMatcher	m;
-	CrmMeaning	meanings[CRM_FIELDS_MAX];
+	CrmMatcher m;
+	CrmMeaning meanings[CRM_FIELDS_MAX];
 	const char *names[CRM_FIELDS_MAX];
-	int			fields;
-	char	   *ids;
-	size_t		ids_n, ids_cap;
-	size_t	   *id_at;
-	size_t		id_cap;
+	int fields;
+	char *ids;
+	size_t ids_n, ids_cap;
+	size_t *id_at;
+	size_t id_cap;
 } Run;
 
 /* Trained weights as bytes: this head, then CrmWeights. */
 typedef struct ParamHead
 {
-	uint32		magic;
-	uint32		size;
-	uint32		fields;
-	uint32		digest;
-	int32		meanings[CRM_FIELDS_MAX];
+	uint32 magic;
+	uint32 size;
+	uint32 fields;
+	uint32 digest;
+	int32 meanings[CRM_FIELDS_MAX];
 } ParamHead;
 
 #define PARAM_MAGIC 0x43524d31 /* CRM1 */
@@ -83,13 +83,14 @@ static void
 read_fields(Run *run, Jsonb *fields)
 {
 	JsonbIterator *it;
-	JsonbValue	v;
+	JsonbValue v;
 	JsonbIteratorToken tok;
-	char	   *name = NULL;
+	char *name = NULL;
 
 	if (!JB_ROOT_IS_OBJECT(fields))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the fields of a match model must be an object"),
-						errhint("Give a meaning for each column, for example {\"company_name\": \"company\"}.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the fields of a match model must be an object"),
+				 errhint("Give a meaning for each column, for example {\"company_name\": \"company\"}.")));
 	it = JsonbIteratorInit(&fields->root);
 	while ((tok = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 	{
@@ -97,14 +98,19 @@ read_fields(Run *run, Jsonb *fields)
 			name = pnstrdup(v.val.string.val, v.val.string.len);
 		else if (tok == WJB_VALUE)
 		{
-			char	   *meaning = v.type == jbvString ? pnstrdup(v.val.string.val, v.val.string.len) : NULL;
-			CrmMeaning	m = meaning != NULL ? crm_meaning_by_name(meaning) : CRM_M_NONE;
+			char *meaning = v.type == jbvString ? pnstrdup(v.val.string.val, v.val.string.len) : NULL;
+			CrmMeaning m = meaning != NULL ? crm_meaning_by_name(meaning) : CRM_M_NONE;
 
 			if (m == CRM_M_NONE)
-				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown meaning of column \"%s\"", name),
-								errhint("Meanings are: company, person_name, given_name, family_name, phone, email, address, street, city, region, postcode, date, id4, uscc, national_id, website, category, text, id.")));
+				ereport(
+					ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown meaning of column \"%s\"", name),
+					 errhint(
+						 "Meanings are: company, person_name, given_name, family_name, phone, email, address, street, "
+						 "city, region, postcode, date, id4, uscc, national_id, website, category, text, id.")));
 			if (run->fields == CRM_FIELDS_MAX)
-				ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a match model has at most %d fields", CRM_FIELDS_MAX)));
+				ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+								errmsg("a match model has at most %d fields", CRM_FIELDS_MAX)));
 			run->names[run->fields] = name;
 			run->meanings[run->fields++] = m;
 		}
@@ -118,7 +124,7 @@ static Run *
 begin_run(Jsonb *fields)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "crm match", ALLOCSET_DEFAULT_SIZES);
-	Run		   *run;
+	Run *run;
 
 	MemoryContextSwitchTo(cxt);
 	run = palloc0(sizeof(Run));
@@ -138,14 +144,14 @@ add_id(Run *run, uint32_t row, const char *s, size_t n)
 						errhint("Match rows by a column that identifies them.")));
 	if (run->ids_n + n + 1 > run->ids_cap)
 	{
-		size_t		cap = Max(run->ids_cap * 2, run->ids_n + n + 65536);
+		size_t cap = Max(run->ids_cap * 2, run->ids_n + n + 65536);
 
 		run->ids = crm_huge_grow(run->ids, run->ids_cap, cap);
 		run->ids_cap = cap;
 	}
 	if (row >= run->id_cap)
 	{
-		size_t		cap = Max(run->id_cap * 2, 4096);
+		size_t cap = Max(run->id_cap * 2, 4096);
 
 		run->id_at = crm_huge_grow(run->id_at, run->id_cap * sizeof(size_t), cap * sizeof(size_t));
 		run->id_cap = cap;
@@ -161,21 +167,23 @@ static void
 read_rows(Run *run, Oid relid, const char *id_column, bool live_only, int max_rows)
 {
 	StringInfoData sql;
-	SPIPlanPtr	plan;
-	Portal		portal;
-	char	   *rel = get_rel_name(relid);
+	SPIPlanPtr plan;
+	Portal portal;
+	char *rel = get_rel_name(relid);
 
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table of the match model does not exist")));
 	initStringInfo(&sql);
 	if (get_attnum(relid, id_column) <= 0)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", id_column, rel),
-						errhint("Name the column that identifies a row.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", id_column, rel),
+				 errhint("Name the column that identifies a row.")));
 	appendStringInfo(&sql, "SELECT %s::pg_catalog.text", quote_identifier(id_column));
 	for (int f = 0; f < run->fields; f++)
 	{
 		if (get_attnum(relid, run->names[f]) <= 0)
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", run->names[f], rel)));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%s\" of \"%s\" does not exist", run->names[f], rel)));
 		appendStringInfo(&sql, ", %s::pg_catalog.text", quote_identifier(run->names[f]));
 	}
 	appendStringInfo(&sql, " FROM %s", quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), rel));
@@ -202,19 +210,20 @@ read_rows(Run *run, Oid relid, const char *id_column, bool live_only, int max_ro
 		old = MemoryContextSwitchTo(run->cxt);
 		for (uint64 i = 0; i < SPI_processed; i++)
 		{
-			HeapTuple	tup = SPI_tuptable->vals[i];
-			TupleDesc	desc = SPI_tuptable->tupdesc;
-			bool		isnull;
-			Datum		d = SPI_getbinval(tup, desc, 1, &isnull);
-			uint32_t	row;
+			HeapTuple tup = SPI_tuptable->vals[i];
+			TupleDesc desc = SPI_tuptable->tupdesc;
+			bool isnull;
+			Datum d = SPI_getbinval(tup, desc, 1, &isnull);
+			uint32_t row;
 
 			if (isnull)
 				ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION), errmsg("the id column holds a null value")));
 			if (run->m.rows >= 100000000)
-				ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a match model reads at most 100 million rows")));
+				ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+								errmsg("a match model reads at most 100 million rows")));
 			row = crm_matcher_add_row(&run->m);
 			{
-				text	   *t = DatumGetTextPP(d);
+				text *t = DatumGetTextPP(d);
 
 				add_id(run, row, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 			}
@@ -223,7 +232,7 @@ read_rows(Run *run, Oid relid, const char *id_column, bool live_only, int max_ro
 				d = SPI_getbinval(tup, desc, f + 2, &isnull);
 				if (!isnull)
 				{
-					text	   *t = DatumGetTextPP(d);
+					text *t = DatumGetTextPP(d);
 
 					crm_matcher_set(&run->m, row, f, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 					if ((Pointer) t != DatumGetPointer(d))
@@ -262,9 +271,9 @@ find_pairs(Run *run)
 static bytea *
 pack_params(const Run *run)
 {
-	size_t		size = sizeof(ParamHead) + sizeof(CrmWeights);
-	bytea	   *b = palloc0(VARHDRSZ + size);
-	ParamHead	head = {0};
+	size_t size = sizeof(ParamHead) + sizeof(CrmWeights);
+	bytea *b = palloc0(VARHDRSZ + size);
+	ParamHead head = {0};
 
 	SET_VARSIZE(b, VARHDRSZ + size);
 	head.magic = PARAM_MAGIC;
@@ -282,9 +291,9 @@ pack_params(const Run *run)
 static void
 unpack_params(Run *run, bytea *b)
 {
-	ParamHead	head;
-	CrmWeights	w;
-	bool		ok = VARSIZE_ANY_EXHDR(b) == sizeof(head) + sizeof(w);
+	ParamHead head;
+	CrmWeights w;
+	bool ok = VARSIZE_ANY_EXHDR(b) == sizeof(head) + sizeof(w);
 
 	if (ok)
 	{
@@ -300,7 +309,8 @@ unpack_params(Run *run, bytea *b)
 		}
 	}
 	if (!ok)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("the trained state does not fit the match model"),
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the trained state does not fit the match model"),
 						errhint("Train it again with crm.match_train().")));
 	run->m.weights = w;
 	run->m.trained = true;
@@ -310,10 +320,11 @@ unpack_params(Run *run, bytea *b)
 static Run *
 run_of_args(FunctionCallInfo fcinfo, int max_rows)
 {
-	Run		   *run;
+	Run *run;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("source, id column and fields must not be null")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("source, id column and fields must not be null")));
 	run = begin_run(PG_GETARG_JSONB_P(2));
 	read_rows(run, PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), PG_GETARG_BOOL(3), max_rows);
 	return run;
@@ -327,20 +338,23 @@ describe(const Run *run)
 	const CrmWeights *w = &run->m.weights;
 
 	initStringInfo(&s);
-	appendStringInfo(&s, "{\"rows\": %u, \"pairs\": %zu, \"prior_log_odds\": %.4f, \"threshold\": %.3f, \"fields\": {", run->m.rows, run->m.pairs, w->prior, w->threshold);
+	appendStringInfo(&s, "{\"rows\": %u, \"pairs\": %zu, \"prior_log_odds\": %.4f, \"threshold\": %.3f, \"fields\": {",
+					 run->m.rows, run->m.pairs, w->prior, w->threshold);
 	for (int f = 0; f < run->fields; f++)
 	{
-		bool		first = true;
+		bool first = true;
 
 		if (f > 0)
 			appendStringInfoString(&s, ", ");
 		escape_json(&s, run->names[f]);
-		appendStringInfo(&s, ": {\"meaning\": \"%s\", \"present\": %u, \"distinct\": %u, \"levels\": {", crm_meaning_name(run->meanings[f]), run->m.field[f].present, run->m.field[f].values - 1);
+		appendStringInfo(&s, ": {\"meaning\": \"%s\", \"present\": %u, \"distinct\": %u, \"levels\": {",
+						 crm_meaning_name(run->meanings[f]), run->m.field[f].present, run->m.field[f].values - 1);
 		for (int l = 1; l < CRM_LEVELS; l++)
 		{
 			if (w->m[f][l] < 1e-4 && w->u[f][l] < 1e-4)
 				continue;
-			appendStringInfo(&s, "%s\"%s\": {\"m\": %.5f, \"u\": %.3g, \"weight\": %.3f}", first ? "" : ", ", crm_level_name(run->meanings[f], l), w->m[f][l], w->u[f][l], w->w[f][l]);
+			appendStringInfo(&s, "%s\"%s\": {\"m\": %.5f, \"u\": %.3g, \"weight\": %.3f}", first ? "" : ", ",
+							 crm_level_name(run->meanings[f], l), w->m[f][l], w->u[f][l], w->w[f][l]);
 			first = false;
 		}
 		appendStringInfoString(&s, "}}");
@@ -354,18 +368,19 @@ static Datum
 explain(const Run *run, uint64_t pattern, double score)
 {
 	StringInfoData s;
-	Datum		d;
+	Datum d;
 
 	initStringInfo(&s);
 	appendStringInfo(&s, "{\"log_odds\": %.3f, \"fields\": {", score);
 	for (int f = 0; f < run->fields; f++)
 	{
-		int			l = (int) (pattern >> (4 * f) & 15);
+		int l = (int) (pattern >> (4 * f) & 15);
 
 		if (f > 0)
 			appendStringInfoString(&s, ", ");
 		escape_json(&s, run->names[f]);
-		appendStringInfo(&s, ": {\"level\": \"%s\", \"weight\": %.2f}", crm_level_name(run->meanings[f], l), run->m.weights.w[f][l]);
+		appendStringInfo(&s, ": {\"level\": \"%s\", \"weight\": %.2f}", crm_level_name(run->meanings[f], l),
+						 run->m.weights.w[f][l]);
 	}
 	appendStringInfoString(&s, "}}");
 	d = DirectFunctionCall1(jsonb_in, CStringGetDatum(s.data));
@@ -385,11 +400,11 @@ Datum
 crm_match_train(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	TupleDesc	desc;
-	Run		   *run;
-	Datum		values[3];
-	bool		nulls[3] = {false};
-	HeapTuple	tup;
+	TupleDesc desc;
+	Run *run;
+	Datum values[3];
+	bool nulls[3] = {false};
+	HeapTuple tup;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -420,10 +435,11 @@ weights_of_arg(FunctionCallInfo fcinfo, int arg, Run *run)
 static double
 threshold_of_arg(FunctionCallInfo fcinfo, int arg, const Run *run)
 {
-	double		t = PG_ARGISNULL(arg) ? run->m.weights.threshold : PG_GETARG_FLOAT8(arg);
+	double t = PG_ARGISNULL(arg) ? run->m.weights.threshold : PG_GETARG_FLOAT8(arg);
 
 	if (!(t > 0 && t < 1))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a threshold is a probability above 0 and below 1")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a threshold is a probability above 0 and below 1")));
 	return t;
 }
 
@@ -433,8 +449,8 @@ crm_match_clusters(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext caller = CurrentMemoryContext;
-	Run		   *run;
-	double		threshold;
+	Run *run;
+	double threshold;
 
 	InitMaterializedSRF(fcinfo, 0);
 	run = run_of_args(fcinfo, 0);
@@ -447,11 +463,12 @@ crm_match_clusters(PG_FUNCTION_ARGS)
 	tell(run, "rows clustered", run->m.rows);
 	for (uint32_t r = 0; r < run->m.rows; r++)
 	{
-		Datum		values[2];
-		bool		nulls[2] = {false};
-		size_t		end = r + 1 < run->m.rows ? run->id_at[r + 1] : run->ids_n;
+		Datum values[2];
+		bool nulls[2] = {false};
+		size_t end = r + 1 < run->m.rows ? run->id_at[r + 1] : run->ids_n;
 
-		values[0] = PointerGetDatum(cstring_to_text_with_len(run->ids + run->id_at[r], (int) (end - run->id_at[r] - 1)));
+		values[0] =
+			PointerGetDatum(cstring_to_text_with_len(run->ids + run->id_at[r], (int) (end - run->id_at[r] - 1)));
 		values[1] = Int64GetDatum((int64) run->m.cluster[r] + 1);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		pfree(DatumGetPointer(values[0]));
@@ -481,8 +498,8 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext caller = CurrentMemoryContext;
-	Run		   *run;
-	double		cut;
+	Run *run;
+	double cut;
 
 	InitMaterializedSRF(fcinfo, 0);
 	run = run_of_args(fcinfo, 0);
@@ -496,9 +513,9 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 	for (size_t e = 0; e < run->m.edges && run->m.edge[e].w >= cut; e++)
 	{
 		const CrmEdge *x = &run->m.edge[e];
-		uint64_t	pattern = crm_compare_rows(&run->m, x->a, x->b);
-		Datum		values[5];
-		bool		nulls[5] = {false};
+		uint64_t pattern = crm_compare_rows(&run->m, x->a, x->b);
+		Datum values[5];
+		bool nulls[5] = {false};
 
 		values[0] = CStringGetTextDatum(run->ids + run->id_at[x->a]);
 		values[1] = CStringGetTextDatum(run->ids + run->id_at[x->b]);
@@ -518,12 +535,12 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 static void
 row_of_doc(Run *run, Jsonb *doc)
 {
-	uint32_t	row = crm_matcher_add_row(&run->m);
+	uint32_t row = crm_matcher_add_row(&run->m);
 
 	for (int f = 0; f < run->fields; f++)
 	{
-		JsonbValue	v;
-		char	   *s = NULL;
+		JsonbValue v;
+		char *s = NULL;
 
 		if (getKeyJsonValueFromContainer(&doc->root, run->names[f], strlen(run->names[f]), &v) == NULL)
 			continue;
@@ -542,15 +559,15 @@ Datum
 crm_match_compare(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	TupleDesc	desc;
-	Run		   *run;
-	Jsonb	   *a = PG_GETARG_JSONB_P(2);
-	Jsonb	   *b = PG_GETARG_JSONB_P(3);
-	uint64_t	pattern;
-	double		score;
-	Datum		values[3];
-	bool		nulls[3] = {false};
-	HeapTuple	tup;
+	TupleDesc desc;
+	Run *run;
+	Jsonb *a = PG_GETARG_JSONB_P(2);
+	Jsonb *b = PG_GETARG_JSONB_P(3);
+	uint64_t pattern;
+	double score;
+	Datum values[3];
+	bool nulls[3] = {false};
+	HeapTuple tup;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -566,7 +583,9 @@ crm_match_compare(PG_FUNCTION_ARGS)
 	pattern = crm_compare_rows(&run->m, 0, 1);
 	score = crm_score(&run->m, 0, 1, pattern);
 	values[0] = Float8GetDatum(to_probability(score));
-	values[1] = CStringGetTextDatum(crm_is_certain(&run->m, 0, 1, pattern, score) ? "auto" : score >= 0 ? "suggest" : "none");
+	values[1] = CStringGetTextDatum(crm_is_certain(&run->m, 0, 1, pattern, score) ? "auto"
+									: score >= 0                                  ? "suggest"
+																				  : "none");
 	values[2] = explain(run, pattern, score);
 	MemoryContextSwitchTo(caller);
 	tup = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
@@ -578,20 +597,22 @@ crm_match_compare(PG_FUNCTION_ARGS)
 Datum
 crm_match_check_fields(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
-	char	   *id_column = NameStr(*PG_GETARG_NAME(1));
-	char	   *rel = get_rel_name(relid);
-	Run			run = {0};
+	Oid relid = PG_GETARG_OID(0);
+	char *id_column = NameStr(*PG_GETARG_NAME(1));
+	char *rel = get_rel_name(relid);
+	Run run = {0};
 
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table of the match model does not exist")));
 	read_fields(&run, PG_GETARG_JSONB_P(2));
 	if (get_attnum(relid, id_column) <= 0)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", id_column, rel),
-						errhint("Name the column that identifies a row.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", id_column, rel),
+				 errhint("Name the column that identifies a row.")));
 	for (int f = 0; f < run.fields; f++)
 		if (get_attnum(relid, run.names[f]) <= 0)
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" of \"%s\" does not exist", run.names[f], rel)));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%s\" of \"%s\" does not exist", run.names[f], rel)));
 	PG_RETURN_VOID();
 }
 
@@ -599,23 +620,23 @@ crm_match_check_fields(PG_FUNCTION_ARGS)
 Datum
 crm_match_lock(PG_FUNCTION_ARGS)
 {
-	ArrayType  *a = PG_GETARG_ARRAYTYPE_P(0);
-	Datum	   *keys;
-	bool	   *nulls;
-	int			n;
-	int64		last = PG_INT64_MIN;
+	ArrayType *a = PG_GETARG_ARRAYTYPE_P(0);
+	Datum *keys;
+	bool *nulls;
+	int n;
+	int64 last = PG_INT64_MIN;
 
 	deconstruct_array(a, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &keys, &nulls, &n);
 	for (int done = 0; done < n; done++)
 	{
 		/* The smallest key not yet taken; arrays of a few keys need no sort. */
-		int64		next = PG_INT64_MAX;
-		bool		found = false;
-		LOCKTAG		tag;
+		int64 next = PG_INT64_MAX;
+		bool found = false;
+		LOCKTAG tag;
 
 		for (int i = 0; i < n; i++)
 		{
-			int64		k = DatumGetInt64(keys[i]);
+			int64 k = DatumGetInt64(keys[i]);
 
 			if (!nulls[i] && (done == 0 || k > last) && (!found || k < next))
 			{
@@ -638,11 +659,11 @@ crm_match_keys(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext caller = CurrentMemoryContext;
-	Jsonb	   *doc = PG_GETARG_JSONB_P(1);
-	Run		   *run;
-	int16_t		kinds[256];
-	int64_t		keys[256];
-	int			n;
+	Jsonb *doc = PG_GETARG_JSONB_P(1);
+	Run *run;
+	int16_t kinds[256];
+	int64_t keys[256];
+	int n;
 
 	if (!JB_ROOT_IS_OBJECT(doc))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a document must be an object")));
@@ -652,8 +673,8 @@ crm_match_keys(PG_FUNCTION_ARGS)
 	n = crm_row_keys(&run->m, 0, kinds, keys, lengthof(kinds));
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[2];
-		bool		nulls[2] = {false};
+		Datum values[2];
+		bool nulls[2] = {false};
 
 		values[0] = Int16GetDatum(kinds[i]);
 		values[1] = Int64GetDatum(keys[i]);
@@ -670,21 +691,22 @@ crm_match_probe(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	MemoryContext caller = CurrentMemoryContext;
-	Oid			relid = PG_GETARG_OID(0);
-	char	   *id_column = NameStr(*PG_GETARG_NAME(1));
-	Jsonb	   *doc = PG_GETARG_JSONB_P(4);
-	int			lim = PG_GETARG_INT32(6);
-	AttrNumber	attno = get_attnum(relid, id_column);
+	Oid relid = PG_GETARG_OID(0);
+	char *id_column = NameStr(*PG_GETARG_NAME(1));
+	Jsonb *doc = PG_GETARG_JSONB_P(4);
+	int lim = PG_GETARG_INT32(6);
+	AttrNumber attno = get_attnum(relid, id_column);
 	StringInfoData sql;
-	Oid			argtype = TEXTARRAYOID;
-	Datum		arg = PG_GETARG_DATUM(5);
-	Run		   *run;
-	CrmEdge    *found;
+	Oid argtype = TEXTARRAYOID;
+	Datum arg = PG_GETARG_DATUM(5);
+	Run *run;
+	CrmEdge *found;
 
 	if (!JB_ROOT_IS_OBJECT(doc))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a document must be an object")));
 	if (get_rel_name(relid) == NULL || attno <= 0)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("the table of the match model or its id column does not exist")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+						errmsg("the table of the match model or its id column does not exist")));
 	InitMaterializedSRF(fcinfo, 0);
 	run = begin_run(PG_GETARG_JSONB_P(2));
 	unpack_params(run, PG_GETARG_BYTEA_PP(3));
@@ -694,7 +716,8 @@ crm_match_probe(PG_FUNCTION_ARGS)
 	for (int f = 0; f < run->fields; f++)
 	{
 		if (get_attnum(relid, run->names[f]) <= 0)
-			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"%s\" does not exist any more", run->names[f])));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+							errmsg("column \"%s\" does not exist any more", run->names[f])));
 		appendStringInfo(&sql, ", %s::pg_catalog.text", quote_identifier(run->names[f]));
 	}
 	/* The ids in the column's own type, so that its index is used. */
@@ -708,13 +731,13 @@ crm_match_probe(PG_FUNCTION_ARGS)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(run->cxt);
-		uint32_t	row = crm_matcher_add_row(&run->m);
+		uint32_t row = crm_matcher_add_row(&run->m);
 
 		for (int f = 0; f <= run->fields; f++)
 		{
-			bool		isnull;
-			Datum		d = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, f + 1, &isnull);
-			text	   *t;
+			bool isnull;
+			Datum d = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, f + 1, &isnull);
+			text *t;
 
 			if (isnull)
 				continue;
@@ -746,11 +769,11 @@ crm_match_probe(PG_FUNCTION_ARGS)
 	qsort(found, run->m.rows - 1, sizeof(CrmEdge), compare_edges);
 	for (uint32_t k = 0; k + 1 < run->m.rows && k < (uint32_t) lim; k++)
 	{
-		uint32_t	r = found[k].b;
-		uint64_t	pattern = crm_compare_rows(&run->m, 0, r);
-		bool		certain = crm_is_certain(&run->m, 0, r, pattern, found[k].w);
-		Datum		values[4];
-		bool		nulls[4] = {false};
+		uint32_t r = found[k].b;
+		uint64_t pattern = crm_compare_rows(&run->m, 0, r);
+		bool certain = crm_is_certain(&run->m, 0, r, pattern, found[k].w);
+		Datum values[4];
+		bool nulls[4] = {false};
 
 		values[0] = CStringGetTextDatum(run->ids + run->id_at[r]);
 		values[1] = Float8GetDatum(to_probability(found[k].w));

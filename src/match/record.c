@@ -25,9 +25,10 @@
 #include "text/text.h"
 #include "text/unitab.h"
 
-static const char *const meaning_names[] = {
-	"none",	  "company",  "person_name", "given_name", "family_name", "phone",	 "email",	 "address", "street", "city",
-	"region", "postcode", "date",		 "id4",		   "uscc",		  "national_id", "website", "category", "text",	  "id"};
+static const char *const meaning_names[] = {"none",        "company",  "person_name", "given_name", "family_name",
+											"phone",       "email",    "address",     "street",     "city",
+											"region",      "postcode", "date",        "id4",        "uscc",
+											"national_id", "website",  "category",    "text",       "id"};
 
 /* The meaning of a name, CRM_M_NONE if there is none so called. */
 CrmMeaning
@@ -50,7 +51,7 @@ crm_meaning_name(CrmMeaning m)
 void *
 crm_huge_alloc(size_t size)
 {
-	void	   *p = crm_text_alloc(size > 0 ? size : 1);
+	void *p = crm_text_alloc(size > 0 ? size : 1);
 
 	memset(p, 0, size);
 	return p;
@@ -61,12 +62,12 @@ void *
 crm_huge_grow(void *p, size_t old, size_t size)
 {
 #ifdef CRM_STANDALONE
-	void	   *q = realloc(p, size);
+	void *q = realloc(p, size);
 
 	if (q == NULL)
 		abort();
 #else
-	void	   *q = p == NULL ? MemoryContextAllocHuge(CurrentMemoryContext, size) : repalloc_huge(p, size);
+	void *q = p == NULL ? MemoryContextAllocHuge(CurrentMemoryContext, size) : repalloc_huge(p, size);
 #endif
 	memset((char *) q + old, 0, size - old);
 	return q;
@@ -85,8 +86,8 @@ crm_huge_free(void *p)
 	{                                                                                                                  \
 		if ((size_t) (n) + (need) > (size_t) (cap))                                                                    \
 		{                                                                                                              \
-			size_t		cap_ = (size_t) (cap);                                                                         \
-			size_t		new_ = cap_ < 64 ? 256 : cap_ * 2;                                                             \
+			size_t cap_ = (size_t) (cap);                                                                              \
+			size_t new_ = cap_ < 64 ? 256 : cap_ * 2;                                                                  \
 			while (new_ < (size_t) (n) + (need))                                                                       \
 				new_ *= 2;                                                                                             \
 			(array) = crm_huge_grow((array), cap_ * sizeof(*(array)), new_ * sizeof(*(array)));                        \
@@ -96,21 +97,21 @@ crm_huge_free(void *p)
 
 typedef struct Draft
 {
-	CrmText		text; /* normal form */
-	uint64_t	hash; /* 0: from the text */
-	CrmDetail	d;
-	bool		has_detail;
-	bool		tokens;
-	uint32_t	atom[CRM_ATOMS];
+	CrmText text;  /* normal form */
+	uint64_t hash; /* 0: from the text */
+	CrmDetail d;
+	bool has_detail;
+	bool tokens;
+	uint32_t atom[CRM_ATOMS];
 } Draft;
 
 /* Buffers reused from value to value. */
 struct CrmScratch
 {
-	CrmText		folded;
-	CrmCompany	company;
-	CrmAddress	address;
-	Draft		draft;
+	CrmText folded;
+	CrmCompany company;
+	CrmAddress address;
+	Draft draft;
 };
 
 /* Begins with no rows; names are kept by reference. */
@@ -122,7 +123,7 @@ crm_matcher_init(CrmMatcher *m, const CrmMeaning *meanings, const char *const *n
 	m->scratch = crm_huge_alloc(sizeof(struct CrmScratch));
 	for (int f = 0; f < fields; f++)
 	{
-		CrmField   *fd = &m->field[f];
+		CrmField *fd = &m->field[f];
 
 		fd->meaning = meanings[f];
 		fd->name = names[f];
@@ -154,7 +155,7 @@ crm_matcher_free(CrmMatcher *m)
 {
 	for (int f = 0; f < m->fields; f++)
 	{
-		CrmField   *fd = &m->field[f];
+		CrmField *fd = &m->field[f];
 
 		crm_huge_free(fd->val);
 		crm_huge_free(fd->value);
@@ -186,7 +187,7 @@ crm_matcher_add_row(CrmMatcher *m)
 {
 	if (m->rows >= m->rows_cap)
 	{
-		uint32_t	cap = m->rows_cap < 512 ? 1024 : m->rows_cap * 2;
+		uint32_t cap = m->rows_cap < 512 ? 1024 : m->rows_cap * 2;
 
 		for (int f = 0; f < m->fields; f++)
 			m->field[f].val = crm_huge_grow(m->field[f].val, (size_t) m->rows_cap * sizeof(uint32_t),
@@ -207,7 +208,7 @@ unit(uint32_t c)
 static uint32_t
 store(CrmField *fd, const uint32_t *v, size_t n)
 {
-	size_t		at = fd->pool_n;
+	size_t at = fd->pool_n;
 
 	GROW(fd->pool, fd->pool_n, fd->pool_cap, n);
 	for (size_t i = 0; i < n; i++)
@@ -220,8 +221,8 @@ store(CrmField *fd, const uint32_t *v, size_t n)
 static void
 nick_groups(const uint32_t *v, size_t n, uint16_t *out)
 {
-	int			groups[4];
-	int			k = crm_nick_groups(v, n, groups, 4);
+	int groups[4];
+	int k = crm_nick_groups(v, n, groups, 4);
 
 	for (int i = 0; i < k; i++)
 		out[i] = (uint16_t) groups[i];
@@ -231,13 +232,13 @@ nick_groups(const uint32_t *v, size_t n, uint16_t *out)
 static uint32_t
 word_id(CrmField *fd, const uint32_t *v, size_t n)
 {
-	uint64_t	h = crm_text_hash(v, n, 7);
-	uint32_t	i;
-	CrmWord    *w;
+	uint64_t h = crm_text_hash(v, n, 7);
+	uint32_t i;
+	CrmWord *w;
 
 	if (fd->words * 2 > fd->wslots)
 	{
-		uint32_t	slots = fd->wslots * 4;
+		uint32_t slots = fd->wslots * 4;
 
 		crm_huge_free(fd->wslot);
 		fd->wslot = crm_huge_alloc((size_t) slots * sizeof(uint32_t));
@@ -272,9 +273,9 @@ static uint32_t
 sound(const uint32_t *v, size_t n)
 {
 	static const char classes[] = "01230120022455012623010202"; /* a to z */
-	uint32_t	code = 0;
-	char		last = '0';
-	int			len = 0;
+	uint32_t code = 0;
+	char last = '0';
+	int len = 0;
 
 	if (n == 0)
 		return 0;
@@ -284,7 +285,7 @@ sound(const uint32_t *v, size_t n)
 	last = classes[v[0] - 'a'];
 	for (size_t i = 1; i < n && len < 4; i++)
 	{
-		char		c;
+		char c;
 
 		if (v[i] < 'a' || v[i] > 'z')
 			continue;
@@ -321,8 +322,8 @@ mix(uint64_t a, uint64_t b)
 static int
 split(const uint32_t *v, size_t n, size_t *from, size_t *len, int max)
 {
-	int			k = 0;
-	size_t		i = 0;
+	int k = 0;
+	size_t i = 0;
 
 	while (i < n && k < max)
 	{
@@ -351,7 +352,7 @@ put(Draft *dr, const uint32_t *v, size_t n)
 static void
 put_words(Draft *dr, const uint32_t *v, size_t n)
 {
-	size_t		k = 0;
+	size_t k = 0;
 
 	crm_text_reserve(&dr->text, n + 1);
 	for (size_t i = 0; i < n; i++)
@@ -372,9 +373,9 @@ put_words(Draft *dr, const uint32_t *v, size_t n)
 static uint64_t
 pinyin_hash(const uint32_t *v, size_t n, bool is_name)
 {
-	uint16_t	py[32];
-	size_t		k = crm_pinyin(v, n, is_name, py, 32);
-	uint64_t	h = k;
+	uint16_t py[32];
+	size_t k = crm_pinyin(v, n, is_name, py, 32);
+	uint64_t h = k;
 
 	for (size_t i = 0; i < k; i++)
 		h = mix(h, crm_syllable_class[py[i]]);
@@ -392,7 +393,7 @@ part16(CrmSpan s)
 static bool
 draft_company(struct CrmScratch *sc, Draft *dr, const uint32_t *v, size_t n)
 {
-	uint64_t	core;
+	uint64_t core;
 
 	crm_company_scan(v, n, &sc->company);
 	if (sc->company.core.n == 0)
@@ -452,7 +453,7 @@ draft_company(struct CrmScratch *sc, Draft *dr, const uint32_t *v, size_t n)
 static bool
 draft_address(struct CrmScratch *sc, Draft *dr, const uint32_t *v, size_t n)
 {
-	uint64_t	road;
+	uint64_t road;
 
 	crm_address_scan(v, n, &sc->address);
 	dr->has_detail = true;
@@ -463,11 +464,11 @@ draft_address(struct CrmScratch *sc, Draft *dr, const uint32_t *v, size_t n)
 		dr->d.num[4] = part16(sc->address.room);
 		put(dr, sc->address.rest.v, sc->address.rest.n);
 		dr->tokens = true;
-			return dr->text.n > 0;
+		return dr->text.n > 0;
 	}
 	if (sc->address.road.n == 0 && sc->address.city.n == 0 && sc->address.number.n == 0 && sc->address.district.n == 0)
 	{
-			return false;
+		return false;
 	}
 	road = sc->address.road.n > 0 ? crm_text_hash(sc->address.road.v, sc->address.road.n, 1) : 0;
 	dr->d.key[0] = sc->address.city.n > 0 ? crm_text_hash(sc->address.city.v, sc->address.city.n, 1) : 0;
@@ -499,12 +500,12 @@ draft_address(struct CrmScratch *sc, Draft *dr, const uint32_t *v, size_t n)
 static bool
 draft_person(Draft *dr, const uint32_t *v, size_t n)
 {
-	uint32_t	key[128];
-	size_t		k;
-	size_t		from[24];
-	size_t		len[24];
-	int			words;
-	bool		han = false;
+	uint32_t key[128];
+	size_t k;
+	size_t from[24];
+	size_t len[24];
+	int words;
+	bool han = false;
 
 	for (size_t i = 0; i < n; i++)
 		han |= crm_is_han(v[i]);
@@ -537,7 +538,7 @@ draft_person(Draft *dr, const uint32_t *v, size_t n)
 static bool
 draft_name(Draft *dr, const uint32_t *v, size_t n, bool given)
 {
-	int			group;
+	int group;
 
 	put_words(dr, v, n);
 	if (dr->text.n == 0)
@@ -558,17 +559,17 @@ draft_name(Draft *dr, const uint32_t *v, size_t n, bool given)
 static bool
 draft_phone(Draft *dr, const uint32_t *v, size_t n)
 {
-	CrmPhone	p[CRM_PHONES_MAX];
-	int			k = crm_phone_scan(v, n, "CN", p, 6);
-	int			used = 0;
+	CrmPhone p[CRM_PHONES_MAX];
+	int k = crm_phone_scan(v, n, "CN", p, 6);
+	int used = 0;
 
 	dr->has_detail = true;
 	for (int i = 0; i < k; i++)
 	{
 		const char *s = p[i].national;
-		size_t		l = strlen(s);
-		uint64_t	x = 1;
-		uint64_t	tail = 0;
+		size_t l = strlen(s);
+		uint64_t x = 1;
+		uint64_t tail = 0;
 
 		/* A placeholder is no number; what the Chinese plan does not know may be a number elsewhere. */
 		if (!p[i].valid && p[i].kind != CRM_PHONE_UNKNOWN)
@@ -605,8 +606,8 @@ draft_phone(Draft *dr, const uint32_t *v, size_t n)
 static bool
 draft_email(Draft *dr, const uint32_t *v, size_t n)
 {
-	size_t		at = 0;
-	size_t		k;
+	size_t at = 0;
+	size_t k;
 
 	if (n < 3 || n > 320)
 		return false;
@@ -639,12 +640,12 @@ draft_email(Draft *dr, const uint32_t *v, size_t n)
 static bool
 draft_date(Draft *dr, const uint32_t *v, size_t n)
 {
-	int			part[3] = {0, 0, 0};
-	int			digits[3] = {0, 0, 0};
-	int			k = 0;
-	int			y;
-	int			mo;
-	int			d;
+	int part[3] = {0, 0, 0};
+	int digits[3] = {0, 0, 0};
+	int k = 0;
+	int y;
+	int mo;
+	int d;
 
 	for (size_t i = 0; i < n && k < 3; i++)
 	{
@@ -711,10 +712,10 @@ draft_date(Draft *dr, const uint32_t *v, size_t n)
 static bool
 draft_other(Draft *dr, const uint32_t *v, size_t n, CrmMeaning meaning)
 {
-	bool		code = meaning == CRM_M_USCC || meaning == CRM_M_NATIONAL_ID || meaning == CRM_M_ID4 ||
-				meaning == CRM_M_ID || meaning == CRM_M_POSTCODE || meaning == CRM_M_WEBSITE;
-	size_t		from[24];
-	size_t		len[24];
+	bool code = meaning == CRM_M_USCC || meaning == CRM_M_NATIONAL_ID || meaning == CRM_M_ID4 || meaning == CRM_M_ID ||
+				meaning == CRM_M_POSTCODE || meaning == CRM_M_WEBSITE;
+	size_t from[24];
+	size_t len[24];
 
 	if (meaning == CRM_M_WEBSITE)
 	{
@@ -722,8 +723,8 @@ draft_other(Draft *dr, const uint32_t *v, size_t n, CrmMeaning meaning)
 
 		for (int h = 0; h < 3; h++)
 		{
-			size_t		l = strlen(heads[h]);
-			size_t		i = 0;
+			size_t l = strlen(heads[h]);
+			size_t i = 0;
 
 			while (i < l && i < n && v[i] == (unsigned char) heads[h][i])
 				i++;
@@ -737,7 +738,7 @@ draft_other(Draft *dr, const uint32_t *v, size_t n, CrmMeaning meaning)
 	put_words(dr, v, n);
 	if (code)
 	{
-		size_t		k = 0;
+		size_t k = 0;
 
 		for (size_t i = 0; i < dr->text.n; i++)
 			if (dr->text.v[i] != ' ')
@@ -751,8 +752,8 @@ draft_other(Draft *dr, const uint32_t *v, size_t n, CrmMeaning meaning)
 		dr->atom[1] = atom(crm_text_hash(dr->text.v, dr->text.n > 5 ? dr->text.n - 3 : dr->text.n - 2, 3));
 	else if (!code && dr->text.n > 0)
 	{
-		int			k = split(dr->text.v, dr->text.n, from, len, 24);
-		int			longest = 0;
+		int k = split(dr->text.v, dr->text.n, from, len, 24);
+		int longest = 0;
 
 		for (int i = 1; i < k; i++)
 			if (len[i] > len[longest])
@@ -769,13 +770,13 @@ void
 crm_matcher_set(CrmMatcher *m, uint32_t row, int field, const char *s, size_t n)
 {
 	struct CrmScratch *sc = m->scratch;
-	CrmField   *fd = &m->field[field];
-	Draft	   *dr = &sc->draft;
-	CrmText		keep;
-	bool		ok;
-	uint64_t	h;
-	uint32_t	i;
-	CrmValue   *val;
+	CrmField *fd = &m->field[field];
+	Draft *dr = &sc->draft;
+	CrmText keep;
+	bool ok;
+	uint64_t h;
+	uint32_t i;
+	CrmValue *val;
 
 	/* A value of megabytes is no name; its beginning says all that can be compared. */
 	if (n > 2000)
@@ -789,38 +790,22 @@ crm_matcher_set(CrmMatcher *m, uint32_t row, int field, const char *s, size_t n)
 	dr->text.n = 0;
 	switch (fd->meaning)
 	{
-		case CRM_M_COMPANY:
-			ok = draft_company(sc, dr, sc->folded.v, sc->folded.n);
-			break;
-		case CRM_M_ADDRESS:
-			ok = draft_address(sc, dr, sc->folded.v, sc->folded.n);
-			break;
-		case CRM_M_PERSON:
-			ok = draft_person(dr, sc->folded.v, sc->folded.n);
-			break;
+		case CRM_M_COMPANY: ok = draft_company(sc, dr, sc->folded.v, sc->folded.n); break;
+		case CRM_M_ADDRESS: ok = draft_address(sc, dr, sc->folded.v, sc->folded.n); break;
+		case CRM_M_PERSON: ok = draft_person(dr, sc->folded.v, sc->folded.n); break;
 		case CRM_M_GIVEN:
-		case CRM_M_FAMILY:
-			ok = draft_name(dr, sc->folded.v, sc->folded.n, fd->meaning == CRM_M_GIVEN);
-			break;
-		case CRM_M_PHONE:
-			ok = draft_phone(dr, sc->folded.v, sc->folded.n);
-			break;
-		case CRM_M_EMAIL:
-			ok = draft_email(dr, sc->folded.v, sc->folded.n);
-			break;
-		case CRM_M_DATE:
-			ok = draft_date(dr, sc->folded.v, sc->folded.n);
-			break;
-		default:
-			ok = draft_other(dr, sc->folded.v, sc->folded.n, fd->meaning);
-			break;
+		case CRM_M_FAMILY: ok = draft_name(dr, sc->folded.v, sc->folded.n, fd->meaning == CRM_M_GIVEN); break;
+		case CRM_M_PHONE: ok = draft_phone(dr, sc->folded.v, sc->folded.n); break;
+		case CRM_M_EMAIL: ok = draft_email(dr, sc->folded.v, sc->folded.n); break;
+		case CRM_M_DATE: ok = draft_date(dr, sc->folded.v, sc->folded.n); break;
+		default: ok = draft_other(dr, sc->folded.v, sc->folded.n, fd->meaning); break;
 	}
 	if (!ok)
 		return;
 	h = dr->hash != 0 ? dr->hash : crm_text_hash(dr->text.v, dr->text.n, 1);
 	if (fd->values * 2 > fd->slots)
 	{
-		uint32_t	slots = fd->slots * 4;
+		uint32_t slots = fd->slots * 4;
 
 		crm_huge_free(fd->slot);
 		fd->slot = crm_huge_alloc((size_t) slots * sizeof(uint32_t));
@@ -856,15 +841,15 @@ crm_matcher_set(CrmMatcher *m, uint32_t row, int field, const char *s, size_t n)
 		}
 		if (dr->tokens)
 		{
-			size_t		from[32];
-			size_t		len[32];
-			int			k = split(dr->text.v, val->len, from, len, 32);
+			size_t from[32];
+			size_t len[32];
+			int k = split(dr->text.v, val->len, from, len, 32);
 
 			val->token = fd->tokens;
 			val->tokens = 0;
 			for (int t = 0; t < k; t++)
 			{
-				uint32_t	w;
+				uint32_t w;
 
 				if (crm_lex_find(CRM_LEX_STOP, dr->text.v + from[t], len[t]) != 0)
 					continue;
@@ -888,17 +873,17 @@ crm_matcher_finish(CrmMatcher *m)
 {
 	for (int f = 0; f < m->fields; f++)
 	{
-		CrmField   *fd = &m->field[f];
+		CrmField *fd = &m->field[f];
 
 		if (fd->meaning == CRM_M_USCC || fd->meaning == CRM_M_NATIONAL_ID)
 		{
-			size_t		valid = 0;
+			size_t valid = 0;
 
 			/* An identifier whose checksum mostly fails was not typed from a certificate: it is evidence, no proof. */
 			for (uint32_t v = 1; v < fd->values; v++)
 			{
-				uint32_t	wide[20];
-				size_t		n = fd->value[v].len;
+				uint32_t wide[20];
+				size_t n = fd->value[v].len;
 
 				for (size_t i = 0; i < n && i < 20; i++)
 					wide[i] = fd->pool[fd->value[v].text + i];
@@ -909,7 +894,7 @@ crm_matcher_finish(CrmMatcher *m)
 		for (uint32_t v = 1; v < fd->values; v++)
 			for (int t = 0; t < fd->value[v].tokens; t++)
 			{
-				bool		again = false;
+				bool again = false;
 
 				for (int s = 0; s < t; s++)
 					again |= fd->token[fd->value[v].token + s] == fd->token[fd->value[v].token + t];
@@ -920,15 +905,15 @@ crm_matcher_finish(CrmMatcher *m)
 			fd->word[w].idf = (float) log(1.0 + (double) fd->present / (fd->word[w].df > 0 ? fd->word[w].df : 1));
 		for (uint32_t v = 1; v < fd->values; v++)
 		{
-			CrmValue   *val = &fd->value[v];
-			uint32_t	best[3] = {0, 0, 0};
+			CrmValue *val = &fd->value[v];
+			uint32_t best[3] = {0, 0, 0};
 
 			if (val->tokens == 0)
 				continue;
 			/* The three rarest words, the rarest first; a tie goes to the smaller hash, not to the order of arrival. */
 			for (int t = 0; t < val->tokens; t++)
 			{
-				uint32_t	w = fd->token[val->token + t];
+				uint32_t w = fd->token[val->token + t];
 
 				if (w == best[0] || w == best[1] || w == best[2])
 					continue;
@@ -959,7 +944,8 @@ crm_matcher_finish(CrmMatcher *m)
 				val->atom[0] = atom(val->hash);
 				/* House number and the rarest other word. */
 				for (int k = 0; k < 3; k++)
-					if (best[k] != 0 && !(fd->pool[fd->word[best[k]].text] >= '0' && fd->pool[fd->word[best[k]].text] <= '9'))
+					if (best[k] != 0 &&
+						!(fd->pool[fd->word[best[k]].text] >= '0' && fd->pool[fd->word[best[k]].text] <= '9'))
 					{
 						if (d->num[1] != 0)
 							val->atom[1] = atom(mix(fd->word[best[k]].hash, d->num[1]));

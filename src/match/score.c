@@ -21,7 +21,7 @@
 #include "match/match.h"
 
 /* How true pairs usually agree: what a table too small to learn from is judged by, and where learning begins. */
-static const double usual[CRM_LEVELS] = {0,	   0.10, 0.01, 0.02, 0.03, 0.03, 0.05, 0.05,
+static const double usual[CRM_LEVELS] = {0,    0.10, 0.01, 0.02, 0.03, 0.03, 0.05, 0.05,
 										 0.64, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01};
 #define USUAL_PAIRS 20
 
@@ -33,16 +33,16 @@ static const double usual[CRM_LEVELS] = {0,	   0.10, 0.01, 0.02, 0.03, 0.03, 0.0
 
 typedef struct Count
 {
-	uint64_t	pattern;
-	double		n;
+	uint64_t pattern;
+	double n;
 } Count;
 
 /* Sorts counts by pattern. */
 static int
 compare_counts(const void *a, const void *b)
 {
-	uint64_t	x = ((const Count *) a)->pattern;
-	uint64_t	y = ((const Count *) b)->pattern;
+	uint64_t x = ((const Count *) a)->pattern;
+	uint64_t y = ((const Count *) b)->pattern;
 
 	return x < y ? -1 : x > y;
 }
@@ -51,7 +51,7 @@ compare_counts(const void *a, const void *b)
 static size_t
 gather(Count *c, size_t n)
 {
-	size_t		k = 0;
+	size_t k = 0;
 
 	qsort(c, n, sizeof(Count), compare_counts);
 	for (size_t i = 0; i < n; i++)
@@ -112,20 +112,15 @@ usual_equality(CrmMeaning meaning)
 		case CRM_M_PHONE:
 		case CRM_M_EMAIL:
 		case CRM_M_COMPANY:
-		case CRM_M_WEBSITE:
-			return 1e-4;
+		case CRM_M_WEBSITE: return 1e-4;
 		case CRM_M_USCC:
 		case CRM_M_NATIONAL_ID:
-		case CRM_M_ID:
-			return 1e-5;
+		case CRM_M_ID: return 1e-5;
 		case CRM_M_CITY:
-		case CRM_M_TEXT:
-			return 2e-2;
+		case CRM_M_TEXT: return 2e-2;
 		case CRM_M_REGION:
-		case CRM_M_CATEGORY:
-			return 0.2;
-		default:
-			return 1e-3;
+		case CRM_M_CATEGORY: return 0.2;
+		default: return 1e-3;
 	}
 }
 
@@ -133,10 +128,10 @@ usual_equality(CrmMeaning meaning)
 static void
 learn_u(CrmMatcher *m)
 {
-	size_t		n = m->rows;
-	size_t		want = 1000000;
-	uint64_t	state = UINT64_C(88172645463325252);
-	double		count[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
+	size_t n = m->rows;
+	size_t want = 1000000;
+	uint64_t state = UINT64_C(88172645463325252);
+	double count[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
 
 	if (n < 2)
 		want = 0;
@@ -144,9 +139,9 @@ learn_u(CrmMatcher *m)
 		want = n * (n - 1) / 2;
 	for (size_t k = 0; k < want; k++)
 	{
-		uint32_t	a;
-		uint32_t	b;
-		uint64_t	p;
+		uint32_t a;
+		uint32_t b;
+		uint64_t p;
 
 		state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 		a = (uint32_t) ((state >> 33) % n);
@@ -162,9 +157,9 @@ learn_u(CrmMatcher *m)
 	}
 	for (int f = 0; f < m->fields; f++)
 	{
-		double		sum = 0;
-		CrmField   *fd = &m->field[f];
-		double		exact = 0;
+		double sum = 0;
+		CrmField *fd = &m->field[f];
+		double exact = 0;
 
 		for (int l = 1; l < CRM_LEVELS; l++)
 			sum += count[f][l];
@@ -173,7 +168,8 @@ learn_u(CrmMatcher *m)
 		/* Equality is known exactly from the frequencies, however rare. */
 		for (uint32_t v = 1; v < fd->values; v++)
 			exact += (double) fd->value[v].freq * (fd->value[v].freq - 1.0);
-		exact = (exact + 100 * usual_equality(fd->meaning)) / ((double) fd->present * (fd->present > 0 ? fd->present - 1.0 : 0) + 100);
+		exact = (exact + 100 * usual_equality(fd->meaning)) /
+				((double) fd->present * (fd->present > 0 ? fd->present - 1.0 : 0) + 100);
 		if (exact < 1e-9)
 			exact = 1e-9;
 		if (fd->meaning == CRM_M_PHONE || fd->meaning == CRM_M_COMPANY)
@@ -188,12 +184,12 @@ static double
 run_em(const CrmMatcher *m, const Count *c, size_t n, uint64_t skip, double mm[CRM_FIELDS_MAX][CRM_LEVELS],
 	   double known[CRM_FIELDS_MAX])
 {
-	double		lambda = 0.2;
+	double lambda = 0.2;
 
 	/* A guess to begin with: agreement is likely. */
 	for (int f = 0; f < m->fields; f++)
 	{
-		double		sum = 0;
+		double sum = 0;
 
 		for (int l = 1; l < CRM_LEVELS; l++)
 		{
@@ -205,20 +201,20 @@ run_em(const CrmMatcher *m, const Count *c, size_t n, uint64_t skip, double mm[C
 	}
 	for (int round = 0; round < 60; round++)
 	{
-		double		got[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
-		double		lr[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
-		double		matches = 0;
-		double		all = 0;
-		double		moved = 0;
-		double		odds = log(lambda / (1 - lambda));
+		double got[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
+		double lr[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
+		double matches = 0;
+		double all = 0;
+		double moved = 0;
+		double odds = log(lambda / (1 - lambda));
 
 		for (int f = 0; f < m->fields; f++)
 			for (int l = 1; l < CRM_LEVELS; l++)
 				lr[f][l] = skip >> f & 1 ? 0 : log(mm[f][l] / m->weights.u[f][l]);
 		for (size_t i = 0; i < n; i++)
 		{
-			double		s = odds;
-			double		p;
+			double s = odds;
+			double p;
 
 			for (int f = 0; f < m->fields; f++)
 				s += lr[f][level_of(c[i].pattern, f)];
@@ -230,7 +226,7 @@ run_em(const CrmMatcher *m, const Count *c, size_t n, uint64_t skip, double mm[C
 		}
 		for (int f = 0; f < m->fields; f++)
 		{
-			double		sum = 0;
+			double sum = 0;
 
 			if (skip >> f & 1)
 				continue;
@@ -239,7 +235,7 @@ run_em(const CrmMatcher *m, const Count *c, size_t n, uint64_t skip, double mm[C
 			known[f] = sum;
 			for (int l = 1; l < CRM_LEVELS; l++)
 			{
-				double		x = (got[f][l] + USUAL_PAIRS * usual[l]) / (sum + USUAL_PAIRS);
+				double x = (got[f][l] + USUAL_PAIRS * usual[l]) / (sum + USUAL_PAIRS);
 
 				moved += fabs(x - mm[f][l]);
 				mm[f][l] = x;
@@ -274,17 +270,17 @@ void
 crm_train(CrmMatcher *m)
 {
 	CrmWeights *w = &m->weights;
-	size_t		step = m->pairs > SAMPLE ? m->pairs / SAMPLE + 1 : 1;
-	size_t		sample = 0;
-	Count	   *all;
-	Count	   *some;
-	uint64_t   *bits;
-	double		sum_m[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
-	double		sum_n[CRM_FIELDS_MAX] = {0};
-	double		mm[CRM_FIELDS_MAX][CRM_LEVELS];
-	double		known[CRM_FIELDS_MAX];
-	double		n2 = m->rows > 1 ? (double) m->rows * (m->rows - 1.0) / 2 : 1;
-	double		lambda;
+	size_t step = m->pairs > SAMPLE ? m->pairs / SAMPLE + 1 : 1;
+	size_t sample = 0;
+	Count *all;
+	Count *some;
+	uint64_t *bits;
+	double sum_m[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
+	double sum_n[CRM_FIELDS_MAX] = {0};
+	double mm[CRM_FIELDS_MAX][CRM_LEVELS];
+	double known[CRM_FIELDS_MAX];
+	double n2 = m->rows > 1 ? (double) m->rows * (m->rows - 1.0) / 2 : 1;
+	double lambda;
 
 	memset(w, 0, sizeof(*w));
 	w->fields = m->fields;
@@ -303,10 +299,10 @@ crm_train(CrmMatcher *m)
 	}
 	for (int k = 0; k < m->kinds; k++)
 	{
-		size_t		n = 0;
-		size_t		patterns;
-		double		share;
-		double		weight;
+		size_t n = 0;
+		size_t patterns;
+		double share;
+		double weight;
 
 		for (size_t i = 0; i < sample; i++)
 			if (bits[2 * i + (k >> 6)] >> (k & 63) & 1)
@@ -319,8 +315,8 @@ crm_train(CrmMatcher *m)
 		weight = sqrt(share * (double) n);
 		/* A class that mostly differs is no class of true pairs, only the largest heap of another kind. */
 		{
-			double		differs = 0;
-			double		learned = 0;
+			double differs = 0;
+			double learned = 0;
 
 			for (int f = 0; f < m->fields; f++)
 				if (!(m->kind_fields[k] >> f & 1))
@@ -345,7 +341,7 @@ crm_train(CrmMatcher *m)
 	{
 		for (int l = 1; l < CRM_LEVELS; l++)
 		{
-			double		x = sum_n[f] > 0 ? sum_m[f][l] / sum_n[f] : usual[l];
+			double x = sum_n[f] > 0 ? sum_m[f][l] / sum_n[f] : usual[l];
 
 			w->m[f][l] = x;
 			w->w[f][l] = log(x / w->u[f][l]);
@@ -358,7 +354,7 @@ crm_train(CrmMatcher *m)
 	for (int f = 0; f < m->fields; f++)
 		if (m->field[f].meaning == CRM_M_PERSON)
 		{
-			int			parts = 0;
+			int parts = 0;
 
 			for (int g = 0; g < m->fields; g++)
 				parts += m->field[g].meaning == CRM_M_GIVEN || m->field[g].meaning == CRM_M_FAMILY;
@@ -370,17 +366,17 @@ crm_train(CrmMatcher *m)
 		}
 	/* The share of true pairs among all: those that the candidates hold, found as a fixed point. */
 	{
-		size_t		patterns = gather(all, sample);
+		size_t patterns = gather(all, sample);
 
 		lambda = m->rows > 100 ? m->rows / n2 : 0.001;
 		for (int round = 0; round < 50; round++)
 		{
-			double		matches = 0;
-			double		odds = log(lambda / (1 - lambda));
+			double matches = 0;
+			double odds = log(lambda / (1 - lambda));
 
 			for (size_t i = 0; i < patterns; i++)
 			{
-				double		s = odds;
+				double s = odds;
 
 				for (int f = 0; f < m->fields; f++)
 					s += w->w[f][level_of(all[i].pattern, f)];
@@ -410,7 +406,7 @@ static inline double
 value_score(const CrmMatcher *m, int f, int l, uint32_t freq)
 {
 	const CrmWeights *w = &m->weights;
-	double		x = w->tf[f] * log(w->u[f][CRM_L_EXACT] * m->field[f].present / freq);
+	double x = w->tf[f] * log(w->u[f][CRM_L_EXACT] * m->field[f].present / freq);
 
 	/* A value seen once or twice is not rarer than what chance explains. */
 	if (x > TF_MAX)
@@ -423,8 +419,8 @@ static inline double
 field_score(const CrmMatcher *m, int f, int l, uint32_t a, uint32_t b)
 {
 	const CrmField *fd = &m->field[f];
-	uint32_t	fa;
-	uint32_t	fb;
+	uint32_t fa;
+	uint32_t fb;
 
 	if (l != CRM_L_EXACT && l != 7)
 		return m->weights.w[f][l];
@@ -437,7 +433,7 @@ field_score(const CrmMatcher *m, int f, int l, uint32_t a, uint32_t b)
 double
 crm_score(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern)
 {
-	double		s = m->weights.prior;
+	double s = m->weights.prior;
 
 	for (int f = 0; f < m->fields; f++)
 		s += field_score(m, f, level_of(pattern, f), a, b);
@@ -452,16 +448,16 @@ crm_score(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern)
 void
 crm_score_all(CrmMatcher *m, double floor)
 {
-	double		most[CRM_FIELDS_MAX]; /* the best that a field can say when its values differ */
-	int			order[CRM_FIELDS_MAX];
-	float	   *shared[CRM_FIELDS_MAX]; /* what an equal value says, by value */
-	uint32_t   *row;					/* the values of a row side by side: pairs come in no order of rows */
-	size_t		n = m->fields;
+	double most[CRM_FIELDS_MAX]; /* the best that a field can say when its values differ */
+	int order[CRM_FIELDS_MAX];
+	float *shared[CRM_FIELDS_MAX]; /* what an equal value says, by value */
+	uint32_t *row;                 /* the values of a row side by side: pairs come in no order of rows */
+	size_t n = m->fields;
 
 	for (int f = 0; f < m->fields; f++)
 	{
-		double		best = m->field[f].partner >= 0 ? m->weights.w[f][CRM_L_CROSS] : m->weights.w[f][1];
-		int			at = f;
+		double best = m->field[f].partner >= 0 ? m->weights.w[f][CRM_L_CROSS] : m->weights.w[f][1];
+		int at = f;
 
 		for (int l = 1; l < CRM_LEVELS; l++)
 			if (l != CRM_L_EXACT && l != CRM_L_CROSS && m->weights.u[f][l] > 2e-6 && m->weights.w[f][l] > best)
@@ -480,7 +476,7 @@ crm_score_all(CrmMatcher *m, double floor)
 	row = crm_huge_alloc((m->rows * n + 1) * sizeof(uint32_t));
 	for (int f = 0; f < m->fields; f++)
 	{
-		CrmField   *fd = &m->field[f];
+		CrmField *fd = &m->field[f];
 
 		for (size_t r = 0; r < m->rows; r++)
 			row[r * n + f] = fd->val[r];
@@ -491,17 +487,17 @@ crm_score_all(CrmMatcher *m, double floor)
 	m->edges = 0;
 	for (size_t i = 0; i < m->pairs; i++)
 	{
-		uint32_t	a = m->pair[i].a;
-		uint32_t	b = m->pair[i].b;
-		double		bound = m->weights.prior;
-		uint32_t	open = 0;
+		uint32_t a = m->pair[i].a;
+		uint32_t b = m->pair[i].b;
+		double bound = m->weights.prior;
+		uint32_t open = 0;
 
 		if (i % 65536 == 0 && m->check != NULL)
 			m->check();
 		for (int f = 0; f < m->fields; f++)
 		{
-			uint32_t	va = row[a * n + f];
-			uint32_t	vb = row[b * n + f];
+			uint32_t va = row[a * n + f];
+			uint32_t vb = row[b * n + f];
 
 			if (va == vb && va != 0)
 				bound += shared[f][va];
@@ -518,7 +514,7 @@ crm_score_all(CrmMatcher *m, double floor)
 			continue;
 		if (m->edges == m->edges_cap)
 		{
-			size_t		cap = m->edges_cap < 1024 ? 65536 : m->edges_cap * 2;
+			size_t cap = m->edges_cap < 1024 ? 65536 : m->edges_cap * 2;
 
 			m->edge = crm_huge_grow(m->edge, m->edges_cap * sizeof(CrmEdge), cap * sizeof(CrmEdge));
 			m->edges_cap = cap;
@@ -540,17 +536,18 @@ crm_score_all(CrmMatcher *m, double floor)
 bool
 crm_is_certain(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern, double score)
 {
-	int			equal = 0;
-	bool		has_name = false;
-	bool		has_key = false;
+	int equal = 0;
+	bool has_name = false;
+	bool has_key = false;
 
 	if (score < log(999.0))
 		return false;
 	for (int f = 0; f < m->fields; f++)
 	{
-		int			l = level_of(pattern, f);
-		CrmMeaning	meaning = m->field[f].meaning;
-		bool		name = meaning == CRM_M_COMPANY || meaning == CRM_M_PERSON || meaning == CRM_M_GIVEN || meaning == CRM_M_FAMILY;
+		int l = level_of(pattern, f);
+		CrmMeaning meaning = m->field[f].meaning;
+		bool name =
+			meaning == CRM_M_COMPANY || meaning == CRM_M_PERSON || meaning == CRM_M_GIVEN || meaning == CRM_M_FAMILY;
 
 		if (l == CRM_L_NULL || meaning == CRM_M_CATEGORY)
 			continue;

@@ -14,10 +14,10 @@
 static uint64_t low[256];
 static struct
 {
-	uint16_t	c;
-	uint64_t	bits;
+	uint16_t c;
+	uint64_t bits;
 } high[CRM_SIM_MAX];
-static int	highs;
+static int highs;
 
 /* Enters the characters of a text. */
 static void
@@ -30,7 +30,7 @@ load(const uint16_t *a, size_t n)
 			low[a[i]] |= UINT64_C(1) << i;
 		else
 		{
-			int			k = 0;
+			int k = 0;
 
 			while (k < highs && high[k].c != a[i])
 				k++;
@@ -69,14 +69,14 @@ places(uint16_t c)
 double
 crm_jaro_winkler(const uint16_t *a, size_t n, const uint16_t *b, size_t m)
 {
-	uint64_t	used = 0;
-	uint64_t	hit = 0;
-	uint64_t	walk;
-	int			common = 0;
-	int			swapped = 0;
-	int			window;
-	int			prefix = 0;
-	double		jaro;
+	uint64_t used = 0;
+	uint64_t hit = 0;
+	uint64_t walk;
+	int common = 0;
+	int swapped = 0;
+	int window;
+	int prefix = 0;
+	double jaro;
 
 	if (n > CRM_SIM_MAX)
 		n = CRM_SIM_MAX;
@@ -90,10 +90,10 @@ crm_jaro_winkler(const uint16_t *a, size_t n, const uint16_t *b, size_t m)
 	load(a, n);
 	for (int j = 0; j < (int) m; j++)
 	{
-		int			from = j > window ? j - window : 0;
-		int			to = j + window; /* inclusive */
-		uint64_t	mask = to >= 63 ? ~UINT64_C(0) : (UINT64_C(1) << (to + 1)) - 1;
-		uint64_t	x;
+		int from = j > window ? j - window : 0;
+		int to = j + window; /* inclusive */
+		uint64_t mask = to >= 63 ? ~UINT64_C(0) : (UINT64_C(1) << (to + 1)) - 1;
+		uint64_t x;
 
 		if (from > 63)
 			break;
@@ -112,8 +112,8 @@ crm_jaro_winkler(const uint16_t *a, size_t n, const uint16_t *b, size_t m)
 	walk = used;
 	for (uint64_t h = hit; h != 0; h &= h - 1)
 	{
-		int			i = __builtin_ctzll(walk);
-		int			j = __builtin_ctzll(h);
+		int i = __builtin_ctzll(walk);
+		int j = __builtin_ctzll(h);
 
 		swapped += a[i] != b[j];
 		walk &= walk - 1;
@@ -128,12 +128,12 @@ crm_jaro_winkler(const uint16_t *a, size_t n, const uint16_t *b, size_t m)
 int
 crm_osa_distance(const uint16_t *a, size_t n, const uint16_t *b, size_t m)
 {
-	uint64_t	vp = ~UINT64_C(0);
-	uint64_t	vn = 0;
-	uint64_t	d0 = 0;
-	uint64_t	before = 0;
-	uint64_t	last;
-	int			score;
+	uint64_t vp = ~UINT64_C(0);
+	uint64_t vn = 0;
+	uint64_t d0 = 0;
+	uint64_t before = 0;
+	uint64_t last;
+	int score;
 
 	if (n > CRM_SIM_MAX)
 		n = CRM_SIM_MAX;
@@ -146,10 +146,10 @@ crm_osa_distance(const uint16_t *a, size_t n, const uint16_t *b, size_t m)
 	load(a, n);
 	for (size_t j = 0; j < m; j++)
 	{
-		uint64_t	pm = places(b[j]);
-		uint64_t	tr = (((~d0) & pm) << 1) & before;
-		uint64_t	hp;
-		uint64_t	hn;
+		uint64_t pm = places(b[j]);
+		uint64_t tr = (((~d0) & pm) << 1) & before;
+		uint64_t hp;
+		uint64_t hn;
 
 		d0 = ((((pm & vp) + vp) ^ vp) | pm | vn) | tr;
 		hp = vn | ~(d0 | vp);

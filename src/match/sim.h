@@ -11,6 +11,6 @@
 #define CRM_SIM_MAX 64
 
 extern double crm_jaro_winkler(const uint16_t *a, size_t n, const uint16_t *b, size_t m);
-extern int	crm_osa_distance(const uint16_t *a, size_t n, const uint16_t *b, size_t m);
+extern int crm_osa_distance(const uint16_t *a, size_t n, const uint16_t *b, size_t m);
 
 #endif

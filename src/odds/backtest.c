@@ -26,7 +26,7 @@
 PG_FUNCTION_INFO_V1(crm_odds_backtest);
 
 #define FETCH_ROWS 10000
-#define FIXED_COLUMNS 6			/* before the dimensions in the query: id, case, entered, labelled, outcome, block */
+#define FIXED_COLUMNS 6 /* before the dimensions in the query: id, case, entered, labelled, outcome, block */
 
 /*
  * Type of a column, or an error that names it.
@@ -34,12 +34,11 @@ PG_FUNCTION_INFO_V1(crm_odds_backtest);
 static Oid
 column_type(Oid relid, const char *column)
 {
-	AttrNumber	attnum = get_attnum(relid, column);
+	AttrNumber attnum = get_attnum(relid, column);
 
 	if (attnum == InvalidAttrNumber)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of relation \"%s\" does not exist", column, get_rel_name(relid))));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+						errmsg("column \"%s\" of relation \"%s\" does not exist", column, get_rel_name(relid))));
 	return get_atttype(relid, attnum);
 }
 
@@ -49,10 +48,10 @@ column_type(Oid relid, const char *column)
 static void
 append_column(StringInfo query, Oid relid, const char *column, const char *cast)
 {
-	Oid			type = column_type(relid, column);
+	Oid type = column_type(relid, column);
 	const char *quoted = quote_identifier(column);
-	char		category;
-	bool		preferred;
+	char category;
+	bool preferred;
 
 	get_type_category_preferred(getBaseType(type), &category, &preferred);
 	if (strcmp(cast, "text") != 0 && category == TYPCATEGORY_DATETIME)
@@ -69,8 +68,8 @@ append_column(StringInfo query, Oid relid, const char *column, const char *cast)
 static double
 number(HeapTuple tuple, TupleDesc desc, int column, const char *name, double otherwise)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	bool isnull;
+	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
 
 	if (isnull && isnan(otherwise))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
@@ -84,13 +83,13 @@ number(HeapTuple tuple, TupleDesc desc, int column, const char *name, double oth
 static LatticeText
 text_of(HeapTuple tuple, TupleDesc desc, int column)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+	bool isnull;
+	Datum value = SPI_getbinval(tuple, desc, column, &isnull);
 	LatticeText result = {NULL, 0};
 
 	if (!isnull)
 	{
-		text	   *t = DatumGetTextPP(value);
+		text *t = DatumGetTextPP(value);
 
 		result.text = VARDATA_ANY(t);
 		result.len = VARSIZE_ANY_EXHDR(t);
@@ -107,22 +106,20 @@ add_row(CaseRows *rows, HeapTuple tuple, TupleDesc desc, MemoryContext keep)
 	LatticeText value[LATTICE_MAX_DIMS];
 	LatticeText id = text_of(tuple, desc, 1);
 	LatticeText case_id = text_of(tuple, desc, 2);
-	double		entered = number(tuple, desc, 3, "entered", NAN);
-	double		labelled = number(tuple, desc, 4, "labelled", INFINITY);
-	double		outcome = number(tuple, desc, 5, "outcome", isinf(labelled) ? 0 : NAN);
-	double		block = number(tuple, desc, 6, "block", NAN);
-	char	   *id_string;
+	double entered = number(tuple, desc, 3, "entered", NAN);
+	double labelled = number(tuple, desc, 4, "labelled", INFINITY);
+	double outcome = number(tuple, desc, 5, "outcome", isinf(labelled) ? 0 : NAN);
+	double block = number(tuple, desc, 6, "block", NAN);
+	char *id_string;
 	MemoryContext old;
 
 	if (!id.text)
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("id must not be null")));
 	crm_lattice_check_outcome(outcome);
 	if (labelled < entered)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labelled must not be before entered")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("labelled must not be before entered")));
 	if (block < 0 || block > PG_INT32_MAX || block != floor(block))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("block must be a whole number from 0")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("block must be a whole number from 0")));
 	for (int d = 0; d < rows->values->ndims; d++)
 		value[d] = text_of(tuple, desc, FIXED_COLUMNS + 1 + d);
 	id_string = pnstrdup(id.text, id.len);
@@ -138,10 +135,10 @@ static CaseRows *
 read_rows(Oid relid, const char *query, int ndims, bool numeric_ids, MemoryContext keep)
 {
 	MemoryContext old = MemoryContextSwitchTo(keep);
-	CaseRows   *rows = crm_cases_create(ndims, numeric_ids);
+	CaseRows *rows = crm_cases_create(ndims, numeric_ids);
 	MemoryContext batch;
-	Portal		portal;
-	SPIPlanPtr	plan;
+	Portal portal;
+	SPIPlanPtr plan;
 
 	MemoryContextSwitchTo(old);
 	SPI_connect();
@@ -176,17 +173,15 @@ read_rows(Oid relid, const char *query, int ndims, bool numeric_ids, MemoryConte
 static double *
 block_starts(const CaseRows *rows, int *nstarts)
 {
-	int32		nblocks = 0;
-	double	   *start;
-	int			n = 0;
+	int32 nblocks = 0;
+	double *start;
+	int n = 0;
 
 	for (int64 i = 0; i < rows->n; i++)
 		nblocks = Max(nblocks, rows->block[i]);
 	if (nblocks > rows->n)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("block %d is out of range", nblocks),
-				 errhint("Number the blocks from 0 without gaps.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("block %d is out of range", nblocks),
+						errhint("Number the blocks from 0 without gaps.")));
 	start = palloc(sizeof(double) * (nblocks + 1));
 	for (int32 b = 0; b <= nblocks; b++)
 		start[b] = INFINITY;
@@ -194,8 +189,8 @@ block_starts(const CaseRows *rows, int *nstarts)
 		start[rows->block[i]] = Min(start[rows->block[i]], rows->entered[i]);
 	for (int32 b = 1; b <= nblocks; b++)
 	{
-		double		s = start[b];
-		int			at = n;
+		double s = start[b];
+		int at = n;
 
 		if (isinf(s))
 			continue;
@@ -217,26 +212,25 @@ Datum
 crm_odds_backtest(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Oid			relid;
-	Datum	   *dim;
-	bool	   *dim_null;
-	int			ndims;
+	Oid relid;
+	Datum *dim;
+	bool *dim_null;
+	int ndims;
 	const char *column[5];
-	char		category;
-	bool		preferred;
+	char category;
+	bool preferred;
 	StringInfoData query;
 	MemoryContext work;
 	MemoryContext old;
-	CaseRows   *rows;
-	CaseRun		run;
-	double	   *start;
-	int			nstarts;
+	CaseRows *rows;
+	CaseRun run;
+	double *start;
+	int nstarts;
 
 	for (int i = 0; i < 7; i++)
 		if (PG_ARGISNULL(i))
 			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("no argument but case_column may be null")));
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("no argument but case_column may be null")));
 	relid = PG_GETARG_OID(0);
 	if (get_rel_name(relid) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", relid)));
@@ -264,7 +258,8 @@ crm_odds_backtest(PG_FUNCTION_ARGS)
 	for (int d = 0; d < ndims; d++)
 	{
 		if (dim_null[d])
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a dimension must not be null")));
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the name of a dimension must not be null")));
 		appendStringInfoString(&query, ", ");
 		append_column(&query, relid, NameStr(*DatumGetName(dim[d])), "text");
 	}
@@ -280,8 +275,8 @@ crm_odds_backtest(PG_FUNCTION_ARGS)
 	crm_cases_run(rows, start, nstarts, NULL, 0, &run);
 	for (int64 i = 0; i < rows->n; i++)
 	{
-		Datum		values[4];
-		bool		nulls[4] = {false, false, false, false};
+		Datum values[4];
+		bool nulls[4] = {false, false, false, false};
 
 		if (rows->block[run.order[i]] == 0)
 			continue;

@@ -15,7 +15,7 @@
  */
 #include "odds/lattice.h"
 
-#define BLOB_MAGIC 0x4c6d7263	/* "crmL" */
+#define BLOB_MAGIC 0x4c6d7263 /* "crmL" */
 #define BLOB_VERSION 1
 #define CHECKSUM_AT 8
 #define LENGTH_AT 16
@@ -25,7 +25,7 @@ typedef struct Reader
 {
 	const unsigned char *at;
 	const unsigned char *end;
-	bool		short_of;		/* ran out of bytes */
+	bool short_of; /* ran out of bytes */
 } Reader;
 
 static void
@@ -38,7 +38,7 @@ put(char **to, uint64_t value, int bytes)
 static void
 put_double(char **to, double value)
 {
-	uint64_t	bits;
+	uint64_t bits;
 
 	memcpy(&bits, &value, sizeof(bits));
 	put(to, bits, 8);
@@ -47,7 +47,7 @@ put_double(char **to, double value)
 static uint64_t
 get(Reader *r, int bytes)
 {
-	uint64_t	value = 0;
+	uint64_t value = 0;
 
 	if (r->end - r->at < bytes)
 	{
@@ -63,8 +63,8 @@ get(Reader *r, int bytes)
 static double
 get_double(Reader *r)
 {
-	uint64_t	bits = get(r, 8);
-	double		value;
+	uint64_t bits = get(r, 8);
+	double value;
 
 	memcpy(&value, &bits, sizeof(value));
 	return value;
@@ -76,8 +76,8 @@ get_double(Reader *r)
 static uint64_t
 checksum(const unsigned char *from, size_t len)
 {
-	uint64_t	h = UINT64_C(0x9e3779b97f4a7c15) ^ len;
-	Reader		r = {from, from + len, false};
+	uint64_t h = UINT64_C(0x9e3779b97f4a7c15) ^ len;
+	Reader r = {from, from + len, false};
 
 	while (r.end - r.at >= 8)
 	{
@@ -98,7 +98,7 @@ checksum(const unsigned char *from, size_t len)
 size_t
 crm_lattice_blob_size(const Lattice *m)
 {
-	size_t		size = HEADER_SIZE;
+	size_t size = HEADER_SIZE;
 
 	for (int32_t d = 0; d < m->ndims; d++)
 	{
@@ -124,8 +124,8 @@ crm_lattice_blob_size(const Lattice *m)
 void
 crm_lattice_blob_write(const Lattice *m, char *to)
 {
-	char	   *start = to;
-	size_t		size = crm_lattice_blob_size(m);
+	char *start = to;
+	size_t size = crm_lattice_blob_size(m);
 
 	put(&to, BLOB_MAGIC, 4);
 	put(&to, BLOB_VERSION, 2);
@@ -185,7 +185,7 @@ crm_lattice_blob_write(const Lattice *m, char *to)
 void
 crm_lattice_blob_seal(char *blob, size_t len)
 {
-	char	   *at = blob + CHECKSUM_AT;
+	char *at = blob + CHECKSUM_AT;
 
 	if (len >= HEADER_SIZE)
 		put(&at, checksum((const unsigned char *) blob + LENGTH_AT, len - LENGTH_AT), 8);
@@ -215,14 +215,14 @@ is_weight(double x)
 static const char *
 read_dict(Reader *r, Lattice *m, int32_t dim)
 {
-	uint32_t	nvalues = (uint32_t) get(r, 4);
+	uint32_t nvalues = (uint32_t) get(r, 4);
 
 	for (uint32_t k = 0; k < nvalues; k++)
 	{
-		uint32_t	len = (uint32_t) get(r, 4);
-		double		n = get_double(r);
+		uint32_t len = (uint32_t) get(r, 4);
+		double n = get_double(r);
 		const char *text = (const char *) r->at;
-		int32_t		code;
+		int32_t code;
 
 		LATTICE_TICK();
 		if (r->short_of)
@@ -247,17 +247,18 @@ static const char *
 read_pair(Reader *r, Lattice *m, int32_t block)
 {
 	const LatticeBlock *b = &m->block[block];
-	uint32_t	ncells = (uint32_t) get(r, 4);
+	uint32_t ncells = (uint32_t) get(r, 4);
 
 	if (r->short_of || (size_t) (r->end - r->at) / 8 < ncells)
 		return "it ends within a pair of dimensions";
 	for (uint32_t k = 0; k < ncells; k++)
 	{
-		uint64_t	key = get(r, 8);
-		int32_t		code[LATTICE_MAX_DIMS];
+		uint64_t key = get(r, 8);
+		int32_t code[LATTICE_MAX_DIMS];
 
 		LATTICE_TICK();
-		if (key >> 32 >= (uint64_t) m->dict[b->first].nvalues || (key & UINT32_MAX) >= (uint64_t) m->dict[b->second].nvalues)
+		if (key >> 32 >= (uint64_t) m->dict[b->first].nvalues ||
+			(key & UINT32_MAX) >= (uint64_t) m->dict[b->second].nvalues)
 			return "a cell is of a value that no dimension has";
 		code[b->first] = (int32_t) (key >> 32);
 		code[b->second] = (int32_t) (key & UINT32_MAX);
@@ -270,10 +271,10 @@ read_pair(Reader *r, Lattice *m, int32_t block)
 static const char *
 read_expert(Reader *r, Lattice *m)
 {
-	int32_t		order = (int32_t) get(r, 4);
-	int32_t		only = (int32_t) get(r, 4);
+	int32_t order = (int32_t) get(r, 4);
+	int32_t only = (int32_t) get(r, 4);
 	LatticeExpert *x;
-	size_t		need = 32;
+	size_t need = 32;
 
 	if (r->short_of || order < 1 || order > 2 || only < -1 || only >= m->ndims)
 		return "an expert is of no known kind";
@@ -317,14 +318,14 @@ read_expert(Reader *r, Lattice *m)
 const char *
 crm_lattice_blob_read(const char *from, size_t len, Lattice **m)
 {
-	Reader		r = {(const unsigned char *) from, (const unsigned char *) from + len, false};
-	Lattice    *read;
+	Reader r = {(const unsigned char *) from, (const unsigned char *) from + len, false};
+	Lattice *read;
 	const char *wrong;
-	uint32_t	ndims;
-	uint64_t	sum;
-	uint32_t	nexperts;
-	double		n;
-	double		pool = 0;
+	uint32_t ndims;
+	uint64_t sum;
+	uint32_t nexperts;
+	double n;
+	double pool = 0;
 
 	if (len < HEADER_SIZE || get(&r, 4) != BLOB_MAGIC)
 		return "it does not begin as one";

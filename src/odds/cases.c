@@ -13,8 +13,8 @@
 typedef struct OrderArg
 {
 	const CaseRows *rows;
-	const double *time;			/* first key */
-	const int32 *position;		/* NULL, or from sorted to collected rows */
+	const double *time;    /* first key */
+	const int32 *position; /* NULL, or from sorted to collected rows */
 } OrderArg;
 
 /*
@@ -23,7 +23,7 @@ typedef struct OrderArg
 CaseRows *
 crm_cases_create(int ndims, bool numeric_ids)
 {
-	CaseRows   *rows = palloc0(sizeof(CaseRows));
+	CaseRows *rows = palloc0(sizeof(CaseRows));
 
 	rows->values = crm_lattice_create(ndims);
 	rows->cases = crm_lattice_create(1);
@@ -47,8 +47,8 @@ void
 crm_cases_add(CaseRows *rows, const char *id, const LatticeText *case_id, const LatticeText *value, double entered,
 			  double labelled, double outcome, int32 block)
 {
-	int			ndims = rows->values->ndims;
-	int64		n = rows->n;
+	int ndims = rows->values->ndims;
+	int64 n = rows->n;
 
 	if (n == PG_INT32_MAX / 2)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many rows")));
@@ -84,8 +84,8 @@ static int
 compare_by_time(const void *a, const void *b, void *arg)
 {
 	const OrderArg *order = arg;
-	int32		i = *(const int32 *) a;
-	int32		j = *(const int32 *) b;
+	int32 i = *(const int32 *) a;
+	int32 j = *(const int32 *) b;
 
 	if (order->position)
 	{
@@ -105,7 +105,7 @@ compare_by_time(const void *a, const void *b, void *arg)
 static void
 check_unique_ids(const CaseRows *rows)
 {
-	Lattice    *seen = crm_lattice_create(1);
+	Lattice *seen = crm_lattice_create(1);
 
 	for (int64 i = 0; i < rows->n; i++)
 		if (crm_lattice_add_value(seen, 0, rows->id[i], strlen(rows->id[i]), false) != i)
@@ -120,20 +120,20 @@ void
 crm_cases_run(const CaseRows *rows, const double *refit_at, int nrefits, const LatticePrior *prior, int nprior,
 			  CaseRun *run)
 {
-	int			ndims = rows->values->ndims;
-	int32		n = (int32) rows->n;
-	int32	   *rank[LATTICE_MAX_DIMS];
-	int32	   *code[LATTICE_MAX_DIMS];
-	int32	   *by_label = LATTICE_ALLOC(sizeof(int32) * (n + 1));
-	double	   *entered = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	double	   *labelled = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	double	   *outcome = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	double	   *share = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	bool	   *scored = LATTICE_ALLOC(n + 1);
-	int32	   *in_case = LATTICE_ALLOC(sizeof(int32) * (rows->cases->dict[0].nvalues + 1));
+	int ndims = rows->values->ndims;
+	int32 n = (int32) rows->n;
+	int32 *rank[LATTICE_MAX_DIMS];
+	int32 *code[LATTICE_MAX_DIMS];
+	int32 *by_label = LATTICE_ALLOC(sizeof(int32) * (n + 1));
+	double *entered = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	double *labelled = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	double *outcome = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	double *share = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	bool *scored = LATTICE_ALLOC(n + 1);
+	int32 *in_case = LATTICE_ALLOC(sizeof(int32) * (rows->cases->dict[0].nvalues + 1));
 	LatticePrior *ranked = palloc0(sizeof(LatticePrior) * (nprior + 1));
-	OrderArg	by_entered = {rows, rows->entered, NULL};
-	OrderArg	by_labelled = {rows, rows->labelled, NULL};
+	OrderArg by_entered = {rows, rows->entered, NULL};
+	OrderArg by_labelled = {rows, rows->labelled, NULL};
 	PrequentialRows ready = {n, entered, labelled, outcome, share, scored, by_label};
 	LatticeRows cells;
 
@@ -156,7 +156,7 @@ crm_cases_run(const CaseRows *rows, const double *refit_at, int nrefits, const L
 		code[d] = LATTICE_ALLOC(sizeof(int32) * (n + 1));
 	for (int32 i = 0; i < n; i++)
 	{
-		int32		from = run->order[i];
+		int32 from = run->order[i];
 
 		entered[i] = rows->entered[from];
 		labelled[i] = rows->labelled[from];

@@ -10,27 +10,27 @@
 
 typedef struct CaseRows
 {
-	Lattice    *values;			/* its dictionaries alone are used: values in order of arrival */
-	Lattice    *cases;			/* one dimension: the cases */
-	int64		n;
-	int64		room;
-	bool		numeric_ids;
+	Lattice *values; /* its dictionaries alone are used: values in order of arrival */
+	Lattice *cases;  /* one dimension: the cases */
+	int64 n;
+	int64 room;
+	bool numeric_ids;
 	const char **id;
-	int64	   *id_number;
-	int32	   *case_code;		/* -1: a case of its own */
-	double	   *entered;
-	double	   *labelled;		/* infinity while open */
-	double	   *outcome;
-	int32	   *block;
-	int32	   *code;			/* n x dims */
+	int64 *id_number;
+	int32 *case_code; /* -1: a case of its own */
+	double *entered;
+	double *labelled; /* infinity while open */
+	double *outcome;
+	int32 *block;
+	int32 *code; /* n x dims */
 } CaseRows;
 
 /* The rows in order, run through time. */
 typedef struct CaseRun
 {
-	Lattice    *model;
-	int32	   *order;			/* of the collected rows, by (entered, id) */
-	PrequentialScore *score;	/* in that order */
+	Lattice *model;
+	int32 *order;            /* of the collected rows, by (entered, id) */
+	PrequentialScore *score; /* in that order */
 } CaseRun;
 
 extern CaseRows *crm_cases_create(int ndims, bool numeric_ids);
@@ -39,4 +39,4 @@ extern void crm_cases_add(CaseRows *rows, const char *id, const LatticeText *cas
 extern void crm_cases_run(const CaseRows *rows, const double *refit_at, int nrefits, const LatticePrior *prior,
 						  int nprior, CaseRun *run);
 
-#endif							/* CRM_ODDS_CASES_H */
+#endif /* CRM_ODDS_CASES_H */

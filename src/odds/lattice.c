@@ -20,24 +20,24 @@
 
 #define START_TAU_SINGLE 0.5
 #define START_TAU_PAIR 0.05
-#define PAIRS_JOIN_AT 2			/* sweep, from 0: the pairs explain only what the dimensions leave */
-#define TAU_PSEUDO 0.02			/* keeps tau above zero in a block that explains nothing */
+#define PAIRS_JOIN_AT 2 /* sweep, from 0: the pairs explain only what the dimensions leave */
+#define TAU_PSEUDO 0.02 /* keeps tau above zero in a block that explains nothing */
 #define MAX_STEP 1.0
 #define MAX_VARIANCE 4.0
-#define INTERVAL_Z 1.6448536269514722	/* 90 % */
+#define INTERVAL_Z 1.6448536269514722 /* 90 % */
 #define MANY_ROWS 300
 #define MANY_ROWS_FACTOR 0.8
-#define LOSS_DECAY 0.995		/* per outcome: the pool remembers some 200 */
+#define LOSS_DECAY 0.995 /* per outcome: the pool remembers some 200 */
 #define PROBABILITY_FLOOR 1e-9
 
-#define CELL_ABSENT 0			/* no rows */
+#define CELL_ABSENT 0 /* no rows */
 #define CELL_PRESENT 1
 #define CELL_OWN_PRIOR 2
 
 typedef struct Slope
 {
-	double		g;				/* gradient */
-	double		h;				/* minus second derivative */
+	double g; /* gradient */
+	double h; /* minus second derivative */
 } Slope;
 
 /*
@@ -64,7 +64,7 @@ crm_lattice_logit(double p)
 double
 crm_lattice_loss(double logit, double outcome)
 {
-	double		p = crm_lattice_sigmoid(logit);
+	double p = crm_lattice_sigmoid(logit);
 
 	if (p < PROBABILITY_FLOOR)
 		p = PROBABILITY_FLOOR;
@@ -79,8 +79,8 @@ crm_lattice_loss(double logit, double outcome)
 Lattice *
 crm_lattice_create(int32_t ndims)
 {
-	Lattice    *m = LATTICE_ALLOC(sizeof(Lattice));
-	int32_t		c = 0;
+	Lattice *m = LATTICE_ALLOC(sizeof(Lattice));
+	int32_t c = 0;
 
 	m->ndims = ndims;
 	m->nblocks = ndims + ndims * (ndims - 1) / 2;
@@ -109,7 +109,7 @@ crm_lattice_create(int32_t ndims)
 static uint32_t
 hash_text(const char *text, int32_t len)
 {
-	uint32_t	h = 2166136261u;
+	uint32_t h = 2166136261u;
 
 	if (text == NULL)
 		return 0x9e3779b9u;
@@ -136,14 +136,14 @@ int32_t
 crm_lattice_find_value(const Lattice *m, int32_t dim, const char *text, int32_t len)
 {
 	const LatticeDict *dict = &m->dict[dim];
-	uint32_t	h;
+	uint32_t h;
 
 	if (dict->nslots == 0)
 		return LATTICE_UNSEEN;
 	h = hash_text(text, len);
 	for (uint32_t s = h;; s++)
 	{
-		int32_t		code = dict->slot[s & (dict->nslots - 1)] - 1;
+		int32_t code = dict->slot[s & (dict->nslots - 1)] - 1;
 		const LatticeValue *v;
 
 		if (code < 0)
@@ -161,7 +161,7 @@ crm_lattice_find_value(const Lattice *m, int32_t dim, const char *text, int32_t 
 static void
 grow_slots(int32_t **slot, int32_t *nslots, int32_t nentries, const LatticeDict *dict, const LatticeBlock *block)
 {
-	int64_t		want = *nslots ? (int64_t) *nslots : 16;
+	int64_t want = *nslots ? (int64_t) *nslots : 16;
 
 	if ((int64_t) nentries * 2 < want && *nslots > 0)
 		return;
@@ -173,7 +173,7 @@ grow_slots(int32_t **slot, int32_t *nslots, int32_t nentries, const LatticeDict 
 	*nslots = (int32_t) want;
 	for (int32_t i = 0; i < nentries; i++)
 	{
-		uint32_t	s = dict ? dict->value[i].hash : hash_key(block->key[i]);
+		uint32_t s = dict ? dict->value[i].hash : hash_key(block->key[i]);
 
 		while ((*slot)[s & (*nslots - 1)] != 0)
 			s++;
@@ -189,9 +189,9 @@ int32_t
 crm_lattice_add_value(Lattice *m, int32_t dim, const char *text, int32_t len, bool copy)
 {
 	LatticeDict *dict = &m->dict[dim];
-	int32_t		code = crm_lattice_find_value(m, dim, text, len);
+	int32_t code = crm_lattice_find_value(m, dim, text, len);
 	LatticeValue *v;
-	uint32_t	s;
+	uint32_t s;
 
 	if (code >= 0)
 		return code;
@@ -210,7 +210,7 @@ crm_lattice_add_value(Lattice *m, int32_t dim, const char *text, int32_t len, bo
 	v->len = text ? len : 0;
 	if (text && copy)
 	{
-		char	   *own = LATTICE_ALLOC(len > 0 ? len : 1);
+		char *own = LATTICE_ALLOC(len > 0 ? len : 1);
 
 		memcpy(own, text, len);
 		v->text = own;
@@ -232,7 +232,7 @@ int32_t
 crm_lattice_find_cell(const Lattice *m, int32_t block, const int32_t *code)
 {
 	const LatticeBlock *b = &m->block[block];
-	uint64_t	key;
+	uint64_t key;
 
 	if (b->second < 0)
 		return code[b->first];
@@ -241,7 +241,7 @@ crm_lattice_find_cell(const Lattice *m, int32_t block, const int32_t *code)
 	key = (uint64_t) code[b->first] << 32 | (uint32_t) code[b->second];
 	for (uint32_t s = hash_key(key);; s++)
 	{
-		int32_t		cell = b->slot[s & (b->nslots - 1)] - 1;
+		int32_t cell = b->slot[s & (b->nslots - 1)] - 1;
 
 		if (cell < 0 || b->key[cell] == key)
 			return cell;
@@ -255,8 +255,8 @@ int32_t
 crm_lattice_add_cell(Lattice *m, int32_t block, const int32_t *code)
 {
 	LatticeBlock *b = &m->block[block];
-	int32_t		cell = crm_lattice_find_cell(m, block, code);
-	uint32_t	s;
+	int32_t cell = crm_lattice_find_cell(m, block, code);
+	uint32_t s;
 
 	if (cell >= 0)
 		return cell;
@@ -338,7 +338,7 @@ crm_lattice_make_rows(Lattice *m, LatticeRows *rows, int32_t **code, int32_t n)
 		LATTICE_TICK();
 		for (int32_t i = 0; i < n; i++)
 		{
-			int32_t		one[LATTICE_MAX_DIMS];
+			int32_t one[LATTICE_MAX_DIMS];
 
 			one[b->first] = code[b->first][i];
 			one[b->second] = code[b->second][i];
@@ -359,9 +359,9 @@ sum_slopes(Slope *slope, const int32_t *cell, double *odds, const double *factor
 	{
 		for (int32_t i = 0; i < n; i++)
 		{
-			double		o = odds[i] * factor[factor_cell[i]];
-			double		p = 1.0 - 1.0 / (1.0 + o);
-			Slope	   *s = &slope[cell[i]];
+			double o = odds[i] * factor[factor_cell[i]];
+			double p = 1.0 - 1.0 / (1.0 + o);
+			Slope *s = &slope[cell[i]];
 
 			odds[i] = o;
 			s->g += weight[i] * (outcome[i] - p);
@@ -372,8 +372,8 @@ sum_slopes(Slope *slope, const int32_t *cell, double *odds, const double *factor
 	{
 		for (int32_t i = 0; i < n; i++)
 		{
-			double		p = 1.0 - 1.0 / (1.0 + odds[i]);
-			Slope	   *s = &slope[cell[i]];
+			double p = 1.0 - 1.0 / (1.0 + odds[i]);
+			Slope *s = &slope[cell[i]];
 
 			s->g += weight[i] * (outcome[i] - p);
 			s->h += weight[i] * p * (1.0 - p);
@@ -398,7 +398,7 @@ static int32_t
 mark_cells(char *mark, const int32_t *cell, int32_t n, const double *weight, int32_t block, const LatticePrior *prior,
 		   int32_t nprior)
 {
-	int32_t		count = 0;
+	int32_t count = 0;
 
 	for (int32_t q = 0; q < nprior; q++)
 		if (prior[q].dim == block)
@@ -439,9 +439,9 @@ restart_odds(const Lattice *m, const LatticeExpert *x, const LatticeRows *rows, 
 static void
 step_intercept(LatticeExpert *x, double *odds, int32_t n, const double *outcome, const double *weight)
 {
-	double		p = crm_lattice_sigmoid(x->b);
-	Slope		all = {0.5 - p, p * (1.0 - p)};
-	double		step;
+	double p = crm_lattice_sigmoid(x->b);
+	Slope all = {0.5 - p, p * (1.0 - p)};
+	double step;
 
 	for (int32_t i = 0; i < n; i++)
 	{
@@ -463,8 +463,8 @@ step_intercept(LatticeExpert *x, double *odds, int32_t n, const double *outcome,
 static double
 step_cell(LatticeCell *cell, Slope slope, double mean, double precision)
 {
-	double		h = slope.h + precision;
-	double		step = clip_step((slope.g - (cell->mu - mean) * precision) / h);
+	double h = slope.h + precision;
+	double step = clip_step((slope.g - (cell->mu - mean) * precision) / h);
 
 	cell->mu += step;
 	cell->var = 1.0 / h;
@@ -481,14 +481,14 @@ void
 crm_lattice_fit(const Lattice *m, LatticeExpert *x, const LatticeRows *rows, int32_t nrows, const double *outcome,
 				const double *weight, int32_t sweeps, const LatticePrior *prior, int32_t nprior)
 {
-	double	   *odds = LATTICE_ALLOC(sizeof(double) * (nrows > 0 ? nrows : 1));
-	char	  **mark = LATTICE_ALLOC(sizeof(char *) * m->nblocks);
-	int32_t    *present = LATTICE_ALLOC(sizeof(int32_t) * m->nblocks);
-	int32_t		widest = 1;
-	double		total = 0;
-	double		won = 0;
-	Slope	   *slope;
-	double	   *factor;
+	double *odds = LATTICE_ALLOC(sizeof(double) * (nrows > 0 ? nrows : 1));
+	char **mark = LATTICE_ALLOC(sizeof(char *) * m->nblocks);
+	int32_t *present = LATTICE_ALLOC(sizeof(int32_t) * m->nblocks);
+	int32_t widest = 1;
+	double total = 0;
+	double won = 0;
+	Slope *slope;
+	double *factor;
 
 	for (int32_t i = 0; i < nrows; i++)
 	{
@@ -522,7 +522,7 @@ crm_lattice_fit(const Lattice *m, LatticeExpert *x, const LatticeRows *rows, int
 		{
 			const LatticeBlock *b = &m->block[c];
 			LatticeCell *cell = x->cell[c];
-			double		precision = 1.0 / x->tau[c];
+			double precision = 1.0 / x->tau[c];
 
 			if (!cell || (b->second >= 0 && s < PAIRS_JOIN_AT && sweeps > PAIRS_JOIN_AT))
 				continue;
@@ -534,9 +534,9 @@ crm_lattice_fit(const Lattice *m, LatticeExpert *x, const LatticeRows *rows, int
 					factor[k] = step_cell(&cell[k], slope[k], 0, precision);
 			for (int32_t q = 0; q < nprior; q++)
 				if (prior[q].dim == c)
-					factor[prior[q].code] = step_cell(&cell[prior[q].code], slope[prior[q].code],
-													  crm_lattice_logit(prior[q].p) - x->b,
-													  prior[q].strength * prior[q].p * (1.0 - prior[q].p));
+					factor[prior[q].code] =
+						step_cell(&cell[prior[q].code], slope[prior[q].code], crm_lattice_logit(prior[q].p) - x->b,
+								  prior[q].strength * prior[q].p * (1.0 - prior[q].p));
 			factor_cell = rows->cell[c];
 		}
 		if (s == sweeps - 1)
@@ -544,7 +544,7 @@ crm_lattice_fit(const Lattice *m, LatticeExpert *x, const LatticeRows *rows, int
 		for (int32_t c = 0; c < m->nblocks; c++)
 		{
 			const LatticeBlock *b = &m->block[c];
-			double		squares = 0;
+			double squares = 0;
 
 			if (!x->cell[c] || (b->second >= 0 && s < PAIRS_JOIN_AT))
 				continue;
@@ -571,8 +571,8 @@ crm_lattice_fit(const Lattice *m, LatticeExpert *x, const LatticeRows *rows, int
 void
 crm_lattice_weights(const Lattice *m, double *weight)
 {
-	double		least = INFINITY;
-	double		sum = 0;
+	double least = INFINITY;
+	double sum = 0;
 
 	for (int32_t e = 0; e < m->nexperts; e++)
 		if (m->expert[e].prior > 0 && m->expert[e].loss < least)
@@ -619,7 +619,7 @@ LatticeEstimate
 crm_lattice_estimate(const Lattice *m, const int32_t *cell, double *expert_logit)
 {
 	LatticeEstimate pool = {0, 0, 0};
-	double		weight[LATTICE_MAX_EXPERTS];
+	double weight[LATTICE_MAX_EXPERTS];
 
 	crm_lattice_weights(m, weight);
 	for (int32_t e = 0; e < m->nexperts; e++)
@@ -645,7 +645,7 @@ crm_lattice_estimate(const Lattice *m, const int32_t *cell, double *expert_logit
 void
 crm_lattice_interval(LatticeEstimate est, double n, double *p, double *low, double *high)
 {
-	double		half = INTERVAL_Z * sqrt((n < MANY_ROWS ? 1.0 : MANY_ROWS_FACTOR) * est.var);
+	double half = INTERVAL_Z * sqrt((n < MANY_ROWS ? 1.0 : MANY_ROWS_FACTOR) * est.var);
 
 	*p = crm_lattice_sigmoid(est.logit);
 	*low = crm_lattice_sigmoid(fmin(est.eta - half, est.logit));
@@ -668,12 +668,12 @@ crm_lattice_cells(const Lattice *m, const int32_t *code, int32_t *cell)
 void
 crm_lattice_step(const Lattice *m, LatticeExpert *x, const int32_t *cell, double outcome, double weight)
 {
-	double		eta = x->b;
-	double		var = x->bvar;
-	double		p;
-	double		r;
-	double		gain;
-	double		shrink;
+	double eta = x->b;
+	double var = x->bvar;
+	double p;
+	double r;
+	double gain;
+	double shrink;
 
 	for (int32_t c = 0; c < m->nblocks; c++)
 		if (x->cell[c])
@@ -713,7 +713,7 @@ crm_lattice_add_loss(LatticeExpert *x, double loss, double weight)
 static void
 reach_cell(LatticeExpert *x, int32_t block, int32_t cell)
 {
-	int32_t		room = x->ncells[block];
+	int32_t room = x->ncells[block];
 
 	if (cell < room)
 		return;
@@ -734,7 +734,7 @@ reach_cell(LatticeExpert *x, int32_t block, int32_t cell)
 void
 crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight)
 {
-	int32_t		cell[LATTICE_MAX_BLOCKS];
+	int32_t cell[LATTICE_MAX_BLOCKS];
 
 	for (int32_t c = 0; c < m->nblocks; c++)
 	{
@@ -754,7 +754,8 @@ crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight
 	{
 		LatticeExpert *x = &m->expert[e];
 
-		crm_lattice_add_loss(x, crm_lattice_loss(crm_lattice_expert_estimate(m, x, cell).logit, outcome), weight * weight);
+		crm_lattice_add_loss(x, crm_lattice_loss(crm_lattice_expert_estimate(m, x, cell).logit, outcome),
+							 weight * weight);
 		crm_lattice_step(m, x, cell, outcome, weight);
 	}
 }
@@ -766,8 +767,8 @@ crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight
 double
 crm_lattice_contributions(const Lattice *m, const int32_t *cell, double *contribution)
 {
-	double		weight[LATTICE_MAX_EXPERTS];
-	double		base = 0;
+	double weight[LATTICE_MAX_EXPERTS];
+	double base = 0;
 
 	memset(contribution, 0, sizeof(double) * m->ndims);
 	crm_lattice_weights(m, weight);
@@ -775,7 +776,7 @@ crm_lattice_contributions(const Lattice *m, const int32_t *cell, double *contrib
 	{
 		const LatticeExpert *x = &m->expert[e];
 		LatticeEstimate est;
-		double		scale;
+		double scale;
 
 		if (weight[e] == 0)
 			continue;
@@ -811,11 +812,11 @@ crm_lattice_make_monotone(Lattice *m, int32_t dim, const int32_t *code, int32_t 
 	for (int32_t e = 0; e < m->nexperts; e++)
 	{
 		LatticeCell *cell = m->expert[e].cell[dim];
-		double		mean[LATTICE_MAX_ORDERED];
-		double		weight[LATTICE_MAX_ORDERED];
-		int32_t		size[LATTICE_MAX_ORDERED];
-		int32_t		pools = 0;
-		int32_t		at = 0;
+		double mean[LATTICE_MAX_ORDERED];
+		double weight[LATTICE_MAX_ORDERED];
+		int32_t size[LATTICE_MAX_ORDERED];
+		int32_t pools = 0;
+		int32_t at = 0;
 
 		if (!cell)
 			continue;
@@ -826,7 +827,7 @@ crm_lattice_make_monotone(Lattice *m, int32_t dim, const int32_t *code, int32_t 
 			size[pools++] = 1;
 			while (pools > 1 && mean[pools - 2] > mean[pools - 1])
 			{
-				double		w = weight[pools - 2] + weight[pools - 1];
+				double w = weight[pools - 2] + weight[pools - 1];
 
 				mean[pools - 2] = (mean[pools - 2] * weight[pools - 2] + mean[pools - 1] * weight[pools - 1]) / w;
 				weight[pools - 2] = w;
@@ -846,7 +847,7 @@ crm_lattice_make_monotone(Lattice *m, int32_t dim, const int32_t *code, int32_t 
 void
 crm_lattice_drop_idle_experts(Lattice *m)
 {
-	int32_t		kept = 0;
+	int32_t kept = 0;
 
 	for (int32_t e = 0; e < m->nexperts; e++)
 		if (m->expert[e].prior > 0)

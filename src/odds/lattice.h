@@ -37,7 +37,7 @@ extern void crm_lattice_standalone_free(void *p);
 #define LATTICE_MAX_EXPERTS 32
 #define LATTICE_MAX_ORDERED 100
 #define LATTICE_MAX_VALUES 0x7ffffff0
-#define LATTICE_UNSEEN (-1)		/* code of a value, or index of a cell, that the model has not met */
+#define LATTICE_UNSEEN (-1) /* code of a value, or index of a cell, that the model has not met */
 #define LATTICE_DEFAULT_SWEEPS 20
 #define LATTICE_MIN_SWEEPS 3
 #define LATTICE_MAX_SWEEPS 100
@@ -45,61 +45,61 @@ extern void crm_lattice_standalone_free(void *p);
 /* A value of a dimension. A NULL is a value of its own. */
 typedef struct LatticeValue
 {
-	const char *text;			/* NULL for the value NULL; not terminated */
-	int32_t		len;
-	uint32_t	hash;
-	double		n;				/* weight of the rows that had it */
+	const char *text; /* NULL for the value NULL; not terminated */
+	int32_t len;
+	uint32_t hash;
+	double n; /* weight of the rows that had it */
 } LatticeValue;
 
 /* The values of one dimension, numbered in order of arrival, found by a hash with open addressing. */
 typedef struct LatticeDict
 {
-	int32_t		nvalues;
-	int32_t		room;
+	int32_t nvalues;
+	int32_t room;
 	LatticeValue *value;
-	int32_t    *slot;			/* code + 1, 0 for empty */
-	int32_t		nslots;			/* power of two */
+	int32_t *slot;  /* code + 1, 0 for empty */
+	int32_t nslots; /* power of two */
 } LatticeDict;
 
 /* The cells of a dimension (second < 0: the cell of a value is its code) or of a pair of dimensions (found by hash). */
 typedef struct LatticeBlock
 {
-	int32_t		first;
-	int32_t		second;
-	int32_t		ncells;
-	int32_t		room;
-	uint64_t   *key;			/* pairs only: code of first << 32 | code of second */
-	int32_t    *slot;			/* pairs only: cell + 1, 0 for empty */
-	int32_t		nslots;
+	int32_t first;
+	int32_t second;
+	int32_t ncells;
+	int32_t room;
+	uint64_t *key; /* pairs only: code of first << 32 | code of second */
+	int32_t *slot; /* pairs only: cell + 1, 0 for empty */
+	int32_t nslots;
 } LatticeBlock;
 
 /* Posterior of one cell's effect, as a normal distribution. */
 typedef struct LatticeCell
 {
-	double		mu;
-	double		var;
+	double mu;
+	double var;
 } LatticeCell;
 
 /* One fitted model over the cells of its lattice. */
 typedef struct LatticeExpert
 {
-	int32_t		order;			/* 1: dimensions, 2: and pairs */
-	int32_t		only;			/* >= 0: this single dimension alone */
-	double		prior;			/* weight in the pool before any evidence, 0 leaves it out */
-	double		loss;			/* decayed prequential loss */
-	double		b;				/* intercept */
-	double		bvar;
-	double	   *tau;			/* variance of the effects, per block */
-	LatticeCell **cell;			/* per block, NULL where the expert does not use it */
-	int32_t    *ncells;			/* per block: cells in the array; those beyond are unseen */
+	int32_t order; /* 1: dimensions, 2: and pairs */
+	int32_t only;  /* >= 0: this single dimension alone */
+	double prior;  /* weight in the pool before any evidence, 0 leaves it out */
+	double loss;   /* decayed prequential loss */
+	double b;      /* intercept */
+	double bvar;
+	double *tau;        /* variance of the effects, per block */
+	LatticeCell **cell; /* per block, NULL where the expert does not use it */
+	int32_t *ncells;    /* per block: cells in the array; those beyond are unseen */
 } LatticeExpert;
 
 typedef struct Lattice
 {
-	int32_t		ndims;
-	int32_t		nblocks;		/* every dimension in order, then every pair in order */
-	int32_t		nexperts;
-	double		n;				/* weight of the rows behind it */
+	int32_t ndims;
+	int32_t nblocks; /* every dimension in order, then every pair in order */
+	int32_t nexperts;
+	double n; /* weight of the rows behind it */
 	LatticeDict *dict;
 	LatticeBlock *block;
 	LatticeExpert *expert;
@@ -108,24 +108,24 @@ typedef struct Lattice
 /* Prior of one value's effect: the probability that the value alone would give, and how many cases that is worth. */
 typedef struct LatticePrior
 {
-	int32_t		dim;			/* from 0 */
-	int32_t		code;
-	double		p;
-	double		strength;
+	int32_t dim; /* from 0 */
+	int32_t code;
+	double p;
+	double strength;
 } LatticePrior;
 
 /* Rows ready to be fitted: outcome and weight of each, and its cell in every block. */
 typedef struct LatticeRows
 {
-	int32_t		n;
-	int32_t   **cell;			/* per block, per row */
+	int32_t n;
+	int32_t **cell; /* per block, per row */
 } LatticeRows;
 
 typedef struct LatticeEstimate
 {
-	double		logit;			/* pooled, each expert's logit divided for its own uncertainty */
-	double		eta;			/* pooled, undivided: centre of the interval */
-	double		var;			/* pooled variance of eta */
+	double logit; /* pooled, each expert's logit divided for its own uncertainty */
+	double eta;   /* pooled, undivided: centre of the interval */
+	double var;   /* pooled variance of eta */
 } LatticeEstimate;
 
 extern double crm_lattice_sigmoid(double x);
@@ -141,8 +141,9 @@ extern LatticeExpert *crm_lattice_add_expert(Lattice *m, int32_t order, int32_t 
 extern bool crm_lattice_uses(const LatticeExpert *x, const LatticeBlock *b);
 extern void crm_lattice_make_rows(Lattice *m, LatticeRows *rows, int32_t **code, int32_t n);
 
-extern void crm_lattice_fit(const Lattice *m, LatticeExpert *x, const LatticeRows *rows, int32_t nrows, const double *outcome,
-							const double *weight, int32_t sweeps, const LatticePrior *prior, int32_t nprior);
+extern void crm_lattice_fit(const Lattice *m, LatticeExpert *x, const LatticeRows *rows, int32_t nrows,
+							const double *outcome, const double *weight, int32_t sweeps, const LatticePrior *prior,
+							int32_t nprior);
 extern void crm_lattice_weights(const Lattice *m, double *weight);
 extern LatticeEstimate crm_lattice_expert_estimate(const Lattice *m, const LatticeExpert *x, const int32_t *cell);
 extern LatticeEstimate crm_lattice_estimate(const Lattice *m, const int32_t *cell, double *expert_logit);
@@ -162,4 +163,4 @@ extern void crm_lattice_blob_write(const Lattice *m, char *to);
 extern void crm_lattice_blob_seal(char *blob, size_t len);
 extern const char *crm_lattice_blob_read(const char *from, size_t len, Lattice **m);
 
-#endif							/* CRM_ODDS_LATTICE_H */
+#endif /* CRM_ODDS_LATTICE_H */

@@ -41,37 +41,37 @@ PG_FUNCTION_INFO_V1(crm_lattice_update);
 PG_FUNCTION_INFO_V1(crm_lattice_explain);
 PG_FUNCTION_INFO_V1(crm_lattice_monotone);
 
-#define IDENTITY_SIZE 24		/* bytes of a blob's head that hold its checksum and length */
+#define IDENTITY_SIZE 24 /* bytes of a blob's head that hold its checksum and length */
 #define MAX_STRENGTH 1e6
 
 /* The model that a call site used last. */
 typedef struct CachedModel
 {
 	MemoryContext context;
-	bool		toasted;		/* found by its toast pointer, else by its head */
+	bool toasted; /* found by its toast pointer, else by its head */
 	struct varatt_external toast;
-	char		head[IDENTITY_SIZE];
-	Lattice    *model;
-	TupleDesc	desc;			/* of the result row, where the function has one */
+	char head[IDENTITY_SIZE];
+	Lattice *model;
+	TupleDesc desc; /* of the result row, where the function has one */
 } CachedModel;
 
 typedef struct FitState
 {
-	Lattice    *values;			/* its dictionaries alone are used: values in order of arrival */
-	int64		nrows;
-	int64		room;
-	int32	   *code;			/* nrows x dims */
-	double	   *outcome;
-	double	   *weight;
-	bool		has_options;
-	Jsonb	   *options_seen;
+	Lattice *values; /* its dictionaries alone are used: values in order of arrival */
+	int64 nrows;
+	int64 room;
+	int32 *code; /* nrows x dims */
+	double *outcome;
+	double *weight;
+	bool has_options;
+	Jsonb *options_seen;
 	LatticeFitOptions options;
 } FitState;
 
 typedef struct SortArg
 {
 	const FitState *state;
-	int32	  **rank;
+	int32 **rank;
 } SortArg;
 
 /*
@@ -81,7 +81,7 @@ static struct varlena *
 checked_value(const char *bytes, Size len)
 {
 	struct varlena *result;
-	Lattice    *m;
+	Lattice *m;
 	const char *wrong;
 	MemoryContext check = AllocSetContextCreate(CurrentMemoryContext, "crm lattice check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(check);
@@ -90,8 +90,7 @@ checked_value(const char *bytes, Size len)
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(check);
 	if (wrong)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION), errmsg("invalid lattice model: %s", wrong)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION), errmsg("invalid lattice model: %s", wrong)));
 	result = palloc(len + VARHDRSZ);
 	SET_VARSIZE(result, len + VARHDRSZ);
 	memcpy(VARDATA(result), bytes, len);
@@ -104,9 +103,9 @@ checked_value(const char *bytes, Size len)
 Lattice *
 crm_lattice_parse(struct varlena *flat)
 {
-	Lattice    *m;
-	Size		len = VARSIZE_ANY_EXHDR(flat);
-	char	   *bytes = palloc(len);
+	Lattice *m;
+	Size len = VARSIZE_ANY_EXHDR(flat);
+	char *bytes = palloc(len);
 	const char *wrong;
 
 	memcpy(bytes, VARDATA_ANY(flat), len);
@@ -122,14 +121,12 @@ crm_lattice_parse(struct varlena *flat)
 bytea *
 crm_lattice_flatten(const Lattice *m)
 {
-	Size		size = crm_lattice_blob_size(m);
-	bytea	   *flat;
+	Size size = crm_lattice_blob_size(m);
+	bytea *flat;
 
 	if (size > MaxAllocSize - VARHDRSZ)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("the lattice model is larger than 1 GB"),
-				 errhint("Leave out dimensions with very many values, or group their rare values.")));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the lattice model is larger than 1 GB"),
+						errhint("Leave out dimensions with very many values, or group their rare values.")));
 	flat = palloc(size + VARHDRSZ);
 	SET_VARSIZE(flat, size + VARHDRSZ);
 	crm_lattice_blob_write(m, VARDATA(flat));
@@ -143,12 +140,11 @@ Datum
 crm_lattice_in(PG_FUNCTION_ARGS)
 {
 	const char *text = PG_GETARG_CSTRING(0);
-	bytea	   *bytes;
+	bytea *bytes;
 
 	if (text[0] != '\\' || text[1] != 'x')
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-				 errmsg("invalid input syntax for type crm.lattice"),
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("invalid input syntax for type crm.lattice"),
 				 errdetail("A model is written as \\x and hexadecimal digits.")));
 	bytes = DatumGetByteaPP(DirectFunctionCall1(byteain, CStringGetDatum(text)));
 	PG_RETURN_POINTER(checked_value(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
@@ -163,9 +159,9 @@ crm_lattice_out(PG_FUNCTION_ARGS)
 	static const char digits[] = "0123456789abcdef";
 	struct varlena *flat = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0));
 	const unsigned char *bytes = (const unsigned char *) VARDATA_ANY(flat);
-	Size		len = VARSIZE_ANY_EXHDR(flat);
-	char	   *result = palloc_extended(len * 2 + 3, MCXT_ALLOC_HUGE);
-	char	   *to = result;
+	Size len = VARSIZE_ANY_EXHDR(flat);
+	char *result = palloc_extended(len * 2 + 3, MCXT_ALLOC_HUGE);
+	char *to = result;
 
 	*to++ = '\\';
 	*to++ = 'x';
@@ -184,8 +180,8 @@ crm_lattice_out(PG_FUNCTION_ARGS)
 Datum
 crm_lattice_recv(PG_FUNCTION_ARGS)
 {
-	StringInfo	buf = (StringInfo) PG_GETARG_POINTER(0);
-	int			len = buf->len - buf->cursor;
+	StringInfo buf = (StringInfo) PG_GETARG_POINTER(0);
+	int len = buf->len - buf->cursor;
 
 	PG_RETURN_POINTER(checked_value(pq_getmsgbytes(buf, len), len));
 }
@@ -205,7 +201,7 @@ crm_lattice_send(PG_FUNCTION_ARGS)
 Datum
 crm_lattice_from_bytea(PG_FUNCTION_ARGS)
 {
-	bytea	   *bytes = PG_GETARG_BYTEA_PP(0);
+	bytea *bytes = PG_GETARG_BYTEA_PP(0);
 
 	PG_RETURN_POINTER(checked_value(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
 }
@@ -217,9 +213,8 @@ void
 crm_lattice_check_ndims(int ndims)
 {
 	if (ndims < 1 || ndims > LATTICE_MAX_DIMS)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("a lattice model has 1 to %d dimensions, not %d", LATTICE_MAX_DIMS, ndims)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("a lattice model has 1 to %d dimensions, not %d", LATTICE_MAX_DIMS, ndims)));
 }
 
 /*
@@ -230,8 +225,7 @@ crm_lattice_check_outcome(double outcome)
 {
 	if (!(outcome >= 0 && outcome <= 1))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("an outcome must be from 0 to 1, not %g", outcome)));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("an outcome must be from 0 to 1, not %g", outcome)));
 }
 
 /*
@@ -242,8 +236,7 @@ crm_lattice_check_weight(double weight)
 {
 	if (!(weight >= 0 && weight <= 1e12))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a weight must be from 0 to 1e12, not %g", weight)));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a weight must be from 0 to 1e12, not %g", weight)));
 }
 
 /*
@@ -252,9 +245,9 @@ crm_lattice_check_weight(double weight)
 int
 crm_lattice_take_dims(ArrayType *dims, LatticeText *value)
 {
-	int			n = ArrayGetNItems(ARR_NDIM(dims), ARR_DIMS(dims));
+	int n = ArrayGetNItems(ARR_NDIM(dims), ARR_DIMS(dims));
 	const char *at = ARR_DATA_PTR(dims);
-	bits8	   *present = ARR_NULLBITMAP(dims);
+	bits8 *present = ARR_NULLBITMAP(dims);
 
 	if (ARR_NDIM(dims) > 1)
 		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("dimensions must be a one-dimensional array")));
@@ -282,9 +275,8 @@ static void
 check_same_ndims(int given, int expected)
 {
 	if (given != expected)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("%d dimensions given where the others or the model have %d", given, expected)));
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+						errmsg("%d dimensions given where the others or the model have %d", given, expected)));
 }
 
 /*
@@ -297,7 +289,7 @@ cached_model(FunctionCallInfo fcinfo)
 	struct varlena *flat;
 	CachedModel *cache = fcinfo->flinfo->fn_extra;
 	struct varatt_external toast;
-	bool		toasted = VARATT_IS_EXTERNAL_ONDISK(raw);
+	bool toasted = VARATT_IS_EXTERNAL_ONDISK(raw);
 	MemoryContext old;
 
 	if (toasted)
@@ -357,13 +349,13 @@ crm_lattice_predict(PG_FUNCTION_ARGS)
 	CachedModel *cache = cached_model(fcinfo);
 	const Lattice *m = cache->model;
 	LatticeText value[LATTICE_MAX_DIMS];
-	int32		code[LATTICE_MAX_DIMS];
-	int32		cell[LATTICE_MAX_BLOCKS];
-	double		p;
-	double		low;
-	double		high;
-	Datum		values[4];
-	bool		nulls[4] = {false, false, false, false};
+	int32 code[LATTICE_MAX_DIMS];
+	int32 cell[LATTICE_MAX_BLOCKS];
+	double p;
+	double low;
+	double high;
+	Datum values[4];
+	bool nulls[4] = {false, false, false, false};
 
 	find_codes(m, PG_GETARG_ARRAYTYPE_P(1), value, code);
 	crm_lattice_cells(m, code, cell);
@@ -384,11 +376,11 @@ crm_lattice_explain(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	const Lattice *m;
 	LatticeText value[LATTICE_MAX_DIMS];
-	int32		code[LATTICE_MAX_DIMS];
-	int32		cell[LATTICE_MAX_BLOCKS];
-	double		part[LATTICE_MAX_DIMS];
-	double		base;
-	double		logit;
+	int32 code[LATTICE_MAX_DIMS];
+	int32 cell[LATTICE_MAX_BLOCKS];
+	double part[LATTICE_MAX_DIMS];
+	double base;
+	double logit;
 
 	InitMaterializedSRF(fcinfo, 0);
 	m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
@@ -401,9 +393,9 @@ crm_lattice_explain(PG_FUNCTION_ARGS)
 
 	for (int d = -1; d < m->ndims; d++)
 	{
-		Datum		values[5];
-		bool		nulls[5] = {false, d < 0 || !value[d].text, false, d < 0, false};
-		double		mine = d < 0 ? base : part[d];
+		Datum values[5];
+		bool nulls[5] = {false, d < 0 || !value[d].text, false, d < 0, false};
+		double mine = d < 0 ? base : part[d];
 
 		values[0] = Int32GetDatum(d + 1);
 		values[1] = nulls[1] ? (Datum) 0 : PointerGetDatum(cstring_to_text_with_len(value[d].text, value[d].len));
@@ -421,31 +413,30 @@ crm_lattice_explain(PG_FUNCTION_ARGS)
 Datum
 crm_lattice_monotone(PG_FUNCTION_ARGS)
 {
-	Lattice    *m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
-	int32		dim = PG_GETARG_INT32(1);
-	Datum	   *value;
-	bool	   *isnull;
-	int			nvalues;
-	int32		code[LATTICE_MAX_ORDERED];
-	int32		n = 0;
+	Lattice *m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
+	int32 dim = PG_GETARG_INT32(1);
+	Datum *value;
+	bool *isnull;
+	int nvalues;
+	int32 code[LATTICE_MAX_ORDERED];
+	int32 n = 0;
 
 	if (dim < 1 || dim > m->ndims)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the model has dimensions 1 to %d, not %d", m->ndims, dim)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the model has dimensions 1 to %d, not %d", m->ndims, dim)));
 	for (int e = 0; e < m->nexperts; e++)
 		if (m->expert[e].order > 1)
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("only a model of order 1 can be made monotone"),
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("only a model of order 1 can be made monotone"),
 					 errhint("Fit it with the option {\"order\": 1}.")));
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), TEXTOID, -1, false, TYPALIGN_INT, &value, &isnull, &nvalues);
 	if (nvalues > LATTICE_MAX_ORDERED)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("at most %d values can be ordered", LATTICE_MAX_ORDERED)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("at most %d values can be ordered", LATTICE_MAX_ORDERED)));
 	for (int i = 0; i < nvalues; i++)
 	{
-		text	   *one = isnull[i] ? NULL : DatumGetTextPP(value[i]);
-		int32		found =
+		text *one = isnull[i] ? NULL : DatumGetTextPP(value[i]);
+		int32 found =
 			crm_lattice_find_value(m, dim - 1, one ? VARDATA_ANY(one) : NULL, one ? VARSIZE_ANY_EXHDR(one) : 0);
 
 		for (int j = 0; j < n; j++)
@@ -466,7 +457,7 @@ static void
 learn_case(Lattice *m, ArrayType *dims, double outcome, double weight)
 {
 	LatticeText value[LATTICE_MAX_DIMS];
-	int32		code[LATTICE_MAX_DIMS];
+	int32 code[LATTICE_MAX_DIMS];
 
 	check_same_ndims(crm_lattice_take_dims(dims, value), m->ndims);
 	crm_lattice_check_outcome(outcome);
@@ -482,7 +473,7 @@ learn_case(Lattice *m, ArrayType *dims, double outcome, double weight)
 Datum
 crm_lattice_update(PG_FUNCTION_ARGS)
 {
-	Lattice    *m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
+	Lattice *m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
 
 	learn_case(m, PG_GETARG_ARRAYTYPE_P(1), PG_GETARG_FLOAT8(2), PG_GETARG_FLOAT8(3));
 	PG_RETURN_POINTER(crm_lattice_flatten(m));
@@ -497,7 +488,8 @@ aggregate_context(FunctionCallInfo fcinfo, const char *function)
 	MemoryContext context;
 
 	if (!AggCheckCallContext(fcinfo, &context))
-		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s is called as part of an aggregate only", function)));
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s is called as part of an aggregate only", function)));
 	return context;
 }
 
@@ -509,16 +501,15 @@ Datum
 crm_lattice_learn_trans(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = aggregate_context(fcinfo, "lattice_learn");
-	Lattice    *m = PG_ARGISNULL(0) ? NULL : (Lattice *) PG_GETARG_POINTER(0);
-	ArrayType  *dims;
+	Lattice *m = PG_ARGISNULL(0) ? NULL : (Lattice *) PG_GETARG_POINTER(0);
+	ArrayType *dims;
 	MemoryContext old;
 
 	if (PG_ARGISNULL(1))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the model to learn from must not be null")));
 	if (PG_ARGISNULL(2) || PG_ARGISNULL(3) || PG_ARGISNULL(4))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("dimensions, outcome and weight must not be null"),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("dimensions, outcome and weight must not be null"),
 				 errhint("A single dimension may be null: null is a value of its own.")));
 	dims = PG_GETARG_ARRAYTYPE_P(2);
 	old = MemoryContextSwitchTo(context);
@@ -543,19 +534,17 @@ crm_lattice_learn_final(PG_FUNCTION_ARGS)
 static double
 option_number(Jsonb *options, JsonbContainer *from, const char *key, double otherwise, double least, double most)
 {
-	JsonbValue	value;
-	double		number;
+	JsonbValue value;
+	double number;
 
 	if (!getKeyJsonValueFromContainer(from, key, strlen(key), &value))
 		return otherwise;
 	if (value.type != jbvNumeric)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a number", key)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"%s\" must be a number", key)));
 	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
 	if (!(number >= least && number <= most))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("option \"%s\" must be from %g to %g, not %g", key, least, most, number)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" must be from %g to %g, not %g", key, least, most, number)));
 	return number;
 }
 
@@ -566,24 +555,23 @@ static void
 check_keys(JsonbContainer *object, const char *const *known)
 {
 	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbValue	value;
+	JsonbValue value;
 	JsonbIteratorToken token;
-	bool		skip = false;
+	bool skip = false;
 
 	while ((token = JsonbIteratorNext(&it, &value, skip)) != WJB_DONE)
 	{
 		skip = true;
 		if (token == WJB_KEY)
 		{
-			bool		found = false;
+			bool found = false;
 
 			for (const char *const *k = known; *k; k++)
 				if (strlen(*k) == value.val.string.len && memcmp(*k, value.val.string.val, value.val.string.len) == 0)
 					found = true;
 			if (!found)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("unknown option \"%.*s\"", value.val.string.len, value.val.string.val)));
+				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+								errmsg("unknown option \"%.*s\"", value.val.string.len, value.val.string.val)));
 		}
 	}
 }
@@ -596,7 +584,7 @@ crm_lattice_read_options(Jsonb *json, int ndims, LatticeFitOptions *options)
 {
 	static const char *const known[] = {"order", "sweeps", "prior", NULL};
 	static const char *const known_prior[] = {"dim", "value", "p", "strength", NULL};
-	JsonbValue	priors;
+	JsonbValue priors;
 
 	if (!JB_ROOT_IS_OBJECT(json))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object")));
@@ -607,14 +595,15 @@ crm_lattice_read_options(Jsonb *json, int ndims, LatticeFitOptions *options)
 	if (!getKeyJsonValueFromContainer(&json->root, "prior", 5, &priors))
 		return;
 	if (priors.type != jbvBinary || !JsonContainerIsArray(priors.val.binary.data))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"prior\" must be an array of objects")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("option \"prior\" must be an array of objects")));
 	options->npriors = JsonContainerSize(priors.val.binary.data);
 	options->prior = palloc0(sizeof(LatticeFitPrior) * Max(options->npriors, 1));
 	for (int i = 0; i < options->npriors; i++)
 	{
 		JsonbValue *one = getIthJsonbValueFromContainer(priors.val.binary.data, i);
 		JsonbContainer *object;
-		JsonbValue	value;
+		JsonbValue value;
 		LatticeFitPrior *prior = &options->prior[i];
 
 		if (one->type != jbvBinary || !JsonContainerIsObject(one->val.binary.data))
@@ -626,8 +615,7 @@ crm_lattice_read_options(Jsonb *json, int ndims, LatticeFitOptions *options)
 		prior->p = option_number(json, object, "p", -1, 0.001, 0.999);
 		prior->strength = option_number(json, object, "strength", 20, 1e-3, MAX_STRENGTH);
 		if (prior->dim < 0 || prior->p < 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a prior needs \"dim\" and \"p\"")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a prior needs \"dim\" and \"p\"")));
 		if (!getKeyJsonValueFromContainer(object, "value", 5, &value) || value.type == jbvNull)
 			prior->value.text = NULL;
 		else if (value.type == jbvString)
@@ -636,15 +624,14 @@ crm_lattice_read_options(Jsonb *json, int ndims, LatticeFitOptions *options)
 			prior->value.len = value.val.string.len;
 		}
 		else
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the value of a prior must be a string or null")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("the value of a prior must be a string or null")));
 		for (int j = 0; j < i; j++)
 			if (options->prior[j].dim == prior->dim && options->prior[j].value.len == prior->value.len &&
 				(options->prior[j].value.text == NULL) == (prior->value.text == NULL) &&
 				(!prior->value.text || memcmp(options->prior[j].value.text, prior->value.text, prior->value.len) == 0))
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a value has two priors"),
-						 errdetail("Dimension %d.", prior->dim + 1)));
+				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("a value has two priors"),
+								errdetail("Dimension %d.", prior->dim + 1)));
 	}
 }
 
@@ -655,18 +642,17 @@ Datum
 crm_lattice_fit_trans(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = aggregate_context(fcinfo, "lattice_fit");
-	FitState   *state = PG_ARGISNULL(0) ? NULL : (FitState *) PG_GETARG_POINTER(0);
+	FitState *state = PG_ARGISNULL(0) ? NULL : (FitState *) PG_GETARG_POINTER(0);
 	LatticeText value[LATTICE_MAX_DIMS];
-	ArrayType  *dims;
-	double		outcome;
-	double		weight;
-	int			ndims;
+	ArrayType *dims;
+	double outcome;
+	double weight;
+	int ndims;
 	MemoryContext old;
 
 	if (PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("dimensions, outcome and weight must not be null"),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("dimensions, outcome and weight must not be null"),
 				 errhint("A single dimension may be null: null is a value of its own.")));
 	dims = PG_GETARG_ARRAYTYPE_P(1);
 	outcome = PG_GETARG_FLOAT8(2);
@@ -691,10 +677,11 @@ crm_lattice_fit_trans(PG_FUNCTION_ARGS)
 	else if (PG_NARGS() > 4)
 	{
 		/* the first row would decide, and which row is first is nobody's choice */
-		Jsonb	   *now = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
+		Jsonb *now = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
 
 		if ((now == NULL) != (state->options_seen == NULL) ||
-			(now && (VARSIZE(now) != VARSIZE(state->options_seen) || memcmp(now, state->options_seen, VARSIZE(now)) != 0)))
+			(now &&
+			 (VARSIZE(now) != VARSIZE(state->options_seen) || memcmp(now, state->options_seen, VARSIZE(now)) != 0)))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be the same for every row")));
 	}
@@ -705,15 +692,15 @@ crm_lattice_fit_trans(PG_FUNCTION_ARGS)
 			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many rows for a lattice model")));
 		if (state->nrows == state->room)
 		{
-			bool		fresh = state->room == 0;
+			bool fresh = state->room == 0;
 
 			state->room = fresh ? 1024 : state->room * 2;
 			state->code = fresh ? LATTICE_ALLOC(sizeof(int32) * ndims * state->room)
-				: LATTICE_GROW(state->code, sizeof(int32) * ndims * state->room);
+								: LATTICE_GROW(state->code, sizeof(int32) * ndims * state->room);
 			state->outcome = fresh ? LATTICE_ALLOC(sizeof(double) * state->room)
-				: LATTICE_GROW(state->outcome, sizeof(double) * state->room);
+								   : LATTICE_GROW(state->outcome, sizeof(double) * state->room);
 			state->weight = fresh ? LATTICE_ALLOC(sizeof(double) * state->room)
-				: LATTICE_GROW(state->weight, sizeof(double) * state->room);
+								  : LATTICE_GROW(state->weight, sizeof(double) * state->room);
 		}
 		for (int d = 0; d < ndims; d++)
 			state->code[state->nrows * ndims + d] =
@@ -735,7 +722,7 @@ compare_values(const void *a, const void *b, void *arg)
 	const LatticeDict *dict = arg;
 	const LatticeValue *x = &dict->value[*(const int32 *) a];
 	const LatticeValue *y = &dict->value[*(const int32 *) b];
-	int			cmp;
+	int cmp;
 
 	if (!x->text || !y->text)
 		return (x->text != NULL) - (y->text != NULL);
@@ -749,12 +736,12 @@ compare_values(const void *a, const void *b, void *arg)
 Lattice *
 crm_lattice_sorted(const Lattice *m, int32 **rank)
 {
-	Lattice    *sorted = crm_lattice_create(m->ndims);
+	Lattice *sorted = crm_lattice_create(m->ndims);
 
 	for (int d = 0; d < m->ndims; d++)
 	{
 		const LatticeDict *dict = &m->dict[d];
-		int32	   *order = LATTICE_ALLOC(sizeof(int32) * Max(dict->nvalues, 1));
+		int32 *order = LATTICE_ALLOC(sizeof(int32) * Max(dict->nvalues, 1));
 
 		rank[d] = LATTICE_ALLOC(sizeof(int32) * Max(dict->nvalues, 1));
 		for (int32 k = 0; k < dict->nvalues; k++)
@@ -776,14 +763,14 @@ compare_rows(const void *a, const void *b, void *arg)
 {
 	const SortArg *sort = arg;
 	const FitState *state = sort->state;
-	int32		x = *(const int32 *) a;
-	int32		y = *(const int32 *) b;
-	int			ndims = state->values->ndims;
+	int32 x = *(const int32 *) a;
+	int32 y = *(const int32 *) b;
+	int ndims = state->values->ndims;
 
 	for (int d = 0; d < ndims; d++)
 	{
-		int32		i = sort->rank[d][state->code[(int64) x * ndims + d]];
-		int32		j = sort->rank[d][state->code[(int64) y * ndims + d]];
+		int32 i = sort->rank[d][state->code[(int64) x * ndims + d]];
+		int32 j = sort->rank[d][state->code[(int64) y * ndims + d]];
 
 		if (i != j)
 			return i < j ? -1 : 1;
@@ -800,22 +787,22 @@ compare_rows(const void *a, const void *b, void *arg)
 Datum
 crm_lattice_fit_final(PG_FUNCTION_ARGS)
 {
-	FitState   *state = PG_ARGISNULL(0) ? NULL : (FitState *) PG_GETARG_POINTER(0);
+	FitState *state = PG_ARGISNULL(0) ? NULL : (FitState *) PG_GETARG_POINTER(0);
 	MemoryContext work;
 	MemoryContext old;
-	SortArg		sort;
-	int32	   *rank[LATTICE_MAX_DIMS];
-	int32	   *order;
-	int32	   *code[LATTICE_MAX_DIMS];
-	double	   *outcome;
-	double	   *weight;
-	int32		n = 0;
-	int			ndims;
-	Lattice    *m;
+	SortArg sort;
+	int32 *rank[LATTICE_MAX_DIMS];
+	int32 *order;
+	int32 *code[LATTICE_MAX_DIMS];
+	double *outcome;
+	double *weight;
+	int32 n = 0;
+	int ndims;
+	Lattice *m;
 	LatticeExpert *x;
 	LatticeRows rows;
 	LatticePrior *prior;
-	bytea	   *flat;
+	bytea *flat;
 
 	(void) aggregate_context(fcinfo, "lattice_fit");
 	if (!state || state->nrows == 0)
@@ -840,8 +827,8 @@ crm_lattice_fit_final(PG_FUNCTION_ARGS)
 	weight = LATTICE_ALLOC(sizeof(double) * state->nrows);
 	for (int64 i = 0; i < state->nrows; i++)
 	{
-		int32		from = order[i];
-		bool		same = n > 0;
+		int32 from = order[i];
+		bool same = n > 0;
 
 		for (int d = 0; d < ndims; d++)
 		{

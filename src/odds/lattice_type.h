@@ -15,28 +15,28 @@
 /* One element of a text array, NULL or not. */
 typedef struct LatticeText
 {
-	const char *text;			/* NULL for NULL */
-	int32		len;
+	const char *text; /* NULL for NULL */
+	int32 len;
 } LatticeText;
 
 /* A prior as the options give it: the value is not coded yet. */
 typedef struct LatticeFitPrior
 {
-	int			dim;			/* from 0 */
+	int dim; /* from 0 */
 	LatticeText value;
-	double		p;
-	double		strength;
+	double p;
+	double strength;
 } LatticeFitPrior;
 
 typedef struct LatticeFitOptions
 {
-	int			order;
-	int			sweeps;
-	int			npriors;
+	int order;
+	int sweeps;
+	int npriors;
 	LatticeFitPrior *prior;
 } LatticeFitOptions;
 
-extern int	crm_lattice_take_dims(ArrayType *dims, LatticeText *value);
+extern int crm_lattice_take_dims(ArrayType *dims, LatticeText *value);
 extern void crm_lattice_check_ndims(int ndims);
 extern void crm_lattice_check_outcome(double outcome);
 extern void crm_lattice_check_weight(double weight);
@@ -45,4 +45,4 @@ extern bytea *crm_lattice_flatten(const Lattice *m);
 extern void crm_lattice_read_options(Jsonb *json, int ndims, LatticeFitOptions *options);
 extern Lattice *crm_lattice_sorted(const Lattice *m, int32 **rank);
 
-#endif							/* CRM_ODDS_LATTICE_TYPE_H */
+#endif /* CRM_ODDS_LATTICE_TYPE_H */

@@ -18,13 +18,13 @@
 PG_FUNCTION_INFO_V1(crm_odds_fit_trans);
 PG_FUNCTION_INFO_V1(crm_odds_fit_final);
 
-#define REFIT_EVERY (30.0 * 86400.0)	/* seconds */
-#define REFITS 6				/* from which the experts' weights are learned */
+#define REFIT_EVERY (30.0 * 86400.0) /* seconds */
+#define REFITS 6                     /* from which the experts' weights are learned */
 
 typedef struct FitState
 {
-	CaseRows   *rows;
-	double		as_of;
+	CaseRows *rows;
+	double as_of;
 	LatticeFitOptions options;
 } FitState;
 
@@ -37,21 +37,22 @@ crm_odds_fit_trans(PG_FUNCTION_ARGS)
 {
 	MemoryContext context;
 	MemoryContext old;
-	FitState   *state = PG_ARGISNULL(0) ? NULL : (FitState *) PG_GETARG_POINTER(0);
+	FitState *state = PG_ARGISNULL(0) ? NULL : (FitState *) PG_GETARG_POINTER(0);
 	LatticeText value[LATTICE_MAX_DIMS];
 	LatticeText case_id;
-	text	   *case_text;
-	ArrayType  *dims;
+	text *case_text;
+	ArrayType *dims;
 	const char *id;
-	int			ndims;
-	double		entered;
-	double		labelled;
-	double		outcome;
+	int ndims;
+	double entered;
+	double labelled;
+	double outcome;
 
 	if (!AggCheckCallContext(fcinfo, &context))
-		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("_odds_fit is called as part of an aggregate only")));
-	if (PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3) || PG_ARGISNULL(4) || PG_ARGISNULL(7) || PG_ARGISNULL(8) ||
-		PG_ARGISNULL(5) != PG_ARGISNULL(6))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("_odds_fit is called as part of an aggregate only")));
+	if (PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3) || PG_ARGISNULL(4) || PG_ARGISNULL(7) ||
+		PG_ARGISNULL(8) || PG_ARGISNULL(5) != PG_ARGISNULL(6))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("a row of a case lacks a value")));
 	id = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	case_text = PG_GETARG_TEXT_PP(2);
@@ -91,13 +92,13 @@ crm_odds_fit_trans(PG_FUNCTION_ARGS)
 Datum
 crm_odds_fit_final(PG_FUNCTION_ARGS)
 {
-	FitState   *state = PG_ARGISNULL(0) ? NULL : (FitState *) PG_GETARG_POINTER(0);
+	FitState *state = PG_ARGISNULL(0) ? NULL : (FitState *) PG_GETARG_POINTER(0);
 	MemoryContext work;
 	MemoryContext old;
 	LatticePrior *prior;
-	double		refit_at[REFITS + 1];
-	CaseRun		run;
-	bytea	   *flat;
+	double refit_at[REFITS + 1];
+	CaseRun run;
+	bytea *flat;
 
 	if (!state)
 		PG_RETURN_NULL();

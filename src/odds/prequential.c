@@ -22,8 +22,8 @@
 #define SORT_DOUBLES(a, n) pg_qsort(a, n, sizeof(double), compare_doubles)
 #endif
 
-#define HALF_LIFE_SPANS 6.0		/* half-life of the recent experts: a sixth of the time seen */
-#define RECENT_ROWS 200.0		/* what a recent expert must weigh to be heard */
+#define HALF_LIFE_SPANS 6.0 /* half-life of the recent experts: a sixth of the time seen */
+#define RECENT_ROWS 200.0   /* what a recent expert must weigh to be heard */
 #define SINGLE_PRIOR 0.1
 
 /* experts of the pool: both orders, all time and recent; after them each dimension alone */
@@ -36,16 +36,16 @@
 /* Delays of one outcome, longest first, and the share of rows with a delay at most so long. */
 typedef struct DelayCurve
 {
-	int32_t		n;
-	double	   *delay;
-	double	   *share;
+	int32_t n;
+	double *delay;
+	double *share;
 } DelayCurve;
 
 static int
 compare_doubles(const void *a, const void *b)
 {
-	double		x = *(const double *) a;
-	double		y = *(const double *) b;
+	double x = *(const double *) a;
+	double y = *(const double *) b;
 
 	return (x > y) - (x < y);
 }
@@ -56,11 +56,11 @@ compare_doubles(const void *a, const void *b)
 static void
 fit_delays(DelayCurve *curve, const PrequentialRows *rows, int32_t n, double t, bool won)
 {
-	double	   *delay = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	double	   *age = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	double		share = 1.0;
-	int32_t		m = 0;
-	int32_t		at;
+	double *delay = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	double *age = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	double share = 1.0;
+	int32_t m = 0;
+	int32_t at;
 
 	for (int32_t i = 0; i < n; i++)
 		if (rows->labelled[i] < t && (rows->outcome[i] >= 0.5) == won)
@@ -76,8 +76,8 @@ fit_delays(DelayCurve *curve, const PrequentialRows *rows, int32_t n, double t, 
 	at = m;
 	for (int32_t older = m; at > 0;)
 	{
-		double		s = delay[at - 1];
-		int32_t		upto = at;
+		double s = delay[at - 1];
+		int32_t upto = at;
 
 		while (at > 0 && delay[at - 1] == s)
 			at--;
@@ -98,12 +98,12 @@ fit_delays(DelayCurve *curve, const PrequentialRows *rows, int32_t n, double t, 
 static double
 longer_than(const DelayCurve *curve, double age)
 {
-	int32_t		low = 0;
-	int32_t		high = curve->n;
+	int32_t low = 0;
+	int32_t high = curve->n;
 
 	while (low < high)
 	{
-		int32_t		mid = (low + high) / 2;
+		int32_t mid = (low + high) / 2;
 
 		if (curve->delay[mid] <= age)
 			high = mid;
@@ -127,15 +127,15 @@ static void
 refit(Lattice *m, const LatticeRows *cells, const PrequentialRows *rows, int32_t n, double t, const LatticePrior *prior,
 	  int32_t nprior, double *outcome, double *weight, double *recent)
 {
-	double		half_life = n > 0 ? (t - rows->entered[0]) / HALF_LIFE_SPANS : 0;
-	double		recent_rows = 0;
-	int32_t		cell[LATTICE_MAX_BLOCKS];
-	bool		any_open = false;
+	double half_life = n > 0 ? (t - rows->entered[0]) / HALF_LIFE_SPANS : 0;
+	double recent_rows = 0;
+	int32_t cell[LATTICE_MAX_BLOCKS];
+	bool any_open = false;
 
 	m->n = 0;
 	for (int32_t i = 0; i < n; i++)
 	{
-		bool		open = !(rows->labelled[i] < t);
+		bool open = !(rows->labelled[i] < t);
 
 		outcome[i] = open ? 0.5 : rows->outcome[i];
 		weight[i] = open ? 0 : 1;
@@ -145,17 +145,17 @@ refit(Lattice *m, const LatticeRows *cells, const PrequentialRows *rows, int32_t
 	if (any_open)
 	{
 		LatticeExpert *first = &m->expert[EXPERT_ALL_1];
-		DelayCurve	won;
-		DelayCurve	lost;
+		DelayCurve won;
+		DelayCurve lost;
 
 		crm_lattice_fit(m, first, cells, n, outcome, weight, LATTICE_DEFAULT_SWEEPS, prior, nprior);
 		fit_delays(&won, rows, n, t, true);
 		fit_delays(&lost, rows, n, t, false);
 		for (int32_t i = 0; i < n; i++)
 		{
-			double		p;
-			double		w;
-			double		l;
+			double p;
+			double w;
+			double l;
 
 			if (weight[i] > 0)
 				continue;
@@ -179,15 +179,15 @@ refit(Lattice *m, const LatticeRows *cells, const PrequentialRows *rows, int32_t
 	}
 	for (int32_t e = 0; e < m->nexperts; e++)
 	{
-		bool		is_recent = e == EXPERT_RECENT_1 || e == EXPERT_RECENT_2;
+		bool is_recent = e == EXPERT_RECENT_1 || e == EXPERT_RECENT_2;
 
 		if (is_recent)
 			m->expert[e].prior = recent_rows >= RECENT_ROWS ? 1.0 : 0.0;
 		if (is_recent && recent_rows < RECENT_ROWS)
 			crm_lattice_fit(m, &m->expert[e], cells, 0, outcome, weight, 1, NULL, 0);
 		else
-			crm_lattice_fit(m, &m->expert[e], cells, n, outcome, is_recent ? recent : weight, LATTICE_DEFAULT_SWEEPS, prior,
-							nprior);
+			crm_lattice_fit(m, &m->expert[e], cells, n, outcome, is_recent ? recent : weight, LATTICE_DEFAULT_SWEEPS,
+							prior, nprior);
 	}
 }
 
@@ -197,7 +197,7 @@ refit(Lattice *m, const LatticeRows *cells, const PrequentialRows *rows, int32_t
 static void
 choose_single(Lattice *m)
 {
-	int32_t		best = EXPERT_SINGLES;
+	int32_t best = EXPERT_SINGLES;
 
 	for (int32_t e = EXPERT_SINGLES; e < m->nexperts; e++)
 		if (m->expert[e].loss < m->expert[best].loss)
@@ -208,12 +208,12 @@ choose_single(Lattice *m)
 
 typedef struct Run
 {
-	Lattice    *m;
+	Lattice *m;
 	const LatticeRows *cells;
 	const PrequentialRows *rows;
 	const PrequentialScore *score;
-	float	   *said;			/* logit that each expert gave each row */
-	int32_t		next_label;		/* in rows->by_label */
+	float *said;        /* logit that each expert gave each row */
+	int32_t next_label; /* in rows->by_label */
 } Run;
 
 /*
@@ -224,12 +224,12 @@ static void
 take_outcomes(Run *run, double until, bool learn)
 {
 	const PrequentialRows *rows = run->rows;
-	Lattice    *m = run->m;
-	int32_t		cell[LATTICE_MAX_BLOCKS];
+	Lattice *m = run->m;
+	int32_t cell[LATTICE_MAX_BLOCKS];
 
 	while (run->next_label < rows->n && rows->labelled[rows->by_label[run->next_label]] < until)
 	{
-		int32_t		k = rows->by_label[run->next_label++];
+		int32_t k = rows->by_label[run->next_label++];
 
 		LATTICE_TICK();
 		if (!isnan(run->score[k].p))
@@ -254,13 +254,13 @@ void
 crm_prequential_run(Lattice *m, const LatticeRows *cells, const PrequentialRows *rows, const double *refit_at,
 					int32_t nrefits, const LatticePrior *prior, int32_t nprior, PrequentialScore *score)
 {
-	int32_t		n = rows->n;
-	double	   *outcome = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	double	   *weight = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	double	   *recent = LATTICE_ALLOC(sizeof(double) * (n + 1));
-	int32_t		nexperts = EXPERT_SINGLES + m->ndims;
-	int32_t		next_refit = 0;
-	Run			run = {m, cells, rows, score, NULL, 0};
+	int32_t n = rows->n;
+	double *outcome = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	double *weight = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	double *recent = LATTICE_ALLOC(sizeof(double) * (n + 1));
+	int32_t nexperts = EXPERT_SINGLES + m->ndims;
+	int32_t next_refit = 0;
+	Run run = {m, cells, rows, score, NULL, 0};
 
 	crm_lattice_add_expert(m, 1, -1);
 	crm_lattice_add_expert(m, 2, -1);
@@ -275,15 +275,15 @@ crm_prequential_run(Lattice *m, const LatticeRows *cells, const PrequentialRows 
 	/* one step beyond the last row, for a refit after it */
 	for (int32_t i = 0; i <= n; i++)
 	{
-		double		now = i < n ? rows->entered[i] : INFINITY;
-		int32_t		cell[LATTICE_MAX_BLOCKS];
-		double		logit[LATTICE_MAX_EXPERTS];
+		double now = i < n ? rows->entered[i] : INFINITY;
+		int32_t cell[LATTICE_MAX_BLOCKS];
+		double logit[LATTICE_MAX_EXPERTS];
 
 		LATTICE_TICK();
 		if (next_refit < nrefits && refit_at[next_refit] <= now)
 		{
-			int32_t		known = i;
-			double		t;
+			int32_t known = i;
+			double t;
 
 			/* of refits between two rows only the last one matters */
 			while (next_refit + 1 < nrefits && refit_at[next_refit + 1] <= now)

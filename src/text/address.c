@@ -17,8 +17,8 @@
 #define HAN_QU 0x533A
 #define HAN_XIAN 0x53BF
 #define HAN_QI 0x65D7
-#define HAN_HAO 0x53F7	/* number */
-#define HAN_LOU 0x697C	/* building, floor */
+#define HAN_HAO 0x53F7  /* number */
+#define HAN_LOU 0x697C  /* building, floor */
 #define HAN_DONG 0x680B /* building */
 #define HAN_ZHUANG 0x5E62
 #define HAN_ZUO 0x5EA7
@@ -61,18 +61,18 @@ is_counter(uint32_t c)
 static size_t
 clean_han(const uint32_t *v, size_t n, uint32_t *w)
 {
-	size_t		len = 0;
+	size_t len = 0;
 
 	for (size_t i = 0; i < n;)
 	{
-		size_t		j = i;
-		int			total = 0;
-		int			last = -1;
-		bool		units = false;
+		size_t j = i;
+		int total = 0;
+		int last = -1;
+		bool units = false;
 
 		while (j < n && j - i < 9 && numeral(v[j]) >= 0)
 		{
-			int			d = numeral(v[j]);
+			int d = numeral(v[j]);
 
 			if (d >= 10)
 			{
@@ -86,9 +86,9 @@ clean_han(const uint32_t *v, size_t n, uint32_t *w)
 		}
 		if (j > i && j < n && is_counter(v[j]))
 		{
-			char		digits[16];
-			int			k = 0;
-			int			x = total + (last < 0 ? 0 : last);
+			char digits[16];
+			int k = 0;
+			int x = total + (last < 0 ? 0 : last);
 
 			do
 			{
@@ -121,15 +121,15 @@ autonomous(const uint32_t *v, size_t n, uint32_t last)
 static void
 scan_han(const uint32_t *v, size_t n, CrmAddress *out)
 {
-	uint32_t   *w = out->work.v;
-	size_t		len = clean_han(v, n, w);
-	size_t		i = 0;
-	size_t		a;
-	size_t		first;
+	uint32_t *w = out->work.v;
+	size_t len = clean_han(v, n, w);
+	size_t i = 0;
+	size_t a;
+	size_t first;
 
 	for (size_t l = 3; l >= 2 && i == 0; l--)
 	{
-		int			p = len >= l ? crm_lex_find(CRM_LEX_PROVINCE, w, l) : 0;
+		int p = len >= l ? crm_lex_find(CRM_LEX_PROVINCE, w, l) : 0;
 
 		if (p != 0)
 		{
@@ -149,9 +149,9 @@ scan_han(const uint32_t *v, size_t n, CrmAddress *out)
 	}
 	for (size_t l = 5; l >= 2; l--)
 	{
-		int			p[4];
-		int			k = len - i >= l ? crm_lex_find_all(CRM_LEX_CITY, w + i, l, p, 4) : 0;
-		bool		fits = false;
+		int p[4];
+		int k = len - i >= l ? crm_lex_find_all(CRM_LEX_CITY, w + i, l, p, 4) : 0;
+		bool fits = false;
 
 		for (int x = 0; x < k; x++)
 			if (out->province == 0 || out->province == p[x])
@@ -194,8 +194,8 @@ scan_han(const uint32_t *v, size_t n, CrmAddress *out)
 	i = first;
 	while (i < len)
 	{
-		size_t		j = i;
-		CrmSpan		digits;
+		size_t j = i;
+		CrmSpan digits;
 
 		while (j < len && w[j] >= '0' && w[j] <= '9')
 			j++;
@@ -252,16 +252,16 @@ static void
 scan_latin(const uint32_t *v, size_t n, CrmAddress *out)
 {
 	static const char *const room_marks[] = {"apartment", "suite", "room", "unit"};
-	uint32_t   *w = out->work.v;
-	size_t		len = 0;
-	size_t		i = 0;
-	bool		next_is_room = false;
+	uint32_t *w = out->work.v;
+	size_t len = 0;
+	size_t i = 0;
+	bool next_is_room = false;
 
 	while (i < n)
 	{
-		size_t		from = len;
-		size_t		j;
-		int			group[4];
+		size_t from = len;
+		size_t j;
+		int group[4];
 
 		while (i < n && !crm_is_word(v[i]))
 		{
@@ -283,7 +283,7 @@ scan_latin(const uint32_t *v, size_t n, CrmAddress *out)
 		len = from + crm_strip_marks(w + from, len - from);
 		if (w[from] >= '0' && w[from] <= '9')
 		{
-			size_t		d = from;
+			size_t d = from;
 
 			while (d < len && w[d] >= '0' && w[d] <= '9')
 				d++;
@@ -305,7 +305,7 @@ scan_latin(const uint32_t *v, size_t n, CrmAddress *out)
 		if (crm_lex_find_all(CRM_LEX_ABBREV, w + from, len - from, group, 4) >= 1)
 		{
 			const char *head = crm_lex_group_head(CRM_LEX_ABBREV, group[0]);
-			size_t		h = strcspn(head, " |");
+			size_t h = strcspn(head, " |");
 
 			if (from + h + 2 < out->work.cap - (n - j) * 2)
 			{
@@ -327,7 +327,7 @@ scan_latin(const uint32_t *v, size_t n, CrmAddress *out)
 void
 crm_address_scan(const uint32_t *v, size_t n, CrmAddress *out)
 {
-	CrmText		work = out->work;
+	CrmText work = out->work;
 
 	memset(out, 0, sizeof(*out));
 	out->work = work;

@@ -14,10 +14,10 @@
 #include "text/text.h"
 
 #define HAN_SHENG 0x7701 /* province */
-#define HAN_SHI 0x5E02	 /* city */
-#define HAN_QU 0x533A	 /* district */
-#define HAN_XIAN 0x53BF	 /* county */
-#define HAN_DI 0x7B2C	 /* mark of an ordinal */
+#define HAN_SHI 0x5E02   /* city */
+#define HAN_QU 0x533A    /* district */
+#define HAN_XIAN 0x53BF  /* county */
+#define HAN_DI 0x7B2C    /* mark of an ordinal */
 
 static const uint32_t limited[] = {0x6709, 0x9650, 0x516C, 0x53F8}; /* the usual form, for mistyped ones */
 
@@ -26,15 +26,15 @@ static int
 small_number(const uint32_t *v, size_t n)
 {
 	static const uint32_t digits[] = {0x96F6, 0x4E00, 0x4E8C, 0x4E09, 0x56DB, 0x4E94, 0x516D, 0x4E03, 0x516B, 0x4E5D};
-	int			total = 0;
-	int			last = -1;
+	int total = 0;
+	int last = -1;
 
 	if (n == 0 || n > 7)
 		return -1;
 	for (size_t i = 0; i < n; i++)
 	{
-		uint32_t	c = v[i];
-		int			d = -1;
+		uint32_t c = v[i];
+		int d = -1;
 
 		if (c >= '0' && c <= '9')
 			d = (int) (c - '0');
@@ -53,7 +53,7 @@ small_number(const uint32_t *v, size_t n)
 		}
 		else if (c == 0x5341 || c == 0x767E || c == 0x5343)
 		{
-			int			unit = c == 0x5341 ? 10 : c == 0x767E ? 100 : 1000;
+			int unit = c == 0x5341 ? 10 : c == 0x767E ? 100 : 1000;
 
 			total += (last < 0 ? 1 : last) * unit;
 			last = 0;
@@ -68,8 +68,8 @@ small_number(const uint32_t *v, size_t n)
 static bool
 near(const uint32_t *a, size_t n, const uint32_t *b, size_t m)
 {
-	size_t		i = 0;
-	size_t		j = 0;
+	size_t i = 0;
+	size_t j = 0;
 
 	if (n > m + 1 || m > n + 1)
 		return false;
@@ -86,7 +86,7 @@ suffix_of(CrmLexKind kind, const uint32_t *v, size_t n, size_t max, int *value)
 {
 	for (size_t l = n < max ? n : max; l > 0; l--)
 	{
-		int			x = crm_lex_find(kind, v + n - l, l);
+		int x = crm_lex_find(kind, v + n - l, l);
 
 		if (x != 0)
 		{
@@ -120,16 +120,16 @@ autonomous(const uint32_t *v, size_t n)
 static size_t
 region_prefix(const uint32_t *v, size_t n, int *province, bool with_district)
 {
-	size_t		i = 0;
-	bool		found = false;
+	size_t i = 0;
+	bool found = false;
 
 	for (size_t l = 3; l >= 2 && !found; l--)
 	{
-		int			p;
+		int p;
 
 		if (n >= l && (p = crm_lex_find(CRM_LEX_PROVINCE, v, l)) != 0 && (*province == 0 || *province == p))
 		{
-			size_t		a;
+			size_t a;
 
 			/* A prefecture may be named like a province: Jilin, Hainan. */
 			*province = p;
@@ -144,15 +144,15 @@ region_prefix(const uint32_t *v, size_t n, int *province, bool with_district)
 	found = false;
 	for (size_t l = 5; l >= 2 && !found; l--)
 	{
-		int			p[4];
-		int			k;
+		int p[4];
+		int k;
 
 		if (n - i < l)
 			continue;
 		k = crm_lex_find_all(CRM_LEX_CITY, v + i, l, p, 4);
 		for (int x = 0; x < k && !found; x++)
 		{
-			size_t		a;
+			size_t a;
 
 			if (*province != 0 && *province != p[x])
 				continue;
@@ -187,25 +187,25 @@ region_prefix(const uint32_t *v, size_t n, int *province, bool with_district)
 static void
 scan_han(const uint32_t *v, size_t n, CrmCompany *out)
 {
-	uint32_t   *w = out->work.v;
-	uint32_t   *side = w + n + 1; /* text that stood in brackets */
-	size_t		sn = 0;
-	size_t		len = 0;
-	size_t		start = 0;
-	size_t		end;
-	size_t		region;
-	size_t		l;
-	int			value = 0;
-	int			bracket_province = 0;
-	CrmSpan		bracket = {NULL, 0};
+	uint32_t *w = out->work.v;
+	uint32_t *side = w + n + 1; /* text that stood in brackets */
+	size_t sn = 0;
+	size_t len = 0;
+	size_t start = 0;
+	size_t end;
+	size_t region;
+	size_t l;
+	int value = 0;
+	int bracket_province = 0;
+	CrmSpan bracket = {NULL, 0};
 
 	for (size_t i = 0; i < n; i++)
 	{
 		if (v[i] == '(')
 		{
-			size_t		j = i + 1;
-			size_t		m;
-			int			p = 0;
+			size_t j = i + 1;
+			size_t m;
+			int p = 0;
 
 			while (j < n && v[j] != ')' && v[j] != '(')
 				j++;
@@ -244,13 +244,13 @@ scan_han(const uint32_t *v, size_t n, CrmCompany *out)
 	l = suffix_of(CRM_LEX_BRANCH, w, end, 4, &value);
 	if (l > 0 && end > l + 1)
 	{
-		size_t		p;
-		size_t		cut = 0;
+		size_t p;
+		size_t cut = 0;
 
 		for (p = end - l; p >= 4 && cut == 0; p--)
 		{
-			int			f;
-			size_t		fl = suffix_of(CRM_LEX_FORM, w, p, 8, &f);
+			int f;
+			size_t fl = suffix_of(CRM_LEX_FORM, w, p, 8, &f);
 
 			if (fl >= 2 && p - fl >= 2 && f <= 3)
 				cut = p;
@@ -275,7 +275,7 @@ scan_han(const uint32_t *v, size_t n, CrmCompany *out)
 	for (size_t i = 0; i + 1 < len; i++)
 		if (w[i] == HAN_DI)
 		{
-			size_t		k = 1;
+			size_t k = 1;
 
 			while (i + 1 + k <= len && k < 5 && small_number(w + i + 1, k) >= 0)
 				k++;
@@ -353,7 +353,7 @@ scan_han(const uint32_t *v, size_t n, CrmCompany *out)
 	out->brand = out->core;
 	for (int round = 0; round < 3; round++)
 	{
-		size_t		room = out->brand.n > 2 ? out->brand.n - 2 : 0;
+		size_t room = out->brand.n > 2 ? out->brand.n - 2 : 0;
 
 		l = suffix_of(CRM_LEX_TRADE, out->brand.v, out->brand.n, room < 8 ? room : 8, &value);
 		if (l == 0)
@@ -371,17 +371,17 @@ scan_han(const uint32_t *v, size_t n, CrmCompany *out)
 static void
 scan_latin(const uint32_t *v, size_t n, CrmCompany *out)
 {
-	uint32_t   *w = out->work.v;
-	size_t		len = 0;
-	size_t		i = 0;
-	int			words = 0;
+	uint32_t *w = out->work.v;
+	size_t len = 0;
+	size_t i = 0;
+	int words = 0;
 
 	while (i < n)
 	{
-		uint32_t	word[64];
-		size_t		k = 0;
-		int			cls;
-		int			groups[4];
+		uint32_t word[64];
+		size_t k = 0;
+		int cls;
+		int groups[4];
 
 		if (v[i] == '&' || v[i] == '+')
 		{
@@ -392,7 +392,7 @@ scan_latin(const uint32_t *v, size_t n, CrmCompany *out)
 		}
 		else
 		{
-			size_t		dots = 0;
+			size_t dots = 0;
 
 			while (i < n)
 			{
@@ -456,8 +456,8 @@ scan_latin(const uint32_t *v, size_t n, CrmCompany *out)
 void
 crm_company_scan(const uint32_t *v, size_t n, CrmCompany *out)
 {
-	CrmText		work = out->work;
-	size_t		han = 0;
+	CrmText work = out->work;
+	size_t han = 0;
 
 	memset(out, 0, sizeof(*out));
 	out->work = work;

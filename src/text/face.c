@@ -41,9 +41,9 @@ fold_arg(text *t, CrmText *out)
 static text *
 to_text(const uint32_t *v, size_t n)
 {
-	size_t		len = 0;
-	text	   *t;
-	char	   *p;
+	size_t len = 0;
+	text *t;
+	char *p;
 
 	/* Four bytes a code point at most; a text of a gigabyte is the core's limit and the core's error. */
 	t = palloc(VARHDRSZ + n * 4);
@@ -66,7 +66,7 @@ span_datum(CrmSpan s, bool *isnull)
 static TupleDesc
 result_desc(FunctionCallInfo fcinfo)
 {
-	TupleDesc	desc;
+	TupleDesc desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -77,7 +77,7 @@ result_desc(FunctionCallInfo fcinfo)
 Datum
 crm_fold_sql(PG_FUNCTION_ARGS)
 {
-	CrmText		t;
+	CrmText t;
 
 	fold_arg(PG_GETARG_TEXT_PP(0), &t);
 	PG_RETURN_TEXT_P(to_text(t.v, t.n));
@@ -87,8 +87,8 @@ crm_fold_sql(PG_FUNCTION_ARGS)
 static int
 scan_args(FunctionCallInfo fcinfo, CrmPhone *phones)
 {
-	CrmText		t;
-	char	   *country = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	CrmText t;
+	char *country = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	if (strlen(country) != 2 || !(country[0] >= 'A' && country[0] <= 'Z') || !(country[1] >= 'A' && country[1] <= 'Z'))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid country code"),
@@ -101,8 +101,8 @@ scan_args(FunctionCallInfo fcinfo, CrmPhone *phones)
 Datum
 crm_phone_key(PG_FUNCTION_ARGS)
 {
-	CrmPhone	p[CRM_PHONES_MAX];
-	int			n = scan_args(fcinfo, p);
+	CrmPhone p[CRM_PHONES_MAX];
+	int n = scan_args(fcinfo, p);
 
 	for (int i = 0; i < n; i++)
 		if (p[i].valid)
@@ -114,15 +114,15 @@ crm_phone_key(PG_FUNCTION_ARGS)
 Datum
 crm_phone_parse(PG_FUNCTION_ARGS)
 {
-	CrmPhone	p[CRM_PHONES_MAX];
-	int			n = scan_args(fcinfo, p);
+	CrmPhone p[CRM_PHONES_MAX];
+	int n = scan_args(fcinfo, p);
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[4] = {0};
-		bool		nulls[4] = {false};
+		Datum values[4] = {0};
+		bool nulls[4] = {false};
 		const char *number = p[i].e164[0] != '\0' ? p[i].e164 : p[i].national;
 
 		values[0] = PointerGetDatum(cstring_to_text(number));
@@ -140,11 +140,11 @@ crm_phone_parse(PG_FUNCTION_ARGS)
 Datum
 crm_company_parse(PG_FUNCTION_ARGS)
 {
-	CrmText		t;
-	CrmCompany	c = {0};
-	TupleDesc	desc = result_desc(fcinfo);
-	Datum		values[6];
-	bool		nulls[6];
+	CrmText t;
+	CrmCompany c = {0};
+	TupleDesc desc = result_desc(fcinfo);
+	Datum values[6];
+	bool nulls[6];
 
 	fold_arg(PG_GETARG_TEXT_PP(0), &t);
 	crm_company_scan(t.v, t.n, &c);
@@ -161,8 +161,8 @@ crm_company_parse(PG_FUNCTION_ARGS)
 Datum
 crm_company_key(PG_FUNCTION_ARGS)
 {
-	CrmText		t;
-	CrmCompany	c = {0};
+	CrmText t;
+	CrmCompany c = {0};
 
 	fold_arg(PG_GETARG_TEXT_PP(0), &t);
 	crm_company_scan(t.v, t.n, &c);
@@ -175,9 +175,9 @@ crm_company_key(PG_FUNCTION_ARGS)
 Datum
 crm_person_key_sql(PG_FUNCTION_ARGS)
 {
-	CrmText		t;
-	uint32_t	key[256];
-	size_t		n;
+	CrmText t;
+	uint32_t key[256];
+	size_t n;
 
 	fold_arg(PG_GETARG_TEXT_PP(0), &t);
 	n = crm_person_key(t.v, t.n, key, lengthof(key));
@@ -190,10 +190,10 @@ crm_person_key_sql(PG_FUNCTION_ARGS)
 Datum
 crm_email_key(PG_FUNCTION_ARGS)
 {
-	CrmText		t;
-	uint32_t   *key;
-	size_t		at;
-	size_t		n;
+	CrmText t;
+	uint32_t *key;
+	size_t at;
+	size_t n;
 
 	fold_arg(PG_GETARG_TEXT_PP(0), &t);
 	key = crm_text_alloc((t.n + 16) * sizeof(uint32_t));
@@ -207,13 +207,13 @@ crm_email_key(PG_FUNCTION_ARGS)
 Datum
 crm_address_parse(PG_FUNCTION_ARGS)
 {
-	CrmText		t;
-	CrmAddress	a = {0};
-	TupleDesc	desc = result_desc(fcinfo);
-	Datum		values[9];
-	bool		nulls[9];
+	CrmText t;
+	CrmAddress a = {0};
+	TupleDesc desc = result_desc(fcinfo);
+	Datum values[9];
+	bool nulls[9];
 	const char *province;
-	size_t		len;
+	size_t len;
 
 	fold_arg(PG_GETARG_TEXT_PP(0), &t);
 	crm_address_scan(t.v, t.n, &a);
@@ -235,7 +235,7 @@ crm_address_parse(PG_FUNCTION_ARGS)
 Datum
 crm_uscc_valid(PG_FUNCTION_ARGS)
 {
-	CrmText		t;
+	CrmText t;
 
 	fold_arg(PG_GETARG_TEXT_PP(0), &t);
 	PG_RETURN_BOOL(crm_uscc_check(t.v, t.n));
@@ -245,7 +245,7 @@ crm_uscc_valid(PG_FUNCTION_ARGS)
 Datum
 crm_id_valid(PG_FUNCTION_ARGS)
 {
-	CrmText		t;
+	CrmText t;
 
 	fold_arg(PG_GETARG_TEXT_PP(0), &t);
 	PG_RETURN_BOOL(crm_resident_check(t.v, t.n));
@@ -258,17 +258,17 @@ crm_id_valid(PG_FUNCTION_ARGS)
 Datum
 crm_mask_phone(PG_FUNCTION_ARGS)
 {
-	text	   *in = PG_GETARG_TEXT_PP(0);
+	text *in = PG_GETARG_TEXT_PP(0);
 	const char *s = VARDATA_ANY(in);
-	size_t		n = VARSIZE_ANY_EXHDR(in);
-	CrmText		t = {0};
-	size_t		digits = 0;
-	size_t		seen = 0;
+	size_t n = VARSIZE_ANY_EXHDR(in);
+	CrmText t = {0};
+	size_t digits = 0;
+	size_t seen = 0;
 
 	crm_text_reserve(&t, n + 1);
 	for (size_t i = 0; i < n;)
 	{
-		uint32_t	c;
+		uint32_t c;
 
 		i += crm_utf8_next(s + i, n - i, &c);
 		if (c >= 0xFF10 && c <= 0xFF19)
@@ -279,7 +279,7 @@ crm_mask_phone(PG_FUNCTION_ARGS)
 	for (size_t i = 0; i < t.n; i++)
 		if (t.v[i] >= '0' && t.v[i] <= '9')
 		{
-			bool		keep = digits >= 11 ? seen + 8 < digits || seen + 4 >= digits : digits >= 5 && seen + 2 >= digits;
+			bool keep = digits >= 11 ? seen + 8 < digits || seen + 4 >= digits : digits >= 5 && seen + 2 >= digits;
 
 			seen++;
 			if (!keep)
@@ -294,12 +294,12 @@ crm_mask_phone(PG_FUNCTION_ARGS)
 Datum
 crm_mask_name(PG_FUNCTION_ARGS)
 {
-	text	   *in = PG_GETARG_TEXT_PP(0);
+	text *in = PG_GETARG_TEXT_PP(0);
 	const char *s = VARDATA_ANY(in);
-	size_t		n = VARSIZE_ANY_EXHDR(in);
-	uint32_t	v[8];
-	size_t		k = 0;
-	size_t		keep;
+	size_t n = VARSIZE_ANY_EXHDR(in);
+	uint32_t v[8];
+	size_t k = 0;
+	size_t keep;
 
 	for (size_t i = 0; i < n && k < 4;)
 		i += crm_utf8_next(s + i, n - i, &v[k++]);

@@ -27,7 +27,7 @@ void *
 crm_text_alloc(size_t size)
 {
 #ifdef CRM_STANDALONE
-	void	   *p = malloc(size);
+	void *p = malloc(size);
 
 	if (p == NULL)
 		abort();
@@ -52,8 +52,8 @@ crm_text_release(void *p)
 void
 crm_text_reserve(CrmText *t, size_t n)
 {
-	uint32_t   *v;
-	size_t		cap;
+	uint32_t *v;
+	size_t cap;
 
 	if (n <= t->cap)
 		return;
@@ -87,8 +87,8 @@ size_t
 crm_utf8_next(const char *s, size_t n, uint32_t *cp)
 {
 	const unsigned char *u = (const unsigned char *) s;
-	uint32_t	c = u[0];
-	size_t		len;
+	uint32_t c = u[0];
+	size_t len;
 
 	if (c < 0x80)
 	{
@@ -209,16 +209,16 @@ is_inert(uint32_t cp)
 static int
 fold_case(uint32_t cp, uint32_t *out)
 {
-	int			lo = 0;
-	int			hi = crm_casefold_count - 1;
+	int lo = 0;
+	int hi = crm_casefold_count - 1;
 
 	while (lo <= hi)
 	{
-		int			mid = (lo + hi) / 2;
+		int mid = (lo + hi) / 2;
 
 		if (crm_casefold[mid].from == cp)
 		{
-			int			n = 0;
+			int n = 0;
 
 			while (n < 3 && crm_casefold[mid].to[n] != 0)
 			{
@@ -261,7 +261,7 @@ map_one(uint32_t cp, uint32_t *out)
 	}
 	if (cp >= CRM_HAN_FIRST && cp <= CRM_HAN_LAST)
 	{
-		uint32_t	s = crm_simplified[cp - CRM_HAN_FIRST];
+		uint32_t s = crm_simplified[cp - CRM_HAN_FIRST];
 
 		out[0] = s != 0 ? s : cp;
 		return 1;
@@ -280,9 +280,7 @@ map_one(uint32_t cp, uint32_t *out)
 		case 0x3014:
 		case 0x3016:
 		case 0x3018:
-		case 0x301A:
-			out[0] = '(';
-			return 1;
+		case 0x301A: out[0] = '('; return 1;
 		case 0x3009:
 		case 0x300B:
 		case 0x300D:
@@ -291,58 +289,39 @@ map_one(uint32_t cp, uint32_t *out)
 		case 0x3015:
 		case 0x3017:
 		case 0x3019:
-		case 0x301B:
-			out[0] = ')';
-			return 1;
-		case 0x3001:
-			out[0] = ',';
-			return 1;
-		case 0x3002:
-			out[0] = '.';
-			return 1;
+		case 0x301B: out[0] = ')'; return 1;
+		case 0x3001: out[0] = ','; return 1;
+		case 0x3002: out[0] = '.'; return 1;
 		case 0x2018:
 		case 0x2019:
 		case 0x201A:
 		case 0x201B:
 		case 0x2032:
-		case 0xB4:
-			out[0] = '\'';
-			return 1;
+		case 0xB4: out[0] = '\''; return 1;
 		case 0x201C:
 		case 0x201D:
 		case 0x201E:
 		case 0x201F:
 		case 0x2033:
 		case 0xAB:
-		case 0xBB:
-			out[0] = '"';
-			return 1;
+		case 0xBB: out[0] = '"'; return 1;
 		case 0x2022:
 		case 0x2027:
 		case 0x2219:
 		case 0x22C5:
-		case 0x30FB:
-			out[0] = 0xB7;
-			return 1;
+		case 0x30FB: out[0] = 0xB7; return 1;
 		case 0x2212:
 		case 0xFE63:
-		case 0x2043:
-			out[0] = '-';
-			return 1;
-		case 0x3007: /* the zero of written numbers */
-			out[0] = 0x96F6;
-			return 1;
+		case 0x2043: out[0] = '-'; return 1;
+		case 0x3007: /* the zero of written numbers */ out[0] = 0x96F6; return 1;
 		case 0xA0:
 		case 0x1680:
 		case 0x3000:
 		case 0x2028:
 		case 0x2029:
 		case 0x202F:
-		case 0x205F:
-			out[0] = ' ';
-			return 1;
-		default:
-			break;
+		case 0x205F: out[0] = ' '; return 1;
+		default: break;
 	}
 	if (cp >= 0x2010 && cp <= 0x2015)
 	{
@@ -375,12 +354,12 @@ push(CrmText *out, uint32_t c)
 static bool
 fold_wide(CrmText *t)
 {
-	pg_wchar   *wide = crm_text_alloc((t->n + 1) * sizeof(pg_wchar));
-	pg_wchar   *norm;
-	size_t		len = 0;
-	size_t		before = t->n;
-	bool		changed;
-	uint32_t	to[3];
+	pg_wchar *wide = crm_text_alloc((t->n + 1) * sizeof(pg_wchar));
+	pg_wchar *norm;
+	size_t len = 0;
+	size_t before = t->n;
+	bool changed;
+	uint32_t to[3];
 
 	for (size_t i = 0; i < t->n; i++)
 		wide[i] = t->v[i];
@@ -394,7 +373,7 @@ fold_wide(CrmText *t)
 		crm_text_reserve(t, len * 3 + 1);
 		for (size_t i = 0; i < len; i++)
 		{
-			int			k = map_one(norm[i], to);
+			int k = map_one(norm[i], to);
 
 			for (int j = 0; j < k; j++)
 				push(t, to[j]);
@@ -412,15 +391,15 @@ fold_wide(CrmText *t)
 void
 crm_fold(const char *s, size_t n, CrmText *out)
 {
-	bool		inert = true;
-	uint32_t	to[3];
-	size_t		i;
+	bool inert = true;
+	uint32_t to[3];
+	size_t i;
 
 	out->n = 0;
 	crm_text_reserve(out, n + 1);
 	for (i = 0; i < n;)
 	{
-		uint32_t	cp;
+		uint32_t cp;
 
 		i += crm_utf8_next(s + i, n - i, &cp);
 		if (!is_inert(cp))
@@ -435,7 +414,7 @@ crm_fold(const char *s, size_t n, CrmText *out)
 		}
 		else
 		{
-			int			k = map_one(cp, to);
+			int k = map_one(cp, to);
 
 			/* Full case folding may grow a character (two bytes) to two code points, never beyond the bytes read. */
 			for (int j = 0; j < k; j++)
@@ -451,7 +430,7 @@ crm_fold(const char *s, size_t n, CrmText *out)
 		out->n = 0;
 		for (i = 0; i < n;)
 		{
-			uint32_t	cp;
+			uint32_t cp;
 
 			i += crm_utf8_next(s + i, n - i, &cp);
 			out->v[out->n++] = cp == 0 ? 0xFFFD : cp;
@@ -467,11 +446,11 @@ crm_fold(const char *s, size_t n, CrmText *out)
 size_t
 crm_strip_marks(uint32_t *v, size_t n)
 {
-	size_t		k = 0;
+	size_t k = 0;
 
 	for (size_t i = 0; i < n; i++)
 	{
-		uint32_t	c = v[i];
+		uint32_t c = v[i];
 
 		if (c >= 0x300 && c <= 0x36F)
 			continue;
@@ -488,7 +467,7 @@ crm_strip_marks(uint32_t *v, size_t n)
 uint64_t
 crm_text_hash(const uint32_t *v, size_t n, uint64_t seed)
 {
-	uint64_t	h = seed * UINT64_C(0x9E3779B97F4A7C15) + n;
+	uint64_t h = seed * UINT64_C(0x9E3779B97F4A7C15) + n;
 
 	for (size_t i = 0; i < n; i++)
 	{

@@ -24,14 +24,14 @@ bool
 crm_uscc_check(const uint32_t *v, size_t n)
 {
 	static const char set[] = "0123456789ABCDEFGHJKLMNPQRTUWXY";
-	int			sum = 0;
-	int			weight = 1;
+	int sum = 0;
+	int weight = 1;
 
 	if (n != 18)
 		return false;
 	for (int i = 0; i < 18; i++)
 	{
-		uint32_t	c = upper(v[i]);
+		uint32_t c = upper(v[i]);
 		const char *at = c > 0 && c < 0x80 ? strchr(set, (int) c) : NULL;
 
 		if (at == NULL || (i >= 2 && i < 8 && (c < '0' || c > '9')))
@@ -54,11 +54,11 @@ crm_resident_check(const uint32_t *v, size_t n)
 	static const int weights[] = {7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2};
 	static const char check[] = "10X98765432";
 	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	int			sum = 0;
-	int			d[17];
-	int			year;
-	int			month;
-	int			day;
+	int sum = 0;
+	int d[17];
+	int year;
+	int month;
+	int day;
 
 	if (n != 18)
 		return false;
@@ -83,7 +83,7 @@ crm_resident_check(const uint32_t *v, size_t n)
 static bool
 equals(const uint32_t *v, size_t n, const char *s)
 {
-	size_t		i = 0;
+	size_t i = 0;
 
 	while (i < n && s[i] != '\0' && v[i] == (unsigned char) s[i])
 		i++;
@@ -98,10 +98,10 @@ equals(const uint32_t *v, size_t n, const char *s)
 size_t
 crm_email_scan(const uint32_t *v, size_t n, uint32_t *out, size_t *at)
 {
-	size_t		a = n;
-	size_t		k = 0;
-	bool		gmail;
-	bool		dot = false;
+	size_t a = n;
+	size_t k = 0;
+	bool gmail;
+	bool dot = false;
 
 	for (size_t i = 0; i < n; i++)
 	{

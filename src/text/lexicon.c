@@ -22,8 +22,8 @@
  */
 typedef struct LexList
 {
-	CrmLexKind	kind;
-	int			numbered;
+	CrmLexKind kind;
+	int numbered;
 	const char *words;
 } LexList;
 
@@ -155,28 +155,28 @@ static const char stops[] = "the of and for a an in at de la le les der die das 
 /* clang-format on */
 
 static const LexList lists[] = {
-	{CRM_LEX_PROVINCE, 1, provinces}, {CRM_LEX_CITY, 1, cities},	   {CRM_LEX_FORM, 1, forms},
-	{CRM_LEX_TRADE, 0, trades},		  {CRM_LEX_BRANCH, 0, branches},   {CRM_LEX_SURNAME, 0, surnames},
-	{CRM_LEX_LEGAL, 1, legal},		  {CRM_LEX_ABBREV, 1, abbrevs},	   {CRM_LEX_NICK, 1, nicks},
-	{CRM_LEX_TITLE, 0, titles},		  {CRM_LEX_FREEMAIL, 0, freemail}, {CRM_LEX_STOP, 0, stops},
+	{CRM_LEX_PROVINCE, 1, provinces}, {CRM_LEX_CITY, 1, cities},       {CRM_LEX_FORM, 1, forms},
+	{CRM_LEX_TRADE, 0, trades},       {CRM_LEX_BRANCH, 0, branches},   {CRM_LEX_SURNAME, 0, surnames},
+	{CRM_LEX_LEGAL, 1, legal},        {CRM_LEX_ABBREV, 1, abbrevs},    {CRM_LEX_NICK, 1, nicks},
+	{CRM_LEX_TITLE, 0, titles},       {CRM_LEX_FREEMAIL, 0, freemail}, {CRM_LEX_STOP, 0, stops},
 };
 
 typedef struct LexEntry
 {
-	uint64_t	hash;
-	int			value;
-	uint8_t		kind;
+	uint64_t hash;
+	int value;
+	uint8_t kind;
 } LexEntry;
 
 #define LEX_SLOTS 16384
 static LexEntry lex_table[LEX_SLOTS];
-static int	lex_ready = 0;
+static int lex_ready = 0;
 
 /* A word is found by its kind and a 64-bit hash; with some 4,000 words a false hit has odds of 1e-12. */
 static uint64_t
 lex_hash(CrmLexKind kind, const uint32_t *word, size_t len)
 {
-	uint64_t	h = UINT64_C(0x9E3779B97F4A7C15) * (uint64_t) (kind + 1);
+	uint64_t h = UINT64_C(0x9E3779B97F4A7C15) * (uint64_t) (kind + 1);
 
 	for (size_t i = 0; i < len; i++)
 	{
@@ -191,8 +191,8 @@ lex_hash(CrmLexKind kind, const uint32_t *word, size_t len)
 static void
 lex_add(CrmLexKind kind, const uint32_t *word, size_t len, int value)
 {
-	uint64_t	h = lex_hash(kind, word, len);
-	size_t		i = (size_t) (h >> 20) % LEX_SLOTS;
+	uint64_t h = lex_hash(kind, word, len);
+	size_t i = (size_t) (h >> 20) % LEX_SLOTS;
 
 	while (lex_table[i].hash != 0)
 	{
@@ -212,7 +212,7 @@ syllable_id(const uint32_t *word, size_t len)
 	for (int i = 1; i < crm_syllable_count; i++)
 	{
 		const char *s = crm_syllable[i];
-		size_t		k = 0;
+		size_t k = 0;
 
 		while (k < len && s[k] != '\0' && (uint32_t) (unsigned char) s[k] == word[k])
 			k++;
@@ -226,17 +226,17 @@ syllable_id(const uint32_t *word, size_t len)
 static void
 lex_build(void)
 {
-	uint32_t	word[64];
+	uint32_t word[64];
 
 	for (size_t l = 0; l < sizeof(lists) / sizeof(lists[0]); l++)
 	{
 		const char *p = lists[l].words;
-		int			group = 1;
-		int			place = 1;
+		int group = 1;
+		int place = 1;
 
 		while (*p != '\0')
 		{
-			size_t		len = 0;
+			size_t len = 0;
 
 			while (*p == ' ')
 				p++;
@@ -253,9 +253,9 @@ lex_build(void)
 	}
 	for (const char *p = readings; *p != '\0';)
 	{
-		uint32_t	name[8];
-		size_t		n = 0;
-		size_t		len = 0;
+		uint32_t name[8];
+		size_t n = 0;
+		size_t len = 0;
 
 		while (*p != ' ' && n < 8)
 			p += crm_utf8_next(p, 8, &name[n++]);
@@ -273,9 +273,9 @@ lex_build(void)
 int
 crm_lex_find_all(CrmLexKind kind, const uint32_t *word, size_t len, int *values, int max)
 {
-	uint64_t	h;
-	size_t		i;
-	int			n = 0;
+	uint64_t h;
+	size_t i;
+	int n = 0;
 
 	if (len == 0 || len > 24)
 		return 0;
@@ -292,7 +292,7 @@ crm_lex_find_all(CrmLexKind kind, const uint32_t *word, size_t len, int *values,
 int
 crm_lex_find(CrmLexKind kind, const uint32_t *word, size_t len)
 {
-	int			value = 0;
+	int value = 0;
 
 	crm_lex_find_all(kind, word, len, &value, 1);
 	return value;

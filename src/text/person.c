@@ -29,7 +29,7 @@ crm_surname_len(const uint32_t *v, size_t n)
 size_t
 crm_pinyin(const uint32_t *v, size_t n, bool is_name, uint16_t *out, size_t max)
 {
-	size_t		k = 0;
+	size_t k = 0;
 
 	for (size_t i = 0; i < n && k < max; i++)
 	{
@@ -38,7 +38,7 @@ crm_pinyin(const uint32_t *v, size_t n, bool is_name, uint16_t *out, size_t max)
 		out[k] = crm_reading[v[i] - CRM_HAN_FIRST];
 		if (is_name && k == 0)
 		{
-			int			special = 0;
+			int special = 0;
 
 			if (n - i >= 3 && crm_surname_len(v + i, n - i) == 2)
 				special = crm_lex_find(CRM_LEX_READING, v + i, 2);
@@ -73,7 +73,7 @@ compare_words(const uint32_t *a, size_t n, const uint32_t *b, size_t m)
 static size_t
 put_syllable(int id, uint32_t *out, size_t max)
 {
-	size_t		k = 0;
+	size_t k = 0;
 
 	for (const char *s = crm_syllable[id]; *s != '\0' && k < max; s++)
 		out[k++] = (unsigned char) *s;
@@ -86,21 +86,21 @@ put_syllable(int id, uint32_t *out, size_t max)
 size_t
 crm_person_key(const uint32_t *v, size_t n, uint32_t *out, size_t max)
 {
-	uint32_t	text[WORDS_MAX][40];
-	size_t		lens[WORDS_MAX];
-	int			order[WORDS_MAX];
-	int			words = 0;
-	size_t		i = 0;
-	size_t		len = 0;
+	uint32_t text[WORDS_MAX][40];
+	size_t lens[WORDS_MAX];
+	int order[WORDS_MAX];
+	int words = 0;
+	size_t i = 0;
+	size_t len = 0;
 
 	while (i < n && words < WORDS_MAX)
 	{
 		if (crm_is_han(v[i]))
 		{
-			size_t		j = i;
-			size_t		s;
-			uint16_t	py[16];
-			size_t		k;
+			size_t j = i;
+			size_t s;
+			uint16_t py[16];
+			size_t k;
 
 			while (j < n && crm_is_han(v[j]))
 				j++;
@@ -117,9 +117,9 @@ crm_person_key(const uint32_t *v, size_t n, uint32_t *out, size_t max)
 				k = crm_pinyin(v + i, j - i, true, py, 16);
 				for (int part = 0; part < 2 && words < WORDS_MAX; part++)
 				{
-					size_t		from = part == 0 ? 0 : s;
-					size_t		to = part == 0 ? s : k;
-					size_t		l = 0;
+					size_t from = part == 0 ? 0 : s;
+					size_t to = part == 0 ? s : k;
+					size_t l = 0;
 
 					for (size_t x = from; x < to && x < k; x++)
 						l += put_syllable(py[x], text[words] + l, 40 - l);
@@ -133,8 +133,8 @@ crm_person_key(const uint32_t *v, size_t n, uint32_t *out, size_t max)
 		}
 		else if (crm_is_word(v[i]))
 		{
-			size_t		l = 0;
-			int			group[2];
+			size_t l = 0;
+			int group[2];
 
 			while (i < n && (crm_is_word(v[i]) || v[i] == '\'') && !crm_is_han(v[i]))
 			{
@@ -160,7 +160,7 @@ crm_person_key(const uint32_t *v, size_t n, uint32_t *out, size_t max)
 	}
 	for (int a = 0; a < words; a++)
 	{
-		int			b = a;
+		int b = a;
 
 		while (b > 0 && compare_words(text[order[b - 1]], lens[order[b - 1]], text[a], lens[a]) > 0)
 		{

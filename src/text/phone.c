@@ -14,25 +14,25 @@
 
 typedef struct Country
 {
-	char		code[3];
+	char code[3];
 	const char *cc;
 	const char *trunk; /* digit dialled before the area code at home, "" none */
-	int			min;   /* national digits without trunk */
-	int			max;
+	int min;           /* national digits without trunk */
+	int max;
 } Country;
 
 /* Numbering plans in short (ITU-T E.164 assigned country codes). */
 static const Country countries[] = {
-	{"CN", "86", "0", 7, 11},  {"HK", "852", "", 8, 8},	  {"MO", "853", "", 8, 8},	 {"TW", "886", "0", 8, 9},
-	{"US", "1", "1", 10, 10},  {"CA", "1", "1", 10, 10},  {"GB", "44", "0", 9, 10},	 {"DE", "49", "0", 6, 11},
-	{"FR", "33", "0", 9, 9},   {"IT", "39", "", 8, 11},	  {"ES", "34", "", 9, 9},	 {"NL", "31", "0", 9, 9},
-	{"BE", "32", "0", 8, 9},   {"CH", "41", "0", 9, 9},	  {"AT", "43", "0", 7, 12},	 {"SE", "46", "0", 7, 9},
-	{"NO", "47", "", 8, 8},	   {"DK", "45", "", 8, 8},	  {"FI", "358", "0", 6, 11}, {"PL", "48", "", 9, 9},
-	{"CZ", "420", "", 9, 9},   {"PT", "351", "", 9, 9},	  {"IE", "353", "0", 7, 9},	 {"RU", "7", "8", 10, 10},
-	{"JP", "81", "0", 9, 10},  {"KR", "82", "0", 8, 10},  {"IN", "91", "0", 10, 10}, {"SG", "65", "", 8, 8},
-	{"MY", "60", "0", 7, 10},  {"TH", "66", "0", 8, 9},	  {"VN", "84", "0", 9, 10},	 {"ID", "62", "0", 8, 12},
-	{"PH", "63", "0", 8, 10},  {"AU", "61", "0", 9, 9},	  {"NZ", "64", "0", 8, 10},	 {"BR", "55", "0", 10, 11},
-	{"MX", "52", "", 10, 10},  {"ZA", "27", "0", 9, 9},	  {"AE", "971", "0", 7, 9},	 {"TR", "90", "0", 10, 10},
+	{"CN", "86", "0", 7, 11}, {"HK", "852", "", 8, 8},  {"MO", "853", "", 8, 8},   {"TW", "886", "0", 8, 9},
+	{"US", "1", "1", 10, 10}, {"CA", "1", "1", 10, 10}, {"GB", "44", "0", 9, 10},  {"DE", "49", "0", 6, 11},
+	{"FR", "33", "0", 9, 9},  {"IT", "39", "", 8, 11},  {"ES", "34", "", 9, 9},    {"NL", "31", "0", 9, 9},
+	{"BE", "32", "0", 8, 9},  {"CH", "41", "0", 9, 9},  {"AT", "43", "0", 7, 12},  {"SE", "46", "0", 7, 9},
+	{"NO", "47", "", 8, 8},   {"DK", "45", "", 8, 8},   {"FI", "358", "0", 6, 11}, {"PL", "48", "", 9, 9},
+	{"CZ", "420", "", 9, 9},  {"PT", "351", "", 9, 9},  {"IE", "353", "0", 7, 9},  {"RU", "7", "8", 10, 10},
+	{"JP", "81", "0", 9, 10}, {"KR", "82", "0", 8, 10}, {"IN", "91", "0", 10, 10}, {"SG", "65", "", 8, 8},
+	{"MY", "60", "0", 7, 10}, {"TH", "66", "0", 8, 9},  {"VN", "84", "0", 9, 10},  {"ID", "62", "0", 8, 12},
+	{"PH", "63", "0", 8, 10}, {"AU", "61", "0", 9, 9},  {"NZ", "64", "0", 8, 10},  {"BR", "55", "0", 10, 11},
+	{"MX", "52", "", 10, 10}, {"ZA", "27", "0", 9, 9},  {"AE", "971", "0", 7, 9},  {"TR", "90", "0", 10, 10},
 };
 
 #define COUNTRIES ((int) (sizeof(countries) / sizeof(countries[0])))
@@ -50,9 +50,9 @@ crm_phone_kind_name(CrmPhoneKind kind)
 static bool
 is_placeholder(const char *d, size_t n)
 {
-	size_t		same = 1;
-	size_t		up = 1;
-	size_t		down = 1;
+	size_t same = 1;
+	size_t up = 1;
+	size_t down = 1;
 
 	if (n == 11 && strcmp(d, "13800138000") == 0)
 		return true;
@@ -67,8 +67,8 @@ is_placeholder(const char *d, size_t n)
 	/* 13888888888, 13912345678, 01088888888: one digit or one run to the end */
 	if (n >= 10)
 	{
-		size_t		tail = 1;
-		size_t		run = 1;
+		size_t tail = 1;
+		size_t run = 1;
 
 		while (tail < n && d[n - 1 - tail] == d[n - 1])
 			tail++;
@@ -89,7 +89,7 @@ classify_china(const char *d, size_t n)
 		return CRM_PHONE_SERVICE;
 	if (d[0] == '0' && n >= 10 && n <= 12)
 	{
-		size_t		area = d[1] == '1' || d[1] == '2' ? 3 : 4;
+		size_t area = d[1] == '1' || d[1] == '2' ? 3 : 4;
 
 		/* Area codes are 010, 02x, and 03xx to 09xx; numbers have seven or eight digits and begin with 2 to 8. */
 		if ((area == 3 && d[1] == '1' && d[2] != '0') || n < area + 7 || n > area + 8)
@@ -108,7 +108,7 @@ static void
 finish(char *d, size_t n, bool plus, const char *country, CrmPhone *p)
 {
 	const Country *home = NULL;
-	bool		china;
+	bool china;
 
 	for (int i = 0; i < COUNTRIES; i++)
 		if (strcmp(countries[i].code, country) == 0)
@@ -195,7 +195,7 @@ finish(char *d, size_t n, bool plus, const char *country, CrmPhone *p)
 
 		for (int i = 0; i < COUNTRIES; i++)
 		{
-			size_t		l = strlen(countries[i].cc);
+			size_t l = strlen(countries[i].cc);
 
 			if (n > l && memcmp(d, countries[i].cc, l) == 0 && (best == NULL || strlen(best->cc) < l))
 				best = &countries[i];
@@ -203,8 +203,8 @@ finish(char *d, size_t n, bool plus, const char *country, CrmPhone *p)
 		p->kind = CRM_PHONE_FOREIGN;
 		if (best != NULL)
 		{
-			char	   *rest = d + strlen(best->cc);
-			size_t		len = n - strlen(best->cc);
+			char *rest = d + strlen(best->cc);
+			size_t len = n - strlen(best->cc);
 
 			/* +44 (0)20 ...: the trunk digit in brackets. */
 			if (best->trunk[0] == '0' && rest[0] == '0')
@@ -231,9 +231,9 @@ finish(char *d, size_t n, bool plus, const char *country, CrmPhone *p)
 	memcpy(p->national, d, n + 1);
 	if (home != NULL)
 	{
-		char	   *rest = d;
-		size_t		len = n;
-		size_t		cc = strlen(home->cc);
+		char *rest = d;
+		size_t len = n;
+		size_t cc = strlen(home->cc);
 
 		if (home->trunk[0] != '\0' && rest[0] == home->trunk[0] && len > (size_t) home->min)
 		{
@@ -269,8 +269,8 @@ ext_mark(const uint32_t *v, size_t n)
 		return n >= 3 && v[1] == 0x5206 && v[2] == 0x673A ? 3 : 1;
 	for (size_t m = 0; m < sizeof(marks) / sizeof(marks[0]); m++)
 	{
-		size_t		l = strlen(marks[m]);
-		size_t		k = 0;
+		size_t l = strlen(marks[m]);
+		size_t k = 0;
 
 		while (k < l && k < n && v[k] == (unsigned char) marks[m][k])
 			k++;
@@ -287,20 +287,20 @@ ext_mark(const uint32_t *v, size_t n)
 int
 crm_phone_scan(const uint32_t *v, size_t n, const char *country, CrmPhone *out, int max)
 {
-	int			count = 0;
-	size_t		i = 0;
-	size_t		mainlen = country != NULL && strcmp(country, "CN") == 0 ? 7 : 6;
+	int count = 0;
+	size_t i = 0;
+	size_t mainlen = country != NULL && strcmp(country, "CN") == 0 ? 7 : 6;
 
 	while (i < n && count < max)
 	{
-		char		d[20];
-		size_t		k = 0;
-		size_t		group = 0;	/* digits in the group being read */
-		size_t		before = 0; /* digits before that group */
-		char		ext[8] = "";
-		bool		plus = false;
-		bool		dash = false;
-		bool		done = false;
+		char d[20];
+		size_t k = 0;
+		size_t group = 0;  /* digits in the group being read */
+		size_t before = 0; /* digits before that group */
+		char ext[8] = "";
+		bool plus = false;
+		bool dash = false;
+		bool done = false;
 
 		while (i < n && !(v[i] >= '0' && v[i] <= '9') && v[i] != '+')
 			i++;
@@ -311,8 +311,8 @@ crm_phone_scan(const uint32_t *v, size_t n, const char *country, CrmPhone *out, 
 		}
 		for (; i < n && !done; i++)
 		{
-			uint32_t	c = v[i];
-			size_t		m;
+			uint32_t c = v[i];
+			size_t m;
 
 			if (c >= '0' && c <= '9')
 			{
@@ -324,7 +324,7 @@ crm_phone_scan(const uint32_t *v, size_t n, const char *country, CrmPhone *out, 
 			}
 			if ((m = ext_mark(v + i, n - i)) > 0 && k >= mainlen)
 			{
-				size_t		e = 0;
+				size_t e = 0;
 
 				i += m;
 				while (i < n && (v[i] == ' ' || v[i] == '.' || v[i] == ':' || v[i] == '-' || v[i] == '#'))
@@ -362,7 +362,8 @@ crm_phone_scan(const uint32_t *v, size_t n, const char *country, CrmPhone *out, 
 			continue; /* too long for any number */
 		/* 021-62345678-123: a short group behind a whole number is an extension. */
 		if (ext[0] == '\0' && dash && group >= 1 && group <= 5 && before >= 7 && before + group > 11 &&
-			country != NULL && strcmp(country, "CN") == 0 && !(plus || memcmp(d, "86", 2) == 0 || memcmp(d, "00", 2) == 0))
+			country != NULL && strcmp(country, "CN") == 0 &&
+			!(plus || memcmp(d, "86", 2) == 0 || memcmp(d, "00", 2) == 0))
 		{
 			memcpy(ext, d + before, group);
 			ext[group] = '\0';

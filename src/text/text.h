@@ -17,9 +17,9 @@
 
 typedef struct CrmText
 {
-	uint32_t   *v;
-	size_t		n;
-	size_t		cap;
+	uint32_t *v;
+	size_t n;
+	size_t cap;
 } CrmText;
 
 extern void crm_text_reserve(CrmText *t, size_t n);
@@ -50,36 +50,36 @@ typedef enum CrmPhoneKind
 typedef struct CrmPhone
 {
 	CrmPhoneKind kind;
-	bool		valid;
-	char		e164[20];	   /* "" where the number cannot be written so */
-	char		national[20]; /* digits as dialled inside the country, without prefixes */
-	char		ext[8];
+	bool valid;
+	char e164[20];     /* "" where the number cannot be written so */
+	char national[20]; /* digits as dialled inside the country, without prefixes */
+	char ext[8];
 } CrmPhone;
 
 #define CRM_PHONES_MAX 8
-extern int	crm_phone_scan(const uint32_t *v, size_t n, const char *country, CrmPhone *out, int max);
+extern int crm_phone_scan(const uint32_t *v, size_t n, const char *country, CrmPhone *out, int max);
 extern const char *crm_phone_kind_name(CrmPhoneKind kind);
 
 /* company.c */
 typedef struct CrmSpan
 {
 	const uint32_t *v;
-	size_t		n;
+	size_t n;
 } CrmSpan;
 
 typedef struct CrmCompany
 {
-	CrmText		work; /* owns the text the spans point into */
-	CrmSpan		region;
-	CrmSpan		brand;
-	CrmSpan		trade;
-	CrmSpan		form;
-	CrmSpan		branch;
-	CrmSpan		core;	   /* brand and trade */
-	int			province;  /* 0 unknown */
-	int			form_class; /* 0 none */
-	int			ordinal;   /* 0 none */
-	bool		is_han;
+	CrmText work; /* owns the text the spans point into */
+	CrmSpan region;
+	CrmSpan brand;
+	CrmSpan trade;
+	CrmSpan form;
+	CrmSpan branch;
+	CrmSpan core;   /* brand and trade */
+	int province;   /* 0 unknown */
+	int form_class; /* 0 none */
+	int ordinal;    /* 0 none */
+	bool is_han;
 } CrmCompany;
 
 extern void crm_company_scan(const uint32_t *v, size_t n, CrmCompany *out);
@@ -89,22 +89,22 @@ extern void crm_company_free(CrmCompany *c);
 extern size_t crm_pinyin(const uint32_t *v, size_t n, bool is_name, uint16_t *out, size_t max);
 extern size_t crm_person_key(const uint32_t *v, size_t n, uint32_t *out, size_t max);
 extern size_t crm_surname_len(const uint32_t *v, size_t n);
-extern int	crm_nick_groups(const uint32_t *v, size_t n, int *groups, int max);
+extern int crm_nick_groups(const uint32_t *v, size_t n, int *groups, int max);
 
 /* address.c */
 typedef struct CrmAddress
 {
-	CrmText		work;
-	int			province;
-	CrmSpan		city;
-	CrmSpan		district;
-	CrmSpan		road;
-	CrmSpan		number;
-	CrmSpan		building;
-	CrmSpan		unit;
-	CrmSpan		room;
-	CrmSpan		rest;
-	bool		is_han;
+	CrmText work;
+	int province;
+	CrmSpan city;
+	CrmSpan district;
+	CrmSpan road;
+	CrmSpan number;
+	CrmSpan building;
+	CrmSpan unit;
+	CrmSpan room;
+	CrmSpan rest;
+	bool is_han;
 } CrmAddress;
 
 extern void crm_address_scan(const uint32_t *v, size_t n, CrmAddress *out);

@@ -13,8 +13,8 @@
 
 typedef struct CrmCaseFold
 {
-	uint32_t	from;
-	uint32_t	to[3];
+	uint32_t from;
+	uint32_t to[3];
 } CrmCaseFold;
 
 extern const uint16_t crm_simplified[CRM_HAN_LAST - CRM_HAN_FIRST + 1];

@@ -78,7 +78,7 @@ MAKE
     for f in $(files test/t | grep '\.pl$'); do
         case $(basename "$f") in [0-9]*.pl | long_*.pl) ;; *) echo "$f is run by nothing: name it NNN_name.pl or long_name.pl" ;; esac
     done
-    for f in $(files test/fuzz test/bench | grep '/run$') $(files test/long); do
+    for f in $(files test/fuzz test/bench | grep '/run$') $(files test/long | grep -E '^test/long/[^/]*$'); do
         [ -x "$f" ] || echo "$f is not executable, so nothing runs it"
     done; } | nothing
 }
@@ -101,5 +101,6 @@ check "the extension's script creates, and never replaces or skips" plain_create
 check "every test and SQL file is listed, every expected output has a test" listed
 check "no path of one machine in the repository" no_machine_paths
 check "shell scripts parse" shell_syntax
+check "REFERENCE.md says what the comments say" bash test/tools/reference.sh check
 rm -rf "$work"
 exit $failed

@@ -60,6 +60,28 @@ SELECT substr(k, 3) AS "field", :'sales'::jsonb ->> k AS "sales rep (owner)", :'
   FROM jsonb_object_keys(:'sales'::jsonb) AS k ORDER BY k;
 
 \echo
+\echo 'One query, four logins, and its plan: EXPLAIN SELECT name, annual_revenue FROM crm.account WHERE uscc = ...'
+SELECT coalesce((SELECT uscc FROM crm.account WHERE id = :id), '91310115048147538Y') AS code \gset
+\pset format unaligned
+\pset tuples_only on
+\set plan 'EXPLAIN (COSTS OFF) SELECT name, annual_revenue FROM crm.account WHERE uscc = ' :'code'
+\connect - demo_sales
+\echo - sales: own customers only
+:plan;
+\connect - demo_manager
+\echo - manager: the teams below
+:plan;
+\connect - demo_service
+\echo - service: all customers, no revenue
+:plan;
+\connect - demo_finance
+\echo - finance: all customers
+:plan;
+\connect - postgres
+\pset format aligned
+\pset tuples_only off
+
+\echo
 \echo '=== Eight people save the same form at once ==='
 \echo 'Each reads the customer, adds a tag, saves: 200 times with UPDATE, 200 times with crm.write(.., the version that was read, ..).'
 \setenv CUSTOMER :id

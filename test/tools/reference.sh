@@ -39,7 +39,7 @@ SQL
 SELECT format('| `crm.%s` | %s |', c.relname, replace(coalesce(obj_description(c.oid, 'pg_class'), ''), E'\n', ' '))
   FROM pg_class AS c WHERE c.relnamespace = 'crm'::regnamespace AND c.relkind = 'v' ORDER BY c.relname COLLATE "C";
 SQL
-    printf '\n## Settings\n\nThe configuration of the CRM itself is in `crm.config`, kind `setting`; these are settings of the server session.\n\n| setting | default | meaning |\n|---|---|---|\n'
+    printf '\n## Settings\n\nThe settings of the CRM itself are configuration: `SELECT * FROM crm.config_list('"'"'setting'"'"')`. These are settings of the server session.\n\n| setting | default | meaning |\n|---|---|---|\n'
     ask <<'SQL'
 SELECT format('| `%s` | %s | %s |', s.name, coalesce(nullif(s.boot_val, ''), '(empty)'), s.short_desc)
   FROM (SELECT crm.version()) AS loaded, pg_settings AS s WHERE s.name LIKE 'crm.%' ORDER BY s.name COLLATE "C";

@@ -8,5 +8,6 @@ SELECT crm.pipeline_put('maven', 'Maven', '[
     {"code": "won", "name": "Won", "outcome": "won", "category": "closed"},
     {"code": "lost", "name": "Lost", "outcome": "lost", "category": "omitted"}]');
 INSERT INTO crm_data.config (kind, key, version, body, status, valid, author, approver, note)
-VALUES ('field_map', 'maven:account', 1, '{"values": {"sector": {"technolgy": "technology"}}, "scale": {"revenue": 1000000}}', 'active', '[2016-01-01,)', 'demo', 'release', 'spelling; revenue is in millions'),
-       ('field_map', 'maven:opportunity', 1, '{"values": {"product": {"GTXPro": "GTX Pro"}}}', 'active', '[2016-01-01,)', 'demo', 'release', 'one product, two spellings');
+VALUES ('field_map', 'maven:account', 1, '{"values": {"sector": {"technolgy": "technology"}, "office_location": {"Philipines": "Philippines"}}, "scale": {"revenue": 1000000}, "defaults": {"currency": "USD"}}', 'active', '[2016-01-01,)', 'demo', 'release', 'spelling; revenue is in millions'),
+       ('field_map', 'maven:opportunity', 1, '{"values": {"product": {"GTXPro": "GTX Pro"}}, "defaults": {"currency": "USD"}}', 'active', '[2016-01-01,)', 'demo', 'release', 'one product, two spellings');
+UPDATE crm_data.config SET body = body || '{"value": "USD"}' WHERE kind = 'setting' AND key = 'organisation.currency' AND status = 'active';

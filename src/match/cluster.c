@@ -29,9 +29,9 @@ typedef struct Refused
 
 #define REFUSED_SLOTS ((size_t) 1 << 20)
 
-/* The surest first; equal ones by row. */
-static int
-compare_edges(const void *a, const void *b)
+/* Order of edges for qsort: the surest first; equal ones by row. */
+int
+crm_edge_compare(const void *a, const void *b)
 {
 	const CrmEdge *p = a;
 	const CrmEdge *q = b;
@@ -81,7 +81,7 @@ crm_cluster(CrmMatcher *m, double threshold)
 		size[i] = 1;
 	}
 	if (m->edges > 1)
-		qsort(m->edge, m->edges, sizeof(CrmEdge), compare_edges);
+		qsort(m->edge, m->edges, sizeof(CrmEdge), crm_edge_compare);
 	for (size_t e = 0; e < m->edges; e++)
 	{
 		uint32_t a;

@@ -32,24 +32,13 @@ edits(const CrmField *fd, const CrmValue *a, const CrmValue *b, int most)
 	return crm_osa_distance(units(fd, a), a->len, units(fd, b), b->len);
 }
 
-/* True if two given names are sister forms. */
+/* True if two names, or words of a name, are sister forms: they share a group of given names. */
 static bool
-sisters(const CrmValue *a, const CrmValue *b)
+share_group(const uint16_t a[4], const uint16_t b[4])
 {
-	for (int i = 0; i < 4 && a->nick[i] != 0; i++)
-		for (int j = 0; j < 4 && b->nick[j] != 0; j++)
-			if (a->nick[i] == b->nick[j])
-				return true;
-	return false;
-}
-
-/* The same for words. */
-static bool
-sister_words(const CrmWord *a, const CrmWord *b)
-{
-	for (int i = 0; i < 4 && a->nick[i] != 0; i++)
-		for (int j = 0; j < 4 && b->nick[j] != 0; j++)
-			if (a->nick[i] == b->nick[j])
+	for (int i = 0; i < 4 && a[i] != 0; i++)
+		for (int j = 0; j < 4 && b[j] != 0; j++)
+			if (a[i] == b[j])
 				return true;
 	return false;
 }
@@ -73,7 +62,7 @@ compare_short(const CrmField *fd, const CrmValue *a, const CrmValue *b, bool giv
 		return x[0] == y[0] ? 2 : CRM_L_ELSE;
 	if (n > 2 && m > 2 && edits(fd, a, b, 1) <= 1)
 		return 6;
-	if (given && sisters(a, b))
+	if (given && share_group(a->nick, b->nick))
 		return 7;
 	/* Without a common first letter the similarity is Jaro's, which the characters that occur on one side only bound. */
 	if (x[0] != y[0] && n <= CRM_SIM_MAX && m <= CRM_SIM_MAX)
@@ -233,7 +222,7 @@ word_likeness(const CrmField *fd, uint32_t a, uint32_t b)
 	/* Numbers are equal or not. */
 	if ((x[0] >= '0' && x[0] <= '9') || (y[0] >= '0' && y[0] <= '9'))
 		return 0;
-	if (fd->meaning == CRM_M_PERSON && sister_words(p, q))
+	if (fd->meaning == CRM_M_PERSON && share_group(p->nick, q->nick))
 		return 0.9;
 	if (p->len < 4 || q->len < 4)
 		return 0;

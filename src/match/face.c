@@ -478,20 +478,6 @@ crm_match_clusters(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Edges by probability, the surest first, then by row. */
-static int
-compare_edges(const void *a, const void *b)
-{
-	const CrmEdge *p = a;
-	const CrmEdge *q = b;
-
-	if (p->w != q->w)
-		return p->w > q->w ? -1 : 1;
-	if (p->a != q->a)
-		return p->a < q->a ? -1 : 1;
-	return p->b < q->b ? -1 : p->b > q->b;
-}
-
 /* crm._match_pairs(source, id_column, fields, live_only, params, threshold) -> a, b, probability, band, evidence */
 Datum
 crm_match_pairs(PG_FUNCTION_ARGS)
@@ -509,7 +495,7 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 	cut = log(cut / (1 - cut));
 	crm_score_all(&run->m, cut);
 	if (run->m.edges > 1)
-		qsort(run->m.edge, run->m.edges, sizeof(CrmEdge), compare_edges);
+		qsort(run->m.edge, run->m.edges, sizeof(CrmEdge), crm_edge_compare);
 	for (size_t e = 0; e < run->m.edges && run->m.edge[e].w >= cut; e++)
 	{
 		const CrmEdge *x = &run->m.edge[e];
@@ -766,7 +752,7 @@ crm_match_probe(PG_FUNCTION_ARGS)
 		found[r - 1].b = r;
 		found[r - 1].w = (float) crm_score(&run->m, 0, r, crm_compare_rows(&run->m, 0, r));
 	}
-	qsort(found, run->m.rows - 1, sizeof(CrmEdge), compare_edges);
+	qsort(found, run->m.rows - 1, sizeof(CrmEdge), crm_edge_compare);
 	for (uint32_t k = 0; k + 1 < run->m.rows && k < (uint32_t) lim; k++)
 	{
 		uint32_t r = found[k].b;

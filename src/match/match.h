@@ -188,6 +188,7 @@ extern void crm_score_all(CrmMatcher *m, double floor);
 extern bool crm_is_certain(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern, double score);
 
 /* cluster.c */
+extern int crm_edge_compare(const void *a, const void *b);
 extern void crm_cluster(CrmMatcher *m, double threshold);
 
 extern void *crm_huge_alloc(size_t size);

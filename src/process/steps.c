@@ -10,6 +10,7 @@
  */
 #include "crm.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -107,13 +108,23 @@ crm_import_undo(PG_FUNCTION_ARGS)
 }
 
 /*
+ * One call of the clock. A standby's clock stands still: whatever schedules the calls may run on both servers, and goes on after a promotion.
+ */
+static Datum
+run_clock(FunctionCallInfo fcinfo, const char *sql)
+{
+	if (!RecoveryInProgress())
+		run_steps(fcinfo, sql, 0, NULL, NULL);
+	PG_RETURN_VOID();
+}
+
+/*
  * crm.tick()
  */
 Datum
 crm_tick(PG_FUNCTION_ARGS)
 {
-	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_step()", 0, NULL, NULL);
-	PG_RETURN_VOID();
+	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_step()");
 }
 
 /*
@@ -122,8 +133,7 @@ crm_tick(PG_FUNCTION_ARGS)
 Datum
 crm_run_jobs(PG_FUNCTION_ARGS)
 {
-	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._run_jobs_step()", 0, NULL, NULL);
-	PG_RETURN_VOID();
+	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._run_jobs_step()");
 }
 
 /*
@@ -132,6 +142,5 @@ crm_run_jobs(PG_FUNCTION_ARGS)
 Datum
 crm_maintenance(PG_FUNCTION_ARGS)
 {
-	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._maintenance_step()", 0, NULL, NULL);
-	PG_RETURN_VOID();
+	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._maintenance_step()");
 }

@@ -16,7 +16,8 @@ MODULE_big = crm
 
 # Sorted, so that the order is the same with every make.
 SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
-HEADERS := $(sort $(wildcard src/*.h src/*/*.h))
+# (PGXS installs what HEADERS names; these are nobody else's)
+OWN_HEADERS := $(sort $(wildcard src/*.h src/*/*.h))
 OBJS = $(SOURCES:.c=.o)
 
 # The extension script: SQL faces of the C code, in this order.
@@ -143,7 +144,7 @@ PERSONAL = demo test test-all bench start stop psql regress isolation reference 
 
 ifneq ($(PGXS),)
 include $(PGXS)
-$(OBJS): $(HEADERS)
+$(OBJS): $(OWN_HEADERS)
 src/common/version.o: crm.control
 else
 ifeq ($(filter $(PERSONAL),$(MAKECMDGOALS)),)
@@ -186,4 +187,4 @@ bench:
 	@bash test/tools/bench.sh $(BENCH)
 
 format:
-	@clang-format -i $(SOURCES) $(HEADERS)
+	@clang-format -i $(SOURCES) $(OWN_HEADERS)

@@ -83,6 +83,14 @@ MAKE
     done; } | nothing
 }
 
+# what an install writes: the library, its bitcode, the control file and the script; never into the system's headers, which .pg/root only links to
+installs()
+{
+    rm -rf "$work/dest"
+    make --no-print-directory -s -C "$work/gcc" install DESTDIR="$work/dest" PG_CONFIG="$PG_CONFIG" with_llvm=no > /dev/null || return 1
+    find "$work/dest" -type f | grep -vE '/(crm\.so|crm\.control|crm--[0-9.]+\.sql)$' | nothing
+}
+
 # a path that begins with a directory of one person's machine
 no_machine_paths()
 {
@@ -94,6 +102,7 @@ format() { files src | grep -E '\.[ch]$' | xargs -r clang-format --dry-run --Wer
 shell_syntax() { { files test .ci sql | xargs -r grep -lE '^#!.*\b(ba)?sh\b' | while read -r f; do bash -n "$f" || echo "$f"; done; } | nothing; }
 
 check "gcc: no warnings with -Wall -Wextra" build gcc
+check "an install writes the library, the control file and the script, nothing else" installs
 check "only the extension's own symbols are exported" exported
 if command -v clang > /dev/null; then check "clang: no warnings with -Wall -Wextra" build clang "-Wno-ignored-optimization-argument -Wno-unknown-warning-option -Wno-ignored-attributes"; else echo "ok - clang: no warnings # SKIP clang is not installed"; fi
 if command -v clang-format > /dev/null; then check "clang-format changes nothing" format; else echo "ok - clang-format changes nothing # SKIP clang-format is not installed"; fi

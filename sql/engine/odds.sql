@@ -95,7 +95,7 @@ CREATE FUNCTION crm.lattice_update(m crm.lattice, dims text[], outcome float8, w
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'crm_lattice_update';
 COMMENT ON FUNCTION crm.lattice_update(crm.lattice, text[], float8, float8) IS
-'The model after one more outcome: a step of an extended Kalman filter. For many rows crm.lattice_learn is faster.
+'The model after one more outcome: a step of an extended Kalman filter. In a chain (m := crm.lattice_update(m, ..)) a call costs one step whatever the size of the model.
 dims: values of the case, new ones are added; outcome 0 to 1; weight 0 to 1e12.
 Errors: 22023 outcome or weight out of range; 2202E wrong number of dimensions; XX001 damaged model.';
 

@@ -215,6 +215,7 @@ crm_lattice_add_value(Lattice *m, int32_t dim, const char *text, int32_t len, bo
 		memcpy(own, text, len);
 		v->text = own;
 	}
+	v->owned = text && copy;
 	v->hash = hash_text(text, len);
 	v->n = 0;
 	for (s = v->hash; dict->slot[s & (dict->nslots - 1)] != 0; s++)
@@ -728,16 +729,59 @@ reach_cell(LatticeExpert *x, int32_t block, int32_t cell)
 }
 
 /*
- * Take one outcome into every expert of a model that stands alone, growing it by the cells that it has not met. code has no
- * LATTICE_UNSEEN. weight is that of an online step: the root of the row's share of its case.
+ * Room for what one outcome will change.
+ */
+LatticeUndo *
+crm_lattice_create_undo(const Lattice *m)
+{
+	size_t experts_at = (sizeof(LatticeUndo) + 15) & ~(size_t) 15;
+	size_t cells_at = experts_at + sizeof(LatticeExpertBefore) * m->nexperts;
+	size_t blocks_at = cells_at + sizeof(LatticeCell) * m->nblocks * m->nexperts;
+	char *room = LATTICE_ALLOC(blocks_at + (sizeof(int32_t) + sizeof(bool)) * m->nblocks);
+	LatticeUndo *undo = (LatticeUndo *) room;
+
+	undo->expert = (LatticeExpertBefore *) (room + experts_at);
+	for (int32_t e = 0; e < m->nexperts; e++)
+		undo->expert[e].cell = (LatticeCell *) (room + cells_at) + (size_t) m->nblocks * e;
+	undo->cell = (int32_t *) (room + blocks_at);
+	undo->is_added = (bool *) (undo->cell + m->nblocks);
+	return undo;
+}
+
+/*
+ * Remember an expert's numbers that an outcome in these cells changes.
+ */
+static void
+keep_expert(const Lattice *m, const LatticeExpert *x, const int32_t *cell, LatticeExpertBefore *before)
+{
+	before->loss = x->loss;
+	before->b = x->b;
+	before->bvar = x->bvar;
+	for (int32_t c = 0; c < m->nblocks; c++)
+		if (x->cell[c])
+			before->cell[c] = x->cell[c][cell[c]];
+}
+
+/*
+ * Take one outcome into every expert of a model that stands alone, growing it by the values and cells that it has not met. weight is
+ * that of an online step: the root of the row's share of its case. undo, when not NULL, takes what crm_lattice_take_back needs.
  */
 void
-crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight)
+crm_lattice_learn(Lattice *m, const LatticeText *value, double outcome, double weight, LatticeUndo *undo)
 {
+	int32_t code[LATTICE_MAX_DIMS];
 	int32_t cell[LATTICE_MAX_BLOCKS];
 
+	for (int32_t d = 0; d < m->ndims; d++)
+	{
+		if (undo)
+			undo->nvalues[d] = m->dict[d].nvalues;
+		code[d] = crm_lattice_add_value(m, d, value[d].text, value[d].len, true);
+	}
 	for (int32_t c = 0; c < m->nblocks; c++)
 	{
+		int32_t before = m->block[c].ncells;
+
 		cell[c] = LATTICE_UNSEEN;
 		for (int32_t e = 0; e < m->nexperts; e++)
 			if (m->expert[e].cell[c])
@@ -746,6 +790,22 @@ crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight
 					cell[c] = crm_lattice_add_cell(m, c, code);
 				reach_cell(&m->expert[e], c, cell[c]);
 			}
+		if (undo)
+		{
+			undo->cell[c] = cell[c];
+			undo->is_added[c] = m->block[c].second >= 0 && m->block[c].ncells > before;
+		}
+	}
+	if (undo)
+	{
+		undo->n = m->n;
+		for (int32_t d = 0; d < m->ndims; d++)
+		{
+			undo->code[d] = code[d];
+			undo->value_n[d] = m->dict[d].value[code[d]].n;
+		}
+		for (int32_t e = 0; e < m->nexperts; e++)
+			keep_expert(m, &m->expert[e], cell, &undo->expert[e]);
 	}
 	for (int32_t d = 0; d < m->ndims; d++)
 		m->dict[d].value[code[d]].n += weight;
@@ -758,6 +818,62 @@ crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight
 							 weight * weight);
 		crm_lattice_step(m, x, cell, outcome, weight);
 	}
+}
+
+/*
+ * Forget the entry added last to a hash: nothing that was added before it was placed around it, so its slot is simply free again.
+ */
+static void
+free_last_slot(int32_t *slot, int32_t nslots, uint32_t hash, int32_t entry)
+{
+	uint32_t s = hash;
+
+	while (slot[s & (nslots - 1)] != entry + 1)
+		s++;
+	slot[s & (nslots - 1)] = 0;
+}
+
+/*
+ * Take back the outcome that a model learned last. Room that it grew by is kept; everything that is stored is as it was.
+ */
+void
+crm_lattice_take_back(Lattice *m, const LatticeUndo *undo)
+{
+	for (int32_t e = 0; e < m->nexperts; e++)
+	{
+		LatticeExpert *x = &m->expert[e];
+
+		x->loss = undo->expert[e].loss;
+		x->b = undo->expert[e].b;
+		x->bvar = undo->expert[e].bvar;
+		for (int32_t c = 0; c < m->nblocks; c++)
+			if (x->cell[c])
+				x->cell[c][undo->cell[c]] = undo->expert[e].cell[c];
+	}
+	for (int32_t c = 0; c < m->nblocks; c++)
+		if (undo->is_added[c])
+		{
+			LatticeBlock *b = &m->block[c];
+
+			b->ncells--;
+			free_last_slot(b->slot, b->nslots, hash_key(b->key[b->ncells]), b->ncells);
+		}
+	for (int32_t d = 0; d < m->ndims; d++)
+	{
+		LatticeDict *dict = &m->dict[d];
+
+		dict->value[undo->code[d]].n = undo->value_n[d];
+		if (dict->nvalues > undo->nvalues[d])
+		{
+			LatticeValue *v = &dict->value[--dict->nvalues];
+
+			free_last_slot(dict->slot, dict->nslots, v->hash, dict->nvalues);
+			if (v->owned)
+				LATTICE_FREE((char *) v->text);
+			m->block[d].ncells = dict->nvalues;
+		}
+	}
+	m->n = undo->n;
 }
 
 /*

@@ -42,13 +42,21 @@ extern void crm_lattice_standalone_free(void *p);
 #define LATTICE_MIN_SWEEPS 3
 #define LATTICE_MAX_SWEEPS 100
 
+/* A value of a case in one dimension, as it is given. */
+typedef struct LatticeText
+{
+	const char *text; /* NULL for NULL; not terminated */
+	int32_t len;
+} LatticeText;
+
 /* A value of a dimension. A NULL is a value of its own. */
 typedef struct LatticeValue
 {
 	const char *text; /* NULL for the value NULL; not terminated */
 	int32_t len;
 	uint32_t hash;
-	double n; /* weight of the rows that had it */
+	double n;   /* weight of the rows that had it */
+	bool owned; /* the text is a copy of our own */
 } LatticeValue;
 
 /* The values of one dimension, numbered in order of arrival, found by a hash with open addressing. */
@@ -121,6 +129,27 @@ typedef struct LatticeRows
 	int32_t **cell; /* per block, per row */
 } LatticeRows;
 
+/* An expert as it was before it took an outcome. */
+typedef struct LatticeExpertBefore
+{
+	double loss;
+	double b;
+	double bvar;
+	LatticeCell *cell; /* per block: the cell of the case */
+} LatticeExpertBefore;
+
+/* What one outcome changed in a model, enough to take it back. All in one piece of memory. */
+typedef struct LatticeUndo
+{
+	double n;
+	int32_t nvalues[LATTICE_MAX_DIMS]; /* before */
+	int32_t code[LATTICE_MAX_DIMS];
+	double value_n[LATTICE_MAX_DIMS];
+	int32_t *cell;  /* per block, LATTICE_UNSEEN where no expert uses it */
+	bool *is_added; /* per block: the cell of a pair is new */
+	LatticeExpertBefore *expert;
+} LatticeUndo;
+
 typedef struct LatticeEstimate
 {
 	double logit; /* pooled, each expert's logit divided for its own uncertainty */
@@ -151,7 +180,9 @@ extern void crm_lattice_interval(LatticeEstimate est, double n, double *p, doubl
 extern void crm_lattice_cells(const Lattice *m, const int32_t *code, int32_t *cell);
 extern void crm_lattice_step(const Lattice *m, LatticeExpert *x, const int32_t *cell, double outcome, double weight);
 extern void crm_lattice_add_loss(LatticeExpert *x, double loss, double weight);
-extern void crm_lattice_learn(Lattice *m, const int32_t *code, double outcome, double weight);
+extern LatticeUndo *crm_lattice_create_undo(const Lattice *m);
+extern void crm_lattice_learn(Lattice *m, const LatticeText *value, double outcome, double weight, LatticeUndo *undo);
+extern void crm_lattice_take_back(Lattice *m, const LatticeUndo *undo);
 extern double crm_lattice_contributions(const Lattice *m, const int32_t *cell, double *contribution);
 
 extern void crm_lattice_make_monotone(Lattice *m, int32_t dim, const int32_t *code, int32_t n);

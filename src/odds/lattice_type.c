@@ -2,13 +2,13 @@
  * lattice_type.c
  *		Type crm.lattice and its functions: fit (an aggregate), predict, update, learn (an aggregate), explain.
  *
- * A value is the blob of blob.c in a varlena, checked in full whenever it comes from outside, and again whenever it is parsed. A query that
- * applies one model to many rows parses it once: the parsed form is kept with the call site for as long as the same model comes.
+ * A value is the blob of blob.c in a varlena, checked in full whenever it comes from outside, and again whenever it is parsed; or, between
+ * functions, a reference to a model that is parsed already (lattice_ref.c).
  *
  * What this file does not do: the arithmetic (lattice.c), the stored form (blob.c).
  *
- * No locks. Memory: results in the caller's context; the parsed model in a child of the call site's; an aggregate's state in
- * a child of the aggregate's.
+ * No locks. Memory: results in the caller's context; a call site's reference to a model in its own; an aggregate's state in the
+ * aggregate's.
  */
 #include "odds/lattice_type.h"
 
@@ -20,6 +20,7 @@
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "libpq/pqformat.h"
+#include "odds/lattice_ref.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
@@ -41,19 +42,14 @@ PG_FUNCTION_INFO_V1(crm_lattice_update);
 PG_FUNCTION_INFO_V1(crm_lattice_explain);
 PG_FUNCTION_INFO_V1(crm_lattice_monotone);
 
-#define IDENTITY_SIZE 24 /* bytes of a blob's head that hold its checksum and length */
 #define MAX_STRENGTH 1e6
 
-/* The model that a call site used last. */
-typedef struct CachedModel
+/* What a call site keeps. */
+typedef struct CallSite
 {
-	MemoryContext context;
-	bool toasted; /* found by its toast pointer, else by its head */
-	struct varatt_external toast;
-	char head[IDENTITY_SIZE];
-	Lattice *model;
+	LatticeRefKey last;
 	TupleDesc desc; /* of the result row, where the function has one */
-} CachedModel;
+} CallSite;
 
 typedef struct FitState
 {
@@ -98,21 +94,45 @@ checked_value(const char *bytes, Size len)
 }
 
 /*
- * Parse a value into the current context. It was checked when it came in, but storage may have been damaged since.
+ * Parse the bytes of a model into the current context. They were checked when they came in, but storage may have been damaged since.
  */
 Lattice *
-crm_lattice_parse(struct varlena *flat)
+crm_lattice_parse_bytes(const char *bytes, Size len)
 {
 	Lattice *m;
-	Size len = VARSIZE_ANY_EXHDR(flat);
-	char *bytes = palloc(len);
+	char *copy = MemoryContextAllocHuge(CurrentMemoryContext, Max(len, 1));
 	const char *wrong;
 
-	memcpy(bytes, VARDATA_ANY(flat), len);
-	wrong = crm_lattice_blob_read(bytes, len, &m);
+	memcpy(copy, bytes, len);
+	wrong = crm_lattice_blob_read(copy, len, &m);
 	if (wrong)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("damaged lattice model: %s", wrong)));
 	return m;
+}
+
+/*
+ * Parse a value into the current context.
+ */
+static Lattice *
+parse_value(Datum value)
+{
+	struct varlena *flat = PG_DETOAST_DATUM_PACKED(value);
+
+	return crm_lattice_parse_bytes(VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat));
+}
+
+/*
+ * Size of a model as a value.
+ */
+Size
+crm_lattice_flat_size(const Lattice *m)
+{
+	Size size = crm_lattice_blob_size(m);
+
+	if (size > MaxAllocSize - VARHDRSZ)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the lattice model is larger than 1 GB"),
+						errhint("Leave out dimensions with very many values, or group their rare values.")));
+	return size + VARHDRSZ;
 }
 
 /*
@@ -121,14 +141,10 @@ crm_lattice_parse(struct varlena *flat)
 bytea *
 crm_lattice_flatten(const Lattice *m)
 {
-	Size size = crm_lattice_blob_size(m);
-	bytea *flat;
+	Size size = crm_lattice_flat_size(m);
+	bytea *flat = palloc(size);
 
-	if (size > MaxAllocSize - VARHDRSZ)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the lattice model is larger than 1 GB"),
-						errhint("Leave out dimensions with very many values, or group their rare values.")));
-	flat = palloc(size + VARHDRSZ);
-	SET_VARSIZE(flat, size + VARHDRSZ);
+	SET_VARSIZE(flat, size);
 	crm_lattice_blob_write(m, VARDATA(flat));
 	return flat;
 }
@@ -280,53 +296,29 @@ check_same_ndims(int given, int expected)
 }
 
 /*
- * The model of argument 0, parsed. Kept with the call site, so that a query over many rows parses it once.
+ * The model of argument 0, ready to be used, and the result row's description if wanted. A query that applies one model to many rows
+ * looks for it once.
  */
-static CachedModel *
-cached_model(FunctionCallInfo fcinfo)
+static LatticeRef *
+model_of(FunctionCallInfo fcinfo, TupleDesc *desc)
 {
-	struct varlena *raw = (struct varlena *) PG_GETARG_POINTER(0);
-	struct varlena *flat;
-	CachedModel *cache = fcinfo->flinfo->fn_extra;
-	struct varatt_external toast;
-	bool toasted = VARATT_IS_EXTERNAL_ONDISK(raw);
-	MemoryContext old;
+	CallSite *site = fcinfo->flinfo->fn_extra;
+	MemoryContext keep = fcinfo->flinfo->fn_mcxt;
 
-	if (toasted)
+	if (!site)
+		site = fcinfo->flinfo->fn_extra = MemoryContextAllocZero(keep, sizeof(CallSite));
+	if (desc && !site->desc)
 	{
-		VARATT_EXTERNAL_GET_POINTER(toast, raw);
-		if (cache && cache->model && cache->toasted && cache->toast.va_valueid == toast.va_valueid &&
-			cache->toast.va_toastrelid == toast.va_toastrelid)
-			return cache;
-	}
-	flat = PG_DETOAST_DATUM_PACKED(PointerGetDatum(raw));
-	if (!toasted && cache && cache->model && !cache->toasted && VARSIZE_ANY_EXHDR(flat) >= IDENTITY_SIZE &&
-		memcmp(cache->head, VARDATA_ANY(flat), IDENTITY_SIZE) == 0)
-		return cache;
+		MemoryContext old = MemoryContextSwitchTo(keep);
 
-	if (!cache)
-	{
-		cache = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(CachedModel));
-		cache->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "crm lattice model", ALLOCSET_DEFAULT_SIZES);
-		fcinfo->flinfo->fn_extra = cache;
-		if (get_call_result_type(fcinfo, NULL, &cache->desc) == TYPEFUNC_COMPOSITE)
-		{
-			old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-			cache->desc = BlessTupleDesc(CreateTupleDescCopy(cache->desc));
-			MemoryContextSwitchTo(old);
-		}
+		if (get_call_result_type(fcinfo, NULL, &site->desc) != TYPEFUNC_COMPOSITE)
+			elog(ERROR, "return type must be a row type");
+		site->desc = BlessTupleDesc(CreateTupleDescCopy(site->desc));
+		MemoryContextSwitchTo(old);
 	}
-	cache->model = NULL;
-	MemoryContextReset(cache->context);
-	old = MemoryContextSwitchTo(cache->context);
-	cache->model = crm_lattice_parse(flat);
-	MemoryContextSwitchTo(old);
-	cache->toasted = toasted;
-	if (toasted)
-		cache->toast = toast;
-	else
-		memcpy(cache->head, VARDATA_ANY(flat), IDENTITY_SIZE);
-	return cache;
+	if (desc)
+		*desc = site->desc;
+	return crm_lattice_ref_get(PG_GETARG_DATUM(0), &site->last, keep);
 }
 
 /*
@@ -346,8 +338,8 @@ find_codes(const Lattice *m, ArrayType *dims, LatticeText *value, int32 *code)
 Datum
 crm_lattice_predict(PG_FUNCTION_ARGS)
 {
-	CachedModel *cache = cached_model(fcinfo);
-	const Lattice *m = cache->model;
+	TupleDesc desc;
+	const Lattice *m = crm_lattice_ref_model(model_of(fcinfo, &desc));
 	LatticeText value[LATTICE_MAX_DIMS];
 	int32 code[LATTICE_MAX_DIMS];
 	int32 cell[LATTICE_MAX_BLOCKS];
@@ -364,7 +356,7 @@ crm_lattice_predict(PG_FUNCTION_ARGS)
 	values[1] = Float8GetDatum(low);
 	values[2] = Float8GetDatum(high);
 	values[3] = Float8GetDatum(m->n);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(cache->desc, values, nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
 /*
@@ -383,7 +375,7 @@ crm_lattice_explain(PG_FUNCTION_ARGS)
 	double logit;
 
 	InitMaterializedSRF(fcinfo, 0);
-	m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
+	m = crm_lattice_ref_model(model_of(fcinfo, NULL));
 	find_codes(m, PG_GETARG_ARRAYTYPE_P(1), value, code);
 	crm_lattice_cells(m, code, cell);
 	base = crm_lattice_contributions(m, cell, part);
@@ -413,7 +405,7 @@ crm_lattice_explain(PG_FUNCTION_ARGS)
 Datum
 crm_lattice_monotone(PG_FUNCTION_ARGS)
 {
-	Lattice *m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
+	Lattice *m = parse_value(PG_GETARG_DATUM(0));
 	int32 dim = PG_GETARG_INT32(1);
 	Datum *value;
 	bool *isnull;
@@ -451,20 +443,14 @@ crm_lattice_monotone(PG_FUNCTION_ARGS)
 }
 
 /*
- * Take a case into a model, with the values that it has not met.
+ * Take a case apart that a model is to learn.
  */
 static void
-learn_case(Lattice *m, ArrayType *dims, double outcome, double weight)
+take_case(const Lattice *m, ArrayType *dims, double outcome, double weight, LatticeText *value)
 {
-	LatticeText value[LATTICE_MAX_DIMS];
-	int32 code[LATTICE_MAX_DIMS];
-
 	check_same_ndims(crm_lattice_take_dims(dims, value), m->ndims);
 	crm_lattice_check_outcome(outcome);
 	crm_lattice_check_weight(weight);
-	for (int d = 0; d < m->ndims; d++)
-		code[d] = crm_lattice_add_value(m, d, value[d].text, value[d].len, true);
-	crm_lattice_learn(m, code, outcome, weight);
 }
 
 /*
@@ -473,10 +459,14 @@ learn_case(Lattice *m, ArrayType *dims, double outcome, double weight)
 Datum
 crm_lattice_update(PG_FUNCTION_ARGS)
 {
-	Lattice *m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(0)));
+	LatticeRef *given = model_of(fcinfo, NULL);
+	bool in_place = VARATT_IS_EXTERNAL_EXPANDED_RW(PG_GETARG_POINTER(0));
+	double outcome = PG_GETARG_FLOAT8(2);
+	double weight = PG_GETARG_FLOAT8(3);
+	LatticeText value[LATTICE_MAX_DIMS];
 
-	learn_case(m, PG_GETARG_ARRAYTYPE_P(1), PG_GETARG_FLOAT8(2), PG_GETARG_FLOAT8(3));
-	PG_RETURN_POINTER(crm_lattice_flatten(m));
+	take_case(crm_lattice_ref_model(given), PG_GETARG_ARRAYTYPE_P(1), outcome, weight, value);
+	PG_RETURN_DATUM(crm_lattice_ref_learn(given, in_place, value, outcome, weight));
 }
 
 /*
@@ -502,6 +492,7 @@ crm_lattice_learn_trans(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = aggregate_context(fcinfo, "lattice_learn");
 	Lattice *m = PG_ARGISNULL(0) ? NULL : (Lattice *) PG_GETARG_POINTER(0);
+	LatticeText value[LATTICE_MAX_DIMS];
 	ArrayType *dims;
 	MemoryContext old;
 
@@ -514,8 +505,9 @@ crm_lattice_learn_trans(PG_FUNCTION_ARGS)
 	dims = PG_GETARG_ARRAYTYPE_P(2);
 	old = MemoryContextSwitchTo(context);
 	if (!m)
-		m = crm_lattice_parse(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(1)));
-	learn_case(m, dims, PG_GETARG_FLOAT8(3), PG_GETARG_FLOAT8(4));
+		m = parse_value(PG_GETARG_DATUM(1));
+	take_case(m, dims, PG_GETARG_FLOAT8(3), PG_GETARG_FLOAT8(4), value);
+	crm_lattice_learn(m, value, PG_GETARG_FLOAT8(3), PG_GETARG_FLOAT8(4), NULL);
 	MemoryContextSwitchTo(old);
 	PG_RETURN_POINTER(m);
 }

@@ -12,13 +12,6 @@
 #include "utils/array.h"
 #include "utils/jsonb.h"
 
-/* One element of a text array, NULL or not. */
-typedef struct LatticeText
-{
-	const char *text; /* NULL for NULL */
-	int32 len;
-} LatticeText;
-
 /* A prior as the options give it: the value is not coded yet. */
 typedef struct LatticeFitPrior
 {
@@ -40,7 +33,8 @@ extern int crm_lattice_take_dims(ArrayType *dims, LatticeText *value);
 extern void crm_lattice_check_ndims(int ndims);
 extern void crm_lattice_check_outcome(double outcome);
 extern void crm_lattice_check_weight(double weight);
-extern Lattice *crm_lattice_parse(struct varlena *flat);
+extern Lattice *crm_lattice_parse_bytes(const char *bytes, Size len);
+extern Size crm_lattice_flat_size(const Lattice *m);
 extern bytea *crm_lattice_flatten(const Lattice *m);
 extern void crm_lattice_read_options(Jsonb *json, int ndims, LatticeFitOptions *options);
 extern Lattice *crm_lattice_sorted(const Lattice *m, int32 **rank);

@@ -117,6 +117,51 @@ WITH taught AS (SELECT crm.lattice_learn(m, ARRAY['x', 'y', 'z'], 1, 1) AS m FRO
 SELECT round(a.p::numeric, 3) AS before, b.p > a.p AS rises, b.n - a.n AS rows
   FROM fitted, taught, crm.lattice_predict(fitted.m, ARRAY['x', 'y', 'z']) AS a, crm.lattice_predict(taught.m, ARRAY['x', 'y', 'z']) AS b;
 
+-- values share what they have in common and stay what they are: every version of a chain, and branches of it, is the model that the aggregate learns
+CREATE FUNCTION pg_temp.learned(upto int) RETURNS bytea LANGUAGE sql AS
+'SELECT coalesce((SELECT crm.lattice_learn(m, dims, won, weight ORDER BY i) FROM deal WHERE i <= upto)::bytea, m::bytea) FROM fitted';
+CREATE FUNCTION pg_temp.chain(OUT stored boolean, OUT middle boolean, OUT branch boolean, OUT newest boolean, OUT after_error boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    first crm.lattice;
+    m crm.lattice;
+    fifth crm.lattice;
+    other crm.lattice;
+    fresh CONSTANT text[] := ARRAY['fresh', 'r99', 'o1'];
+    one record;
+    p float8;
+BEGIN
+    SELECT f.m INTO first FROM fitted AS f;
+    m := first;
+    FOR one IN SELECT * FROM deal WHERE i <= 20 ORDER BY i LOOP
+        m := crm.lattice_update(m, one.dims, one.won, one.weight);
+        IF one.i = 5 THEN
+            fifth := m;
+        END IF;
+    END LOOP;
+    SELECT x.p INTO p FROM crm.lattice_predict(fifth, fresh) AS x;
+    -- from the fifth on another way: values that the others never meet
+    other := crm.lattice_update(crm.lattice_update(fifth, fresh, 1), ARRAY[NULL, 'r99', 'o2'], 0);
+    PERFORM crm.lattice_update(first, fresh, 1);
+    PERFORM crm.lattice_update(m, fresh, 1);
+    BEGIN
+        m := crm.lattice_update(m, fresh, 7);
+    EXCEPTION WHEN invalid_parameter_value THEN
+        NULL;
+    END;
+    stored := first::bytea = pg_temp.learned(0);
+    middle := fifth::bytea = pg_temp.learned(5) AND p = (SELECT x.p FROM crm.lattice_predict(pg_temp.learned(5)::crm.lattice, fresh) AS x);
+    branch := other::bytea = (SELECT crm.lattice_learn(pg_temp.learned(5)::crm.lattice, v.dims, v.won, 1 ORDER BY v.k) FROM (VALUES (1, fresh, 1), (2, ARRAY[NULL, 'r99', 'o2'], 0)) AS v (k, dims, won))::bytea;
+    newest := m::bytea = pg_temp.learned(20);
+    m := NULL;
+    after_error := crm.lattice_update(fifth, (SELECT dims FROM deal WHERE i = 6), (SELECT won FROM deal WHERE i = 6), (SELECT weight FROM deal WHERE i = 6))::bytea = pg_temp.learned(6);
+END
+$$;
+SELECT * FROM pg_temp.chain();
+-- more models than are kept, in turn, and each of them unchanged by updates of others
+CREATE TEMP TABLE several AS SELECT k, (SELECT crm.lattice_fit(dims, won, weight) FROM deal WHERE i <= 20 * k) AS m FROM generate_series(1, 7) AS k;
+SELECT count(*) AS asked, count(DISTINCT p) = 7 AS different, bool_and(p = (SELECT x.p FROM crm.lattice_predict(m::bytea::crm.lattice, ARRAY['demo', 'r1', 'o3']) AS x)) AS right_one
+  FROM (SELECT t, s.k, s.m, (SELECT x.p FROM crm.lattice_predict(s.m, ARRAY['demo', 'r1', 'o3']) AS x) AS p, crm.lattice_update(s.m, ARRAY['demo', 'r' || t, 'o3'], 1) IS NOT NULL FROM generate_series(1, 3) AS t, several AS s ORDER BY t, s.k) AS z;
+
 -- evidence never counts against
 WITH x AS (SELECT ARRAY[(i % 4)::text, (i * 7 % 3)::text] AS dims, (i * 7919 % 101 < 60 - 10 * (i % 4 = 2)::int + 5 * (i % 4))::int AS y FROM generate_series(1, 400) AS i),
      f AS (SELECT crm.lattice_fit(dims, y, 1, '{"order": 1}') AS m FROM x),

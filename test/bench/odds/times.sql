@@ -18,3 +18,36 @@ SELECT 'predict through SQL, microseconds a call of 100,000',
 SELECT 'learn through SQL, microseconds a row of 100,000',
        round((seconds('SELECT crm.lattice_learn(m, dims, won, 1 ORDER BY i) FROM fitted, gen WHERE i <= 100000') * 10)::numeric, 2), 20;
 SELECT 'fit of 1,000,000 rows, seconds', round(seconds('SELECT crm.lattice_fit(dims, won, 1) FROM gen')::numeric, 1), 60;
+-- a chain of single updates, and single predictions, as a function in PL/pgSQL calls them; the model is stored in a table
+CREATE FUNCTION chain(n int) RETURNS crm.lattice LANGUAGE plpgsql AS $$
+DECLARE
+    model crm.lattice;
+    one record;
+BEGIN
+    SELECT m INTO model FROM fitted;
+    FOR one IN SELECT dims, won FROM gen WHERE i <= n ORDER BY i LOOP
+        model := crm.lattice_update(model, one.dims, one.won, 1);
+    END LOOP;
+    RETURN model;
+END
+$$;
+CREATE FUNCTION ask(n int) RETURNS float8 LANGUAGE plpgsql AS $$
+DECLARE
+    model crm.lattice;
+    one record;
+    said float8;
+    total float8 := 0;
+BEGIN
+    SELECT m INTO model FROM fitted;
+    FOR one IN SELECT dims FROM gen WHERE i <= n LOOP
+        SELECT p INTO said FROM crm.lattice_predict(model, one.dims);
+        total := total + said;
+    END LOOP;
+    RETURN total;
+END
+$$;
+SELECT 'bytes of that model', octet_length(m::bytea), '-' FROM fitted;
+SELECT 'update one at a time, PL/pgSQL, microseconds a call of 100,000', round((seconds('SELECT chain(100000)') * 10)::numeric, 2), 20;
+SELECT 'update one at a time, of a stored model, microseconds a call of 100,000',
+       round((seconds('SELECT count(crm.lattice_update(m, dims, won, 1)) FROM fitted, gen WHERE i <= 100000') * 10)::numeric, 2), 20;
+SELECT 'predict one at a time, PL/pgSQL, microseconds a call of 100,000', round((seconds('SELECT ask(100000)') * 10)::numeric, 2), 20;

@@ -73,6 +73,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	{
 		int32_t		code[LATTICE_MAX_DIMS];
 		int32_t		cell[LATTICE_MAX_BLOCKS];
+		LatticeText value[LATTICE_MAX_DIMS];
+		LatticeUndo *undo[3];
 		double		part[LATTICE_MAX_DIMS];
 		double		p;
 		double		low;
@@ -84,7 +86,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		crm_lattice_blob_write(m, again);
 		if (memcmp(again, bytes, size) != 0)
 			abort();
-		free(again);
 
 		for (int32_t d = 0; d < m->ndims; d++)
 			code[d] = crm_lattice_find_value(m, d, d % 2 ? "a" : NULL, d % 2);
@@ -93,9 +94,25 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (!(p >= 0 && low >= 0 && low <= p && p <= high && high <= 1))
 			abort();
 		crm_lattice_contributions(m, cell, part);
+		/* three outcomes learned and taken back leave every byte as it was */
+		for (int n = 0; n < 3; n++)
+		{
+			for (int32_t d = 0; d < m->ndims; d++)
+				value[d] = (LatticeText) {(d + n) % 3 ? "ab" : NULL, (d + n) % 3};
+			undo[n] = crm_lattice_create_undo(m);
+			crm_lattice_learn(m, value, n % 2, 1, undo[n]);
+		}
+		for (int n = 3; n-- > 0;)
+			crm_lattice_take_back(m, undo[n]);
+		if (crm_lattice_blob_size(m) != size)
+			abort();
+		crm_lattice_blob_write(m, again);
+		if (memcmp(again, bytes, size) != 0)
+			abort();
+		free(again);
+		crm_lattice_learn(m, value, 1, 1, NULL);
 		for (int32_t d = 0; d < m->ndims; d++)
-			code[d] = crm_lattice_add_value(m, d, d % 2 ? "b" : NULL, d % 2, true);
-		crm_lattice_learn(m, code, 1, 1);
+			code[d] = crm_lattice_find_value(m, d, value[d].text, value[d].len);
 		crm_lattice_cells(m, code, cell);
 		crm_lattice_interval(crm_lattice_estimate(m, cell, NULL), m->n, &p, &low, &high);
 	}

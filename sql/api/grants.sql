@@ -59,6 +59,8 @@ BEGIN
         ('crm._run_jobs_step()', 'crm_admin'),
         ('crm.maintenance()', 'crm_admin'),
         ('crm._maintenance_step()', 'crm_admin'),
+        ('crm._clock_entries()', 'crm_admin'),
+        ('crm._cron_purge()', 'crm_admin'),
         ('crm.schedule()', 'crm_admin'),
         ('crm.unschedule()', 'crm_admin'),
         ('crm.job_due(text, interval, text, timestamptz, timestamptz)', 'crm_admin'),

@@ -225,21 +225,35 @@ END
 $$;
 COMMENT ON FUNCTION crm._maintenance_step() IS 'Internal: one transaction of crm.maintenance.';
 
+CREATE OR REPLACE FUNCTION crm._clock_entries() RETURNS TABLE (name text, spec text, command text)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT v.name, v.spec, v.command FROM (VALUES ('crm jobs', '* * * * *', 'CALL crm.run_jobs()'), ('crm maintenance', '20 18 * * *', 'CALL crm.maintenance()'), ('crm tick', '* * * * *', 'CALL crm.tick()')) AS v (name, spec, command);
+END;
+COMMENT ON FUNCTION crm._clock_entries() IS 'Internal: what a scheduler calls, and when: the entries of pg_cron.';
+
 CREATE OR REPLACE FUNCTION crm.schedule() RETURNS SETOF text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     j record;
-    v_home text := current_setting('cron.database_name', true);
+    -- only some may read it, and the others are told the rest
+    v_home text := CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN current_setting('cron.database_name', true) END;
 BEGIN
-    IF to_regprocedure('cron.schedule(text, text, text)') IS NULL THEN
+    -- pg_cron's own function, not one that somebody else gave this name
+    IF NOT EXISTS (SELECT FROM pg_extension AS e JOIN pg_depend AS d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+                     JOIN pg_proc AS p ON p.oid = d.objid JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE e.extname = 'pg_cron' AND n.nspname = 'cron' AND p.proname = 'schedule') THEN
         RAISE EXCEPTION 'pg_cron is not in this database' USING ERRCODE = 'feature_not_supported',
             HINT = CASE WHEN v_home IS NOT NULL AND v_home <> current_database()
-                        THEN format('It runs from database %s: connect there and run SELECT cron.schedule_in_database(''crm tick'', ''* * * * *'', ''CALL crm.tick()'', %L); likewise ''crm jobs'' with CALL crm.run_jobs() and, nightly, ''crm maintenance'' with CALL crm.maintenance().', v_home, current_database())
+                        THEN format('It runs from database %I. Run there: SELECT %s;', v_home,
+                                    (SELECT string_agg(format('cron.schedule_in_database(%L, %L, %L, %L)', c.name, c.spec, c.command, current_database()), ', ' ORDER BY c.name) FROM crm._clock_entries() AS c))
                         ELSE 'CREATE EXTENSION pg_cron, or let any scheduler run CALL crm.tick() and CALL crm.run_jobs() every minute and CALL crm.maintenance() every night.' END;
     END IF;
-    FOR j IN SELECT * FROM (VALUES ('crm tick', '* * * * *', 'CALL crm.tick()'), ('crm jobs', '* * * * *', 'CALL crm.run_jobs()'), ('crm maintenance', '20 18 * * *', 'CALL crm.maintenance()')) AS v (name, spec, command) LOOP
+    IF NOT has_schema_privilege('cron', 'USAGE') THEN
+        RAISE EXCEPTION 'role "%" has no rights on pg_cron', current_user USING ERRCODE = 'insufficient_privilege', HINT = format('GRANT USAGE ON SCHEMA cron TO %I, or let a superuser call crm.schedule().', current_user);
+    END IF;
+    FOR j IN SELECT * FROM crm._clock_entries() LOOP
         EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING j.name, j.spec, j.command;
         RETURN NEXT format('%s: %s', j.name, j.command);
     END LOOP;
@@ -247,7 +261,28 @@ END
 $$;
 COMMENT ON FUNCTION crm.schedule() IS
 'Registers the clock with pg_cron, for the calling role: tick and jobs every minute, maintenance nightly (18:20 GMT). Calling it again changes nothing. Needs rights on pg_cron''s schema; the calling role needs EXECUTE on the three procedures.
-Errors: 0A000 pg_cron is not in this database, with what to do in the hint; 42501 no rights on it.';
+Errors: 0A000 pg_cron is not in this database: the hint has the statement to run where it is, or what to do without it; 42501 no rights on it.';
+
+CREATE OR REPLACE FUNCTION crm._cron_purge(OUT more boolean, OUT note text)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rows bigint;
+BEGIN
+    more := false;
+    IF to_regnamespace('cron') IS NULL OR NOT has_schema_privilege('cron', 'USAGE') OR to_regclass('cron.job_run_details') IS NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE 'DELETE FROM cron.job_run_details AS d WHERE d.command = ANY ($1) AND d.database = current_database() AND d.end_time < now() - interval ''7 days'''
+      USING ARRAY(SELECT c.command FROM crm._clock_entries() AS c);
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    IF v_rows > 0 THEN
+        note := format('maintenance: %s old entries of pg_cron''s run history purged', v_rows);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._cron_purge() IS 'Internal: with the caller''s rights, takes what pg_cron noted of our own entries more than a week ago out of its run history, which it never purges itself.';
 
 CREATE OR REPLACE FUNCTION crm.unschedule() RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -256,10 +291,10 @@ AS $$
 DECLARE
     v_n int;
 BEGIN
-    IF to_regclass('cron.job') IS NULL THEN
+    IF to_regnamespace('cron') IS NULL OR NOT has_schema_privilege('cron', 'USAGE') OR to_regclass('cron.job') IS NULL THEN
         RETURN 0;
     END IF;
-    EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE j.jobname IN (''crm tick'', ''crm jobs'', ''crm maintenance'')' INTO v_n;
+    EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job AS j WHERE j.jobname = ANY ($1) AND j.username = current_user' INTO v_n USING ARRAY(SELECT c.name FROM crm._clock_entries() AS c);
     RETURN v_n;
 END
 $$;

@@ -16,4 +16,4 @@ CREATE PROCEDURE crm.maintenance()
     LANGUAGE c
     AS 'MODULE_PATHNAME', 'crm_maintenance';
 COMMENT ON PROCEDURE crm.maintenance() IS
-'The nightly work on storage: monthly partitions made ahead, finished messages, payloads and runs purged in batches as the settings keep.* say.';
+'The nightly work on storage: monthly partitions made ahead, finished messages, payloads and runs purged in batches as the settings keep.* say; and what pg_cron noted of these entries more than a week ago.';

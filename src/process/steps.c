@@ -142,5 +142,7 @@ crm_run_jobs(PG_FUNCTION_ARGS)
 Datum
 crm_maintenance(PG_FUNCTION_ARGS)
 {
-	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._maintenance_step()");
+	run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._maintenance_step()");
+	/* pg_cron's own table is the caller's business, not the engine's */
+	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._cron_purge()");
 }

@@ -262,6 +262,23 @@ threshold: least probability, above 0 and below 1, NULL for the model''s own. Er
 
 -- A persisted index, for single documents against large tables
 
+CREATE OR REPLACE FUNCTION crm._match_write(model int, fields jsonb, ids text[], docs jsonb[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM crm_data.match_key AS k USING crm_data.match_record AS r
+     WHERE r.model = _match_write.model AND r.id = ANY (ids) AND k.model = _match_write.model AND k.rec = r.rec;
+    INSERT INTO crm_data.match_record (model, rec, id)
+    SELECT _match_write.model, hashtextextended(i, 0), i FROM unnest(ids) AS i ON CONFLICT ON CONSTRAINT match_record_pkey DO NOTHING;
+    INSERT INTO crm_data.match_key (model, kind, key, rec)
+    SELECT DISTINCT _match_write.model, k.kind, k.key, hashtextextended(d.id, 0)
+      FROM unnest(ids, docs) AS d (id, doc), LATERAL crm._match_keys(_match_write.fields, d.doc) AS k
+    ON CONFLICT ON CONSTRAINT match_key_pkey DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION crm._match_write(int, jsonb, text[], jsonb[]) IS 'Writes the keys of rows of a match model anew, without asking whose it is. Internal.';
+
 CREATE OR REPLACE FUNCTION crm._match_put(model int, ids text[], docs jsonb[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -270,17 +287,10 @@ DECLARE
     s crm_data.match_state;
 BEGIN
     SELECT * INTO s FROM crm_data.match_state AS x WHERE x.model = _match_put.model;
-    IF NOT FOUND OR (s.defined_by <> crm._caller() AND NOT crm.has_role('crm_admin') AND pg_trigger_depth() = 0) THEN
+    IF NOT FOUND OR (s.defined_by <> crm._caller() AND NOT crm.has_role('crm_admin')) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the match model was defined by somebody else';
     END IF;
-    DELETE FROM crm_data.match_key AS k USING crm_data.match_record AS r
-     WHERE r.model = s.model AND r.id = ANY (ids) AND k.model = s.model AND k.rec = r.rec;
-    INSERT INTO crm_data.match_record (model, rec, id)
-    SELECT s.model, hashtextextended(i, 0), i FROM unnest(ids) AS i ON CONFLICT ON CONSTRAINT match_record_pkey DO NOTHING;
-    INSERT INTO crm_data.match_key (model, kind, key, rec)
-    SELECT DISTINCT s.model, k.kind, k.key, hashtextextended(d.id, 0)
-      FROM unnest(ids, docs) AS d (id, doc), LATERAL crm._match_keys(s.fields, d.doc) AS k
-    ON CONFLICT ON CONSTRAINT match_key_pkey DO NOTHING;
+    PERFORM crm._match_write(s.model, s.fields, ids, docs);
 END
 $$;
 COMMENT ON FUNCTION crm._match_put(int, text[], jsonb[]) IS 'Writes the keys of rows of a match model anew. Internal. Errors: 42501 the model is somebody else''s.';
@@ -291,17 +301,32 @@ CREATE OR REPLACE FUNCTION crm._match_keep() RETURNS trigger
 AS $$
 DECLARE
     s crm_data.match_state;
+    document text;
+    old_doc jsonb;
+    new_doc jsonb;
 BEGIN
     SELECT * INTO s FROM crm_data.match_state AS x WHERE x.name = TG_ARGV[0] AND x.indexed AND x.source = TG_RELID::regclass;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    IF TG_OP <> 'INSERT' AND (TG_OP = 'DELETE' OR to_jsonb(OLD)->>s.id_column IS DISTINCT FROM to_jsonb(NEW)->>s.id_column) THEN
-        DELETE FROM crm_data.match_key AS k WHERE k.model = s.model AND k.rec = hashtextextended(to_jsonb(OLD)->>s.id_column, 0);
-        DELETE FROM crm_data.match_record AS r WHERE r.model = s.model AND r.id = to_jsonb(OLD)->>s.id_column;
+    -- The engine reads a row of somebody's table here. A type of his own may have a cast to json, which is his code and would run with the engine's
+    -- rights: of such types only the text is taken, by their output functions, which are the server's.
+    SELECT format('SELECT jsonb_build_object(%s)', string_agg(format(CASE WHEN a.atttypid < 16384 THEN '%L, to_jsonb(($1).%I)' ELSE '%L, nullif(concat(($1).%I), '''')' END, a.attname, a.attname), ', '))
+      INTO document
+      FROM pg_attribute AS a
+     WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname = s.id_column OR s.fields ? a.attname::text);
+    IF TG_OP <> 'INSERT' THEN
+        EXECUTE document INTO old_doc USING OLD;
     END IF;
-    IF TG_OP <> 'DELETE' AND to_jsonb(NEW)->>s.id_column IS NOT NULL THEN
-        PERFORM crm._match_put(s.model, ARRAY[to_jsonb(NEW)->>s.id_column], ARRAY[to_jsonb(NEW)]);
+    IF TG_OP <> 'DELETE' THEN
+        EXECUTE document INTO new_doc USING NEW;
+    END IF;
+    IF TG_OP <> 'INSERT' AND old_doc->>s.id_column IS DISTINCT FROM new_doc->>s.id_column THEN
+        DELETE FROM crm_data.match_key AS k WHERE k.model = s.model AND k.rec = hashtextextended(old_doc->>s.id_column, 0);
+        DELETE FROM crm_data.match_record AS r WHERE r.model = s.model AND r.id = old_doc->>s.id_column;
+    END IF;
+    IF new_doc->>s.id_column IS NOT NULL THEN
+        PERFORM crm._match_write(s.model, s.fields, ARRAY[new_doc->>s.id_column], ARRAY[new_doc]);
     END IF;
     RETURN NULL;
 END
@@ -373,6 +398,10 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" has no index', name),
             HINT = 'Make one with crm.match_index().';
     END IF;
+    -- which rows share a key is told only to those who may read them all
+    IF NOT has_table_privilege(crm._caller(), s.source, 'SELECT') OR (s.defined_by <> crm._caller() AND (SELECT c.relrowsecurity FROM pg_class AS c WHERE c.oid = s.source)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for the table of match model "%s"', name);
+    END IF;
     -- Keys that very many rows share say little; the rows that share most keys come first.
     SELECT array_agg(r.id) INTO result
       FROM (SELECT c.rec FROM crm._match_keys(s.fields, doc) AS k,
@@ -382,7 +411,7 @@ BEGIN
     RETURN coalesce(result, '{}');
 END
 $$;
-COMMENT ON FUNCTION crm._match_candidates(text, jsonb) IS 'Ids of the rows of an indexed match model that share keys with a document, at most 50. Internal. Errors: 55000 the model has no index.';
+COMMENT ON FUNCTION crm._match_candidates(text, jsonb) IS 'Ids of the rows of an indexed match model that share keys with a document, at most 50. Internal. Errors: 55000 the model has no index; 42501 its table is not the caller''s to read.';
 
 CREATE OR REPLACE FUNCTION crm.match_probe(name text, doc jsonb, lim int DEFAULT 10)
     RETURNS TABLE (id text, probability float8, band text, evidence jsonb)

@@ -48,6 +48,32 @@ SELECT count(*) FROM crm.match_probe('test people', '{"first": "Xavier", "last":
 SELECT count(*) FROM crm.match_probe('test people', '{}');
 SELECT count(*) FROM crm.match_probe('test people', '[]');
 SELECT count(*) FROM crm.match_probe('test people', '{}', 0);
+-- an index runs no code of the table's owner with the engine's rights, takes keys from nobody else, and tells only those who may read the table
+BEGIN;
+CREATE ROLE match_owner NOLOGIN IN ROLE crm_sales;
+CREATE ROLE match_other NOLOGIN IN ROLE crm_service;
+CREATE SCHEMA match_own AUTHORIZATION match_owner;
+GRANT USAGE, CREATE ON SCHEMA match_own TO match_other;
+SET ROLE match_owner;
+CREATE TYPE match_own.size AS ENUM ('Small', 'Large');
+CREATE FUNCTION match_own.run(match_own.size) RETURNS json LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'run by %', current_user; RETURN to_json($1::text); END $$;
+CREATE CAST (match_own.size AS json) WITH FUNCTION match_own.run(match_own.size);
+CREATE TABLE match_own.shop (id int, name text, size match_own.size, open boolean);
+SELECT crm.match_define('test shop', 'match_own.shop', 'id', '{"name": "company", "size": "category", "open": "category"}');
+SELECT crm.match_index('test shop');
+INSERT INTO match_own.shop VALUES (1, 'Willow Bakery', 'Small', true), (2, 'Harbour Books', 'Large', NULL);
+UPDATE match_own.shop SET name = 'Willow and Sons' WHERE id = 1;
+DELETE FROM match_own.shop WHERE id = 2;
+SELECT crm._match_candidates('test shop', '{"name": "Willow and Sons"}');
+SET ROLE match_other;
+SAVEPOINT s;
+SELECT crm._match_candidates('test shop', '{"name": "Willow and Sons"}');
+ROLLBACK TO s;
+CREATE TABLE match_own.forge (model int);
+CREATE FUNCTION match_own.forge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM crm._match_put(NEW.model, '{7}', ARRAY['{"name": "Willow and Sons"}'::jsonb]); RETURN NEW; END $$;
+CREATE TRIGGER forge BEFORE INSERT ON match_own.forge FOR EACH ROW EXECUTE FUNCTION match_own.forge();
+INSERT INTO match_own.forge VALUES (1);
+ROLLBACK;
 -- bad input: a clear error, nothing changed
 SELECT crm.match_define('bad', 'people', 'nothing', '{"first": "given_name"}');
 SELECT crm.match_define('bad', 'people', 'id', '{"nothing": "given_name"}');

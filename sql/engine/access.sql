@@ -29,7 +29,7 @@ Not STRICT: a row may lack owner, team or grade; without a grade, bounds of grad
 CREATE FUNCTION crm.me() RETURNS bigint
     LANGUAGE c STABLE STRICT LEAKPROOF PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'crm_me_sql';
-COMMENT ON FUNCTION crm.me() IS 'Identifier of the member who is asking: the one crm.login() named for this transaction, else the member whose login role the session has (or SET ROLE). NULL when there is none. The same inside SECURITY DEFINER functions.';
+COMMENT ON FUNCTION crm.me() IS 'Identifier of the member who is asking: the one crm.login() named for this transaction, else the member whose role SET ROLE took, else the one whose login role the session has: in a role that is nobody''s a person stays himself. NULL when there is none. The same inside SECURITY DEFINER functions; nobody in what a table runs (the functions of its indexes) while somebody else, or autovacuum, maintains it.';
 
 CREATE FUNCTION crm.my_teams(scope text DEFAULT 'subtree') RETURNS bigint[]
     LANGUAGE c STABLE STRICT LEAKPROOF PARALLEL SAFE

@@ -58,7 +58,8 @@ PG_FUNCTION_INFO_V1(crm_policy_changed);
 
 typedef struct ProfileKey
 {
-	Oid role;   /* the session's role */
+	Oid role;   /* the session's role, or what SET ROLE made of it */
+	Oid login;  /* the session's role */
 	int32 kind; /* CrmIdentityKind */
 	int64 member;
 	char preview[NAMEDATALEN];
@@ -88,11 +89,13 @@ static List *stale_profiles = NIL;
 static const CrmProfile *current = NULL;
 static uint64 current_generation = 0;
 static Oid current_role = InvalidOid;
+static Oid current_login = InvalidOid;
 static uint64 current_serial = 0;
 
 /* tables whose relcache messages count; looked up anew after any change of theirs */
 static Oid watched[3] = {InvalidOid, InvalidOid, InvalidOid};
 
+static inline bool run_by_others(void);
 static const CrmProfile *find_profile(void);
 static CrmProfile *build_profile(const ProfileKey *key);
 static int read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, NameData *role);
@@ -140,9 +143,20 @@ crm_profile(void)
 		ResetPlanCache();
 	}
 	if (likely(current != NULL && current_generation == crm_profile_generation && current_role == GetOuterUserId() &&
-			   current_serial == crm_identity_serial))
+			   current_login == GetSessionUserId() && current_serial == crm_identity_serial) &&
+		!run_by_others())
 		return current;
 	return find_profile();
+}
+
+/*
+ * Does code of a table's owner run in maintenance that somebody else started: ANALYZE by autovacuum, REINDEX, REFRESH MATERIALIZED VIEW? The
+ * core runs it with the owner's rights there, but the session's role is whoever maintains, often a superuser.
+ */
+static inline bool
+run_by_others(void)
+{
+	return unlikely(InSecurityRestrictedOperation()) && GetUserId() != GetOuterUserId();
 }
 
 /*
@@ -175,7 +189,16 @@ find_profile(void)
 	if (key.kind == IDENTITY_PREVIEW)
 		strlcpy(key.preview, crm_identity.role, NAMEDATALEN);
 	else if (key.kind == IDENTITY_ROLE)
+	{
 		key.role = GetOuterUserId();
+		key.login = GetSessionUserId();
+	}
+	if (run_by_others())
+	{
+		/* nobody */
+		memset(&key, 0, sizeof(key));
+		key.kind = IDENTITY_MEMBER;
+	}
 
 	entry = hash_search(profiles, &key, HASH_ENTER, &found);
 	if (!found)
@@ -208,7 +231,8 @@ find_profile(void)
 
 	current = entry->profile;
 	current_generation = entry->generation;
-	current_role = GetOuterUserId();
+	current_role = run_by_others() ? InvalidOid : GetOuterUserId();
+	current_login = GetSessionUserId();
 	current_serial = crm_identity_serial;
 	return current;
 }
@@ -256,6 +280,18 @@ build_profile(const ProfileKey *key)
 		profile->unrestricted = superuser_arg(role) || role == get_role_oid(CRM_OWNER, true);
 		namestrcpy(&name, GetUserNameFromId(role, false));
 		rank = read_member(profile, "role_name", F_NAMEEQ, NameGetDatum(&name), &name);
+
+		/*
+		 * A pool takes the role of a person, but a person stays himself in whatever role: with SET ROLE to a role of his he would be nobody, past
+		 * his first days and his last, without the bounds of his other roles, and the second person to his own requests.
+		 */
+		if (profile->member == 0 && key->login != role && !profile->unrestricted && !superuser_arg(key->login))
+		{
+			namestrcpy(&name, GetUserNameFromId(key->login, false));
+			rank = read_member(profile, "role_name", F_NAMEEQ, NameGetDatum(&name), &name);
+			if (profile->member != 0)
+				role = key->login;
+		}
 	}
 
 	if (OidIsValid(role) && GetCurrentTimestamp() < profile->expires)

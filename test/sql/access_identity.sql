@@ -88,3 +88,47 @@ SELECT crm.mint_token(1, '2 days');
 SELECT crm.mint_token(1, '-1 second');
 \echo :LAST_ERROR_SQLSTATE
 ROLLBACK;
+
+-- a person stays himself in whatever role of his he takes: he is no second person, and has neither shed his first days nor his other roles
+BEGIN;
+SET LOCAL client_min_messages = warning;
+CREATE ROLE access_new LOGIN IN ROLE crm_admin, crm_director;
+INSERT INTO crm_data.member (role_name, full_name, hired_at) VALUES ('access_new', 'access_new', current_date - 1);
+INSERT INTO crm_data.account (code, name, annual_revenue) VALUES ('ACCESS-1', 'Access', 7777);
+SET SESSION AUTHORIZATION access_new;
+SELECT crm.request_approval('export', 'account', '{}', 'for myself') AS request \gset
+SET ROLE crm_admin;
+SELECT m.full_name, crm.has_role('crm_director') AS director FROM crm.member AS m WHERE m.id = crm.me();
+SELECT annual_revenue FROM crm.account WHERE code = 'ACCESS-1';
+SELECT crm.decide(:request, true);
+\echo :LAST_ERROR_SQLSTATE
+-- the role of a person is that person, as for a pool
+RESET SESSION AUTHORIZATION;
+CREATE ROLE access_bob NOLOGIN IN ROLE crm_sales;
+INSERT INTO crm_data.member (role_name, full_name) VALUES ('access_bob', 'access_bob');
+GRANT access_bob TO access_new;
+SET SESSION AUTHORIZATION access_new;
+SET ROLE access_bob;
+SELECT m.full_name FROM crm.member AS m WHERE m.id = crm.me();
+SELECT count(*) FROM crm.account WHERE code = 'ACCESS-1';
+RESET SESSION AUTHORIZATION;
+-- what a person's table runs when a superuser, or autovacuum, maintains it sees nothing
+CREATE SCHEMA access_own AUTHORIZATION access_bob;
+SET ROLE access_bob;
+CREATE FUNCTION access_own.look(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RAISE WARNING '%: member %, accounts %, may configure %', current_user, crm.me(), (SELECT count(*) FROM crm.account WHERE code = 'ACCESS-1'), crm.may('configure');
+    RETURN $1;
+END $$;
+CREATE TABLE access_own.bait (n int);
+CREATE INDEX bait_look ON access_own.bait (access_own.look(n));
+SET LOCAL client_min_messages = error;
+INSERT INTO access_own.bait VALUES (1);
+RESET ROLE;
+SET LOCAL client_min_messages = warning;
+SELECT crm.me() IS NULL AS nobody, crm.may('configure') AS superuser;
+DISCARD PLANS;
+ANALYZE access_own.bait;
+REINDEX TABLE access_own.bait;
+SELECT crm.me() IS NULL AS nobody, crm.may('configure') AS superuser;
+ROLLBACK;

@@ -150,7 +150,7 @@ BEGIN
         ('crm.save_account(jsonb, int)', '*'),
         ('crm.submit_drafts(jsonb[])', '*'),
         ('crm.restore(text, bigint, int, text[])', '*'),
-        ('crm.restore_row(bigint)', 'crm_admin, crm_steward'),
+        ('crm.restore_row(text)', 'crm_admin, crm_steward'),
         ('crm.forget(bigint, text)', 'crm_admin, crm_legal'),
         ('crm.history_root()', '*'),
         ('crm.verify_roots()', 'crm_admin, crm_risk'),

@@ -128,6 +128,9 @@ BEGIN
         IF to_regclass(format('crm_data.%I', name)) IS NULL THEN
             EXECUTE format('CREATE TABLE crm_data.%I (LIKE crm_data.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)', name, base);
             EXECUTE format('COMMENT ON TABLE crm_data.%I IS %L', name, format('Rows of %s in %s, by UTC.', base, to_char(month, 'YYYY-MM')));
+            IF base = 'change' THEN
+                EXECUTE format('ALTER TABLE crm_data.%I REPLICA IDENTITY FULL', name);
+            END IF;
             -- rows that came before their month was made
             PERFORM crm._engine_write('erase');
             EXECUTE format('WITH gone AS (DELETE FROM crm_data.%I WHERE at >= %L AND at < %L RETURNING *) INSERT INTO crm_data.%I SELECT * FROM gone',
@@ -261,7 +264,7 @@ COMMENT ON FUNCTION crm._version_at(text, bigint, timestamptz) IS
 'Version that a record had at a time; NULL when it has no history by then.';
 
 CREATE OR REPLACE FUNCTION crm.history(object text, id bigint)
-    RETURNS TABLE (at timestamptz, actor text, endpoint text, op text, field text, old jsonb, new jsonb, change_id bigint)
+    RETURNS TABLE (at timestamptz, actor text, endpoint text, op text, field text, old jsonb, new jsonb, change_id text)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -273,7 +276,7 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT h.at, h.actor, h.endpoint, h.op, f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), h.id
+    SELECT h.at, h.actor, h.endpoint, h.op, f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), concat_ws('/', h.object, h.record_id, h.version)
       FROM crm_data.change AS h
       LEFT JOIN LATERAL jsonb_each(h.fields) AS f ON true
       LEFT JOIN crm_data.field AS d ON d.object = h.object AND d.name = f.key AND NOT d.custom
@@ -287,7 +290,7 @@ object: name of its view; id: the record. Values are shown, masked or NULL as th
 Errors: 42704 no such object.';
 
 CREATE OR REPLACE FUNCTION crm.account_trail(account bigint, since timestamptz DEFAULT '-infinity')
-    RETURNS TABLE (at timestamptz, actor text, endpoint text, object text, id bigint, op text, field text, old jsonb, new jsonb, change_id bigint)
+    RETURNS TABLE (at timestamptz, actor text, endpoint text, object text, id bigint, op text, field text, old jsonb, new jsonb, change_id text)
     LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -315,7 +318,7 @@ BEGIN
         image := crm._image(r.object, r.record_id);
         CONTINUE WHEN NOT crm._row_readable(r.object, image);
         RETURN QUERY
-        SELECT h.at, h.actor, h.endpoint, h.object, h.record_id, h.op, f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), h.id
+        SELECT h.at, h.actor, h.endpoint, h.object, h.record_id, h.op, f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), concat_ws('/', h.object, h.record_id, h.version)
           FROM crm_data.change AS h
           LEFT JOIN LATERAL jsonb_each(h.fields) AS f ON true
           LEFT JOIN crm_data.field AS d ON d.object = h.object AND d.name = f.key AND NOT d.custom
@@ -354,7 +357,7 @@ Errors: 42704 no such object.';
 -- ---------------------------------------------------------------- verifying
 
 CREATE OR REPLACE FUNCTION crm.verify_history(from_at timestamptz DEFAULT '-infinity', to_at timestamptz DEFAULT 'infinity')
-    RETURNS TABLE (object text, record_id bigint, version int, change_id bigint, problem text)
+    RETURNS TABLE (object text, record_id bigint, version int, change_id text, problem text)
     LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -367,7 +370,7 @@ BEGIN
         SELECT h.*, lag(h.version) OVER w AS before_version, lag(h.hash) OVER w AS before_hash
           FROM crm_data.change AS h
          WHERE h.at >= from_at AND h.at < to_at
-        WINDOW w AS (PARTITION BY h.object, h.record_id ORDER BY h.version, h.id)
+        WINDOW w AS (PARTITION BY h.object, h.record_id ORDER BY h.version, h.at, h.hash)
     ), linked AS (
         SELECT c.*, coalesce(c.before_version, p.version, 0) AS prior_version, coalesce(c.before_hash, p.hash) AS prior_hash
           FROM c
@@ -375,7 +378,7 @@ BEGIN
                               WHERE c.before_version IS NULL AND h.object = c.object AND h.record_id = c.record_id AND h.at < from_at
                               ORDER BY h.version DESC LIMIT 1) AS p ON true
     )
-    SELECT l.object, l.record_id, l.version, l.id,
+    SELECT l.object, l.record_id, l.version, concat_ws('/', l.object, l.record_id, l.version),
            CASE WHEN l.version = l.prior_version THEN 'inserted: a second row of this version'
                 WHEN l.version <> l.prior_version + 1 THEN format('missing: version %s is followed by %s', l.prior_version, l.version)
                 ELSE 'changed: it, or the row before, is not what its hash was made of' END
@@ -384,25 +387,25 @@ BEGIN
         OR (l.hash IS NOT NULL AND l.hash IS DISTINCT FROM
             crm._change_hash(l.prior_hash, l.object, l.record_id, l.account_id, l.version, l.op, l.at, l.actor, l.session_name, l.endpoint,
                              l.client_version, l.op_seq, l.note, l.fields, l.salt, l.value_hash))
-     ORDER BY l.object, l.record_id, l.version, l.id;
+     ORDER BY l.object, l.record_id, l.version, l.at, l.hash;
 
     -- records whose last change lies in the period: they end the chain
     FOR t IN SELECT p.object, p.relid FROM crm._protected_tables() AS p LOOP
         RETURN QUERY EXECUTE format($query$
-            SELECT %L::text, r.id::bigint, r.row_version, h.id,
-                   CASE WHEN h.id IS NULL THEN 'missing: the record has no history'
+            SELECT %L::text, r.id::bigint, r.row_version, concat_ws('/', %1$L, r.id, h.version),
+                   CASE WHEN h.version IS NULL THEN 'missing: the record has no history'
                         WHEN h.version < r.row_version THEN format('missing: version %%s of the record has no row', h.version + 1)
                         WHEN h.version > r.row_version THEN 'changed: the history is ahead of the record'
                         ELSE 'changed: the record does not end its chain' END
               FROM %s AS r
-              LEFT JOIN LATERAL (SELECT c.id, c.version, c.hash FROM crm_data.change AS c
+              LEFT JOIN LATERAL (SELECT c.version, c.hash FROM crm_data.change AS c
                                   WHERE c.object = %1$L AND c.record_id = r.id ORDER BY c.version DESC LIMIT 1) AS h ON true
              WHERE r.last_at >= $1 AND r.last_at < $2
                AND (h.version IS DISTINCT FROM r.row_version OR h.hash IS DISTINCT FROM substring(r.last_hash FROM 17))
              ORDER BY r.id$query$, t.object, t.relid) USING from_at, to_at;
         RETURN QUERY EXECUTE format($query$
-            SELECT %L::text, h.record_id, h.version, h.id, 'lost: the record is gone without a delete'
-              FROM (SELECT DISTINCT ON (c.record_id) c.record_id, c.version, c.id, c.op, c.at FROM crm_data.change AS c
+            SELECT %L::text, h.record_id, h.version, concat_ws('/', %1$L, h.record_id, h.version), 'lost: the record is gone without a delete'
+              FROM (SELECT DISTINCT ON (c.record_id) c.record_id, c.version, c.op, c.at FROM crm_data.change AS c
                      WHERE c.object = %1$L ORDER BY c.record_id, c.version DESC) AS h
              WHERE h.op <> 'delete' AND h.at >= $1 AND h.at < $2
                AND NOT EXISTS (SELECT FROM %2$s AS r WHERE r.id = h.record_id)

@@ -99,7 +99,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'lim must be at least 1';
     END IF;
     UPDATE crm_data.operation AS o SET state = 'pending'
-     WHERE o.id IN (SELECT f.id FROM crm_data.operation AS f WHERE f.state = 'failed' ORDER BY f.id DESC LIMIT lim FOR UPDATE SKIP LOCKED);
+     WHERE o.op_id IN (SELECT f.op_id FROM crm_data.operation AS f WHERE f.state = 'failed' ORDER BY f.created_at DESC, f.op_id LIMIT lim FOR UPDATE SKIP LOCKED);
     RETURN crm.apply_operations(NULL, lim);
 END
 $function$;
@@ -443,12 +443,13 @@ COMMENT ON FUNCTION crm.restore(text, bigint, int, text[]) IS
 object, id: the record; version: 1 to the present one; fields: only these, NULL: all that people write. Not STRICT: fields may be NULL.
 Errors: those of crm.write; P0002 no such record, or hidden; 22023 no such version; 42703 no such field.';
 
-CREATE OR REPLACE FUNCTION crm.restore_row(change_id bigint) RETURNS jsonb
+CREATE OR REPLACE FUNCTION crm.restore_row(change_id text) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     c crm_data.change;
+    name CONSTANT text[] := regexp_match(change_id, '^([a-z_]+)/([0-9]{1,18})/([0-9]{1,9})$');
     tab regclass;
     target int;
     image jsonb;
@@ -456,7 +457,7 @@ DECLARE
     columns text;
     answer jsonb;
 BEGIN
-    SELECT * INTO c FROM crm_data.change AS h WHERE h.id = change_id;
+    SELECT * INTO c FROM crm_data.change AS h WHERE h.object = name[1] AND h.record_id = name[2]::bigint AND h.version = name[3]::int;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no change %s', change_id);
     END IF;
@@ -485,9 +486,9 @@ BEGIN
     RETURN answer;
 END
 $function$;
-COMMENT ON FUNCTION crm.restore_row(bigint) IS
+COMMENT ON FUNCTION crm.restore_row(text) IS
 'Brings a record back as a change left it, a deleted one as it was before. One that is still there is written back as crm.restore does; one that is gone, by whatever way, is inserted again under its number and goes on with its versions.
-change_id: from crm.history. Answers {state: restored, id, version}, or as crm.write does. Looks through the whole history for the change: that has no index, which every write would pay for.
+change_id: object/record/version, from crm.history. Answers {state: restored, id, version}, or as crm.write does.
 Errors: P0002 no such change, or its history is not complete; 23505 and others when the row does not fit any more.';
 
 -- ---------------------------------------------------------------- erasure on request

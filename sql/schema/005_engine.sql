@@ -478,36 +478,34 @@ COMMENT ON COLUMN crm_data.outbox.parent_id IS 'Message this one replaces as a f
 COMMENT ON COLUMN crm_data.outbox.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.outbox.created_by IS 'Member or role that made the row.';
 
+-- The wide columns first, so that no row has gaps.
 CREATE TABLE crm_data.operation (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    op_id uuid NOT NULL UNIQUE,
-    root_object text NOT NULL,
+    op_id uuid PRIMARY KEY,
     root_id bigint NOT NULL,
     op_seq bigint NOT NULL,
-    object text NOT NULL,
     record_id bigint,
+    client_ts timestamptz,
+    applied_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    base_version integer,
+    version integer,
+    attempts integer NOT NULL DEFAULT 0,
+    root_object text NOT NULL,
+    object text NOT NULL,
     endpoint text NOT NULL,
     client_version text,
     actor text NOT NULL DEFAULT SESSION_USER,
-    base_version integer,
     patch jsonb NOT NULL,
-    client_ts timestamptz,
     mode text NOT NULL DEFAULT 'merge',
     state text NOT NULL,
-    version integer,
     result jsonb,
-    error text,
-    attempts integer NOT NULL DEFAULT 0,
-    applied_at timestamptz,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    created_by text NOT NULL DEFAULT SESSION_USER,
-    UNIQUE (root_object, root_id, op_seq)
+    error text
 );
-CREATE INDEX operation_pending_idx ON crm_data.operation (root_object, root_id, op_seq) WHERE state = 'pending';
-CREATE INDEX operation_failed_idx ON crm_data.operation (id) WHERE state = 'failed';
+-- those of customers that are done are in neither: a write pays for its key alone
+CREATE INDEX operation_waiting_idx ON crm_data.operation (root_object, root_id, op_seq) WHERE state IN ('pending', 'failed');
+CREATE INDEX operation_root_idx ON crm_data.operation (root_object, root_id, op_seq) WHERE root_object <> 'account';
 COMMENT ON TABLE crm_data.operation IS 'Operation: one write request by a client, stored once, answered again when repeated. Written by the engine alone and by every write: it has no checks, whose texts the server reads anew for each statement.';
-COMMENT ON COLUMN crm_data.operation.id IS 'Identifier.';
-COMMENT ON COLUMN crm_data.operation.op_id IS 'Identifier the client chose; the same one again gets the stored answer.';
+COMMENT ON COLUMN crm_data.operation.op_id IS 'Identifier the client chose; the same one again gets the same answer.';
 COMMENT ON COLUMN crm_data.operation.root_object IS 'Object whose row is the lock: account, or the record''s own object when it has no customer.';
 COMMENT ON COLUMN crm_data.operation.root_id IS 'Row that is the lock. No foreign key: it may lie in several tables.';
 COMMENT ON COLUMN crm_data.operation.op_seq IS 'Number of the operation under that lock, gapless, in the order of acceptance.';
@@ -522,16 +520,15 @@ COMMENT ON COLUMN crm_data.operation.client_ts IS 'Time by the client''s clock, 
 COMMENT ON COLUMN crm_data.operation.mode IS 'What to do under another endpoint''s lease: merge, queue or reject.';
 COMMENT ON COLUMN crm_data.operation.state IS 'Where it stands: pending, applied, rejected or failed.';
 COMMENT ON COLUMN crm_data.operation.version IS 'row_version it produced.';
-COMMENT ON COLUMN crm_data.operation.result IS 'Answer given, the one that is repeated.';
+COMMENT ON COLUMN crm_data.operation.result IS 'Answer given, the one that is repeated; NULL when it was applied without a conflict, which the other columns say.';
 COMMENT ON COLUMN crm_data.operation.error IS 'SQLSTATE and message when it was rejected or failed.';
 COMMENT ON COLUMN crm_data.operation.attempts IS 'Attempts to apply it so far.';
 COMMENT ON COLUMN crm_data.operation.applied_at IS 'When it was applied.';
 COMMENT ON COLUMN crm_data.operation.created_at IS 'When the row was made.';
-COMMENT ON COLUMN crm_data.operation.created_by IS 'Member or role that made the row.';
 
 CREATE TABLE crm_data.conflict (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    operation_id bigint NOT NULL REFERENCES crm_data.operation (id),
+    op_id uuid NOT NULL REFERENCES crm_data.operation (op_id),
     object text NOT NULL CHECK (object <> ''),
     record_id bigint NOT NULL,
     account_id bigint REFERENCES crm_data.account (id),
@@ -551,11 +548,11 @@ CREATE TABLE crm_data.conflict (
 );
 CREATE INDEX conflict_object_record_id_idx ON crm_data.conflict (object, record_id);
 CREATE INDEX conflict_open_idx ON crm_data.conflict (id) WHERE state = 'open';
-CREATE INDEX conflict_operation_id_idx ON crm_data.conflict (operation_id);
+CREATE INDEX conflict_op_id_idx ON crm_data.conflict (op_id);
 CREATE INDEX conflict_account_id_idx ON crm_data.conflict (account_id) WHERE account_id IS NOT NULL;
 COMMENT ON TABLE crm_data.conflict IS 'Conflict: a field that two writers changed; the record keeps one value, this row keeps the other.';
 COMMENT ON COLUMN crm_data.conflict.id IS 'Identifier.';
-COMMENT ON COLUMN crm_data.conflict.operation_id IS 'Operation that came second.';
+COMMENT ON COLUMN crm_data.conflict.op_id IS 'Operation that came second.';
 COMMENT ON COLUMN crm_data.conflict.object IS 'Business object.';
 COMMENT ON COLUMN crm_data.conflict.record_id IS 'Record.';
 COMMENT ON COLUMN crm_data.conflict.account_id IS 'Customer of the record.';
@@ -573,32 +570,34 @@ COMMENT ON COLUMN crm_data.conflict.resolved_by IS 'Who settled it.';
 COMMENT ON COLUMN crm_data.conflict.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.conflict.created_by IS 'Member or role that made the row.';
 
+-- The wide columns first, so that no row has gaps.
 CREATE TABLE crm_data.change (
-    id bigint GENERATED ALWAYS AS IDENTITY,
     at timestamptz NOT NULL,
     raw_at timestamptz,
-    object text NOT NULL,
     record_id bigint NOT NULL,
     account_id bigint,
-    op text NOT NULL,
+    op_seq bigint,
+    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     version integer NOT NULL,
+    object text NOT NULL,
+    op text NOT NULL,
     fields jsonb NOT NULL,
     actor text NOT NULL,
     session_name text,
     endpoint text,
     client_version text,
-    op_seq bigint,
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     salt bytea,
-    value_hash jsonb,
     hash bytea,
     note text,
-    PRIMARY KEY (record_id, object, version, at)
+    value_hash jsonb
 ) PARTITION BY RANGE (at);
 CREATE TABLE crm_data.change_default PARTITION OF crm_data.change DEFAULT;
+-- forgetting a person changes rows: a replica finds them without a key
+ALTER TABLE crm_data.change REPLICA IDENTITY FULL;
+ALTER TABLE crm_data.change_default REPLICA IDENTITY FULL;
+CREATE INDEX change_record_id_version_idx ON crm_data.change (record_id, version);
 CREATE INDEX change_account_id_at_idx ON crm_data.change (account_id, at) WHERE account_id IS NOT NULL AND object <> 'account';
-COMMENT ON TABLE crm_data.change IS 'History: one row a change with only the changed fields, chained by digest. Append-only, partitioned by month of at; nothing refers to it. One key and no more than it needs: every change of every record pays for its indexes.';
-COMMENT ON COLUMN crm_data.change.id IS 'Identifier, unique over all partitions.';
+COMMENT ON TABLE crm_data.change IS 'History: one row a change with only the changed fields, chained by digest. Append-only, partitioned by month of at; nothing refers to it. A change is named by object, record and version. It has no key, which could not be unique without at: the row lock gives versions once, and the chain finds a second one. Every change of every record pays for its indexes.';
 COMMENT ON COLUMN crm_data.change.at IS 'When it was recorded; never runs backwards within a record. The partition key.';
 COMMENT ON COLUMN crm_data.change.raw_at IS 'What the clock said, when it had gone backwards; NULL when it said the same as at.';
 COMMENT ON COLUMN crm_data.change.object IS 'Business object changed.';

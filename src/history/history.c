@@ -19,8 +19,8 @@
  *
  * Locking: none of its own; the row lock of the statement orders a record's versions.
  *
- * Security: change is written as the table's owner, whoever caused it. The SQL run here names operators with their schema, for
- * the session's search_path may hold anything.
+ * Security: change is written as the table's owner, whoever caused it, and without a statement (see common/direct.c). The SQL run here
+ * names operators with their schema, for the session's search_path may hold anything.
  *
  * Memory: each trigger call works in a context of its own; what is known of a table lives in a child of CacheMemoryContext.
  */
@@ -29,9 +29,11 @@
 #include "access/heapam.h"
 #include "access/access.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "common/direct.h"
 #include "common/errors.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -56,6 +58,7 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
+#include "utils/xid8.h"
 
 PG_FUNCTION_INFO_V1(crm_history_before);
 PG_FUNCTION_INFO_V1(crm_history_after);
@@ -97,8 +100,6 @@ static HTAB *tables = NULL;
 static CrmWriteContext write_context;
 static CrmEngineWrite engine_write = ENGINE_WRITE_NONE;
 static int engine_write_level = 0;
-static SPIPlanPtr insert_plan = NULL;
-static SPIPlanPtr batch_plan = NULL;
 static SPIPlanPtr last_plan = NULL;
 static SPIPlanPtr role_plan = NULL;
 
@@ -121,8 +122,7 @@ static void start_head(CrmHistoryTable *table, CrmChange *head, const char *op, 
 static bool get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const uint8 **salt,
 					 const uint8 **hash);
 static void check_hash(CrmHistoryTable *table, PendingChange *change, const Datum *values, const bool *nulls);
-static void write_change(Oid owner, const PendingChange *change);
-static void write_batch(Oid owner, const PendingChange *changes, int n);
+static void write_changes(Oid owner, const PendingChange *changes, int n);
 static void write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows);
 static void last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *has_hash, uint8 *hash,
 						   TimestampTz *at);
@@ -559,7 +559,7 @@ crm_history_after(PG_FUNCTION_ARGS)
 			make_change(table, desc, "update", old, old_null, new, new_null, &change, true);
 			check_hash(table, &change, new, new_null);
 		}
-		write_change(rel->rd_rel->relowner, &change);
+		write_changes(rel->rd_rel->relowner, &change, 1);
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(work);
@@ -1202,7 +1202,7 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 		check_hash(table, change, slot->tts_values, slot->tts_isnull);
 		if (++n == size)
 		{
-			write_batch(rel->rd_rel->relowner, changes, n);
+			write_changes(rel->rd_rel->relowner, changes, n);
 			n = 0;
 			/* a row read back from disk lies in this context */
 			ExecClearTuple(slot);
@@ -1210,14 +1210,10 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 		}
 	}
 	if (n > 0)
-		write_batch(rel->rd_rel->relowner, changes, n);
+		write_changes(rel->rd_rel->relowner, changes, n);
 	ExecDropSingleTupleTableSlot(slot);
 	MemoryContextSwitchTo(old);
 }
-
-#define CHANGE_COLUMNS                                                                                                 \
-	"at, object, record_id, account_id, op, version, fields, actor, session_name, endpoint, client_version, op_seq, "  \
-	"salt, hash, note, raw_at"
 
 /*
  * Run a kept plan as the owner of the tables.
@@ -1238,186 +1234,76 @@ execute_as(Oid owner, SPIPlanPtr plan, Datum *values, const char *nulls, int exp
 }
 
 /*
- * Write one change.
+ * Write changes, as the owner of the tables: straight into the month they belong to, which is the same for all of a batch but for those
+ * whose clock stood still.
  */
 static void
-write_change(Oid owner, const PendingChange *change)
+write_changes(Oid owner, const PendingChange *changes, int n)
 {
-	Oid types[16] = {TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, TEXTOID,  INT4OID,  JSONBOID, TEXTOID,
-					 TEXTOID,        TEXTOID, TEXTOID, INT8OID, BYTEAOID, BYTEAOID, TEXTOID,  TIMESTAMPTZOID};
-	Datum values[16];
-	char nulls[16];
-	uint8 salt[VARHDRSZ + CRM_SALT_LEN];
-	uint8 hash[VARHDRSZ + CRM_HASH_LEN];
-	const CrmChange *head = &change->head;
+	static const char *const columns[] = {
+		"at",     "raw_at", "record_id",    "account_id", "op_seq",         "xid",  "version", "object", "op",
+		"fields", "actor",  "session_name", "endpoint",   "client_version", "salt", "hash",    "note"};
+	Relation parent = table_open(crm_direct_table("change"), RowExclusiveLock);
+	FullTransactionId xid = GetTopFullTransactionId();
+	CrmInsert insert = {0};
+	Oid open = InvalidOid;
+	Oid save_user;
+	int save_context;
 
-	memset(nulls, ' ', sizeof(nulls));
-	SET_VARSIZE(salt, sizeof(salt));
-	memcpy(salt + VARHDRSZ, change->salt, CRM_SALT_LEN);
-	SET_VARSIZE(hash, sizeof(hash));
-	memcpy(hash + VARHDRSZ, change->hash, CRM_HASH_LEN);
-
-	SPI_connect();
-	if (insert_plan == NULL)
+	GetUserIdAndSecContext(&save_user, &save_context);
+	SetUserIdAndSecContext(owner, save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	for (int i = 0; i < n; i++)
 	{
-		SPIPlanPtr plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") VALUES "
-									  "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-									  16, types);
+		const PendingChange *change = &changes[i];
+		const CrmChange *head = &change->head;
+		const char *texts[] = {head->object,        head->op, NULL, head->actor, head->session_name, head->endpoint,
+							   head->client_version};
+		Datum values[lengthof(columns)] = {0};
+		bool nulls[lengthof(columns)] = {false};
+		TimestampTz now = GetCurrentTimestamp();
+		Oid part = crm_direct_partition(parent, TimestampTzGetDatum(head->at));
+		uint8 salt[VARHDRSZ + CRM_SALT_LEN];
+		uint8 hash[VARHDRSZ + CRM_HASH_LEN];
 
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare the insert into the history");
-		insert_plan = plan;
-	}
-	values[0] = TimestampTzGetDatum(head->at);
-	values[1] = CStringGetTextDatum(head->object);
-	values[2] = Int64GetDatum(head->record_id);
-	values[3] = Int64GetDatum(head->account_id);
-	if (!head->has_account)
-		nulls[3] = 'n';
-	values[4] = CStringGetTextDatum(head->op);
-	values[5] = Int32GetDatum(head->version);
-	values[6] = JsonbPGetDatum(change->fields);
-	values[7] = CStringGetTextDatum(head->actor);
-	values[8] = head->session_name ? CStringGetTextDatum(head->session_name) : (Datum) 0;
-	if (!head->session_name)
-		nulls[8] = 'n';
-	values[9] = CStringGetTextDatum(head->endpoint);
-	values[10] = head->client_version ? CStringGetTextDatum(head->client_version) : (Datum) 0;
-	if (!head->client_version)
-		nulls[10] = 'n';
-	values[11] = Int64GetDatum(head->op_seq);
-	if (!head->has_op_seq)
-		nulls[11] = 'n';
-	values[12] = PointerGetDatum(salt);
-	values[13] = PointerGetDatum(hash);
-	if (!change->chained)
-		nulls[12] = nulls[13] = 'n';
-	values[14] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
-	if (!head->note)
-		nulls[14] = 'n';
-	values[15] = TimestampTzGetDatum(GetCurrentTimestamp());
-	if (DatumGetTimestampTz(values[15]) >= head->at)
-		nulls[15] = 'n';
-	execute_as(owner, insert_plan, values, nulls, SPI_OK_INSERT);
-	SPI_finish();
-}
-
-/*
- * Write the changes of an INSERT: they share object, op and writer.
- */
-static void
-write_batch(Oid owner, const PendingChange *changes, int n)
-{
-	Oid types[16] = {TIMESTAMPTZARRAYOID, TEXTOID,       INT8ARRAYOID, INT8ARRAYOID,  TEXTOID, INT4ARRAYOID,
-					 JSONBARRAYOID,       TEXTOID,       TEXTOID,      TEXTOID,       TEXTOID, INT8OID,
-					 BYTEAARRAYOID,       BYTEAARRAYOID, TEXTOID,      TIMESTAMPTZOID};
-	static const struct
-	{
-		int parameter;
-		Oid type;
-		int16 len;
-		char align;
-	} columns[7] = {{0, TIMESTAMPTZOID, 8, TYPALIGN_DOUBLE}, {2, INT8OID, 8, TYPALIGN_DOUBLE},
-					{3, INT8OID, 8, TYPALIGN_DOUBLE},        {5, INT4OID, 4, TYPALIGN_INT},
-					{6, JSONBOID, -1, TYPALIGN_INT},         {12, BYTEAOID, -1, TYPALIGN_INT},
-					{13, BYTEAOID, -1, TYPALIGN_INT}};
-	Datum values[16];
-	char nulls[16];
-	Datum *elems;
-	bool *elem_nulls;
-	const CrmChange *head = &changes[0].head;
-
-	if (n == 1)
-	{
-		write_change(owner, changes);
-		return;
-	}
-	elems = palloc(n * sizeof(Datum));
-	elem_nulls = palloc(n * sizeof(bool));
-	memset(nulls, ' ', sizeof(nulls));
-	for (int c = 0; c < lengthof(columns); c++)
-	{
-		int dims[1] = {n};
-		int bounds[1] = {1};
-
-		for (int i = 0; i < n; i++)
+		if (part != open)
 		{
-			const PendingChange *change = &changes[i];
-			const uint8 *bytes = NULL;
-			int len = 0;
-
-			elem_nulls[i] = false;
-			switch (columns[c].parameter)
-			{
-				case 0: elems[i] = TimestampTzGetDatum(change->head.at); break;
-				case 2: elems[i] = Int64GetDatum(change->head.record_id); break;
-				case 3:
-					elems[i] = Int64GetDatum(change->head.account_id);
-					elem_nulls[i] = !change->head.has_account;
-					break;
-				case 5: elems[i] = Int32GetDatum(change->head.version); break;
-				case 6: elems[i] = JsonbPGetDatum(change->fields); break;
-				case 12:
-					bytes = change->salt;
-					len = CRM_SALT_LEN;
-					elem_nulls[i] = !change->chained;
-					break;
-				case 13:
-					bytes = change->hash;
-					len = CRM_HASH_LEN;
-					elem_nulls[i] = !change->chained;
-					break;
-			}
-			if (bytes)
-			{
-				bytea *b = palloc(VARHDRSZ + len);
-
-				SET_VARSIZE(b, VARHDRSZ + len);
-				memcpy(VARDATA(b), bytes, len);
-				elems[i] = PointerGetDatum(b);
-			}
+			if (OidIsValid(open))
+				crm_insert_end(&insert);
+			crm_insert_begin(&insert, part, columns, lengthof(columns));
+			open = part;
 		}
-		values[columns[c].parameter] = PointerGetDatum(construct_md_array(
-			elems, elem_nulls, 1, dims, bounds, columns[c].type, columns[c].len, columns[c].len > 0, columns[c].align));
+		values[0] = TimestampTzGetDatum(head->at);
+		values[1] = TimestampTzGetDatum(now);
+		nulls[1] = now >= head->at;
+		values[2] = Int64GetDatum(head->record_id);
+		values[3] = Int64GetDatum(head->account_id);
+		nulls[3] = !head->has_account;
+		values[4] = Int64GetDatum(head->op_seq);
+		nulls[4] = !head->has_op_seq;
+		values[5] = FullTransactionIdGetDatum(xid);
+		values[6] = Int32GetDatum(head->version);
+		for (int t = 0; t < lengthof(texts); t++)
+		{
+			values[7 + t] = texts[t] ? CStringGetTextDatum(texts[t]) : (Datum) 0;
+			nulls[7 + t] = texts[t] == NULL;
+		}
+		values[9] = JsonbPGetDatum(change->fields);
+		nulls[9] = false;
+		SET_VARSIZE(salt, sizeof(salt));
+		memcpy(salt + VARHDRSZ, change->salt, CRM_SALT_LEN);
+		values[14] = PointerGetDatum(salt);
+		SET_VARSIZE(hash, sizeof(hash));
+		memcpy(hash + VARHDRSZ, change->hash, CRM_HASH_LEN);
+		values[15] = PointerGetDatum(hash);
+		nulls[14] = nulls[15] = !change->chained;
+		values[16] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
+		nulls[16] = head->note == NULL;
+		crm_insert_row(&insert, values, nulls);
 	}
-	values[1] = CStringGetTextDatum(head->object);
-	values[4] = CStringGetTextDatum(head->op);
-	values[7] = CStringGetTextDatum(head->actor);
-	values[8] = head->session_name ? CStringGetTextDatum(head->session_name) : (Datum) 0;
-	if (!head->session_name)
-		nulls[8] = 'n';
-	values[9] = CStringGetTextDatum(head->endpoint);
-	values[10] = head->client_version ? CStringGetTextDatum(head->client_version) : (Datum) 0;
-	if (!head->client_version)
-		nulls[10] = 'n';
-	values[11] = Int64GetDatum(head->op_seq);
-	if (!head->has_op_seq)
-		nulls[11] = 'n';
-	values[14] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
-	if (!head->note)
-		nulls[14] = 'n';
-
-	SPI_connect();
-	if (batch_plan == NULL)
-	{
-		SPIPlanPtr plan = SPI_prepare("INSERT INTO " CRM_DATA_SCHEMA ".change (" CHANGE_COLUMNS ") "
-									  "SELECT x.at, $2, x.record_id, x.account_id, $5, x.version, x.fields, $8, $9, "
-									  "$10, $11, $12, x.salt, x.hash, $15, $16 "
-									  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($3), "
-									  "pg_catalog.unnest($4), pg_catalog.unnest($6), "
-									  "pg_catalog.unnest($7), pg_catalog.unnest($13), pg_catalog.unnest($14)) "
-									  "AS x (at, record_id, account_id, version, fields, salt, hash)",
-									  16, types);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare the insert into the history");
-		batch_plan = plan;
-	}
-	/* a batch is of new records, whose time is the clock's */
-	values[15] = (Datum) 0;
-	nulls[15] = 'n';
-	execute_as(owner, batch_plan, values, nulls, SPI_OK_INSERT);
-	SPI_finish();
+	if (OidIsValid(open))
+		crm_insert_end(&insert);
+	SetUserIdAndSecContext(save_user, save_context);
+	table_close(parent, NoLock);
 }
 
 /*

@@ -13,7 +13,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -88,7 +87,6 @@ fill_table(CrmWriteTable *table)
 	Relation rel;
 	TupleDesc desc;
 	MemoryContext old;
-	StringInfoData list;
 	ListCell *cell;
 	struct
 	{
@@ -106,7 +104,8 @@ fill_table(CrmWriteTable *table)
 				  {"deleted_at", TIMESTAMPTZOID, &table->deleted_at},
 				  {"merged_into", INT8OID, &table->merged_into},
 				  {"lease_endpoint", TEXTOID, &table->lease_endpoint},
-				  {"lease_until", TIMESTAMPTZOID, &table->lease_until}};
+				  {"lease_until", TIMESTAMPTZOID, &table->lease_until},
+				  {"sync_off", TEXTARRAYOID, &table->sync_off}};
 
 	for (int i = 0; i < lengthof(places); i++)
 		*places[i].place = -1;
@@ -123,7 +122,6 @@ fill_table(CrmWriteTable *table)
 		table->owner = rel->rd_rel->relowner;
 		table->columns = palloc0(desc->natts * sizeof(CrmWriteColumn));
 		table->ncolumns = 0;
-		initStringInfo(&list);
 		for (int i = 0; i < desc->natts; i++)
 		{
 			Form_pg_attribute att = TupleDescAttr(desc, i);
@@ -150,10 +148,8 @@ fill_table(CrmWriteTable *table)
 			for (int p = 0; p < lengthof(places); p++)
 				if (strcmp(places[p].name, column->column.name) == 0 && places[p].type == att->atttypid)
 					*places[p].place = table->ncolumns;
-			appendStringInfo(&list, "%s%s", table->ncolumns ? ", " : "", quote_identifier(column->column.name));
 			table->ncolumns++;
 		}
-		table->select_list = list.data;
 		foreach (cell, RelationGetFKeyList(rel))
 		{
 			ForeignKeyCacheInfo *fk = lfirst(cell);

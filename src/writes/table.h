@@ -52,7 +52,6 @@ typedef struct CrmWriteTable
 	MemoryContext context;
 	int ncolumns;
 	CrmWriteColumn *columns; /* without the dropped ones, in order */
-	char *select_list;
 	/* places in columns, -1: none */
 	int id;
 	int account_id;
@@ -66,6 +65,7 @@ typedef struct CrmWriteTable
 	int merged_into;
 	int lease_endpoint;
 	int lease_until;
+	int sync_off;
 } CrmWriteTable;
 
 extern void crm_write_table_init(void);

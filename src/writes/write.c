@@ -18,10 +18,15 @@
 #include "crm.h"
 
 #include "access/access.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_collation.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "common/direct.h"
 #include "common/errors.h"
 #include "common/locks.h"
 #include "executor/spi.h"
@@ -33,6 +38,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/jsonb.h"
@@ -55,6 +61,23 @@ PG_FUNCTION_INFO_V1(crm_sources_changed);
 
 #define LOCK_TIMEOUT_MS 3000
 
+/* columns of crm_data.operation, in the order of its migration */
+enum
+{
+	OPERATION_OP_ID = 1,
+	OPERATION_ROOT_ID = 2,
+	OPERATION_OP_SEQ = 3,
+	OPERATION_RECORD_ID = 4,
+	OPERATION_BASE_VERSION = 8,
+	OPERATION_VERSION = 9,
+	OPERATION_ROOT_OBJECT = 11,
+	OPERATION_OBJECT = 12,
+	OPERATION_ENDPOINT = 13,
+	OPERATION_PATCH = 16,
+	OPERATION_STATE = 18,
+	OPERATION_RESULT = 19
+};
+
 /* What a client asks for. */
 typedef struct Request
 {
@@ -69,8 +92,7 @@ typedef struct Request
 	TimestampTz ts;
 	const char *mode;
 	const char *actor; /* of an operation that waited, else NULL */
-	int64 operation;   /* row of an operation that waited, else 0 */
-	int64 op_seq;      /* its number */
+	int64 op_seq;      /* number of an operation that waited, else 0 */
 } Request;
 
 /* The row that is the lock. */
@@ -101,12 +123,13 @@ static Oid sources_relid = InvalidOid;
 
 static Jsonb *write_request(Request *request);
 static void lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record);
-static void lock_account(int64 id, Root *root, CrmWriteTable *table, Record *record);
+static void lock_account(int64 id, Root *root, Record *record);
 static void wait_at_gate(int64 id);
 static bool read_record(CrmWriteTable *table, int64 id, bool lock, Record *record);
 static void set_owner(CrmWriteTable *table, Record *record, bool *changed_scope);
 static void no_such_record(const char *object, int64 id);
 static Jsonb *find_operation(Request *request, Root *root, bool *waiting);
+static bool is_pending(HeapTuple row, TupleDesc desc);
 static void check_rights(Request *request, CrmWriteTable *table, Record *record);
 static void check_keys(CrmWriteTable *table, int c, Jsonb *document, const CrmRowOwner *owner);
 static void check_parents(CrmWriteTable *table, CrmMerge *merge);
@@ -116,9 +139,9 @@ static int64 lease_seconds(void);
 static Jsonb *apply(Request *request, CrmWriteTable *table, Root *root, Record *record);
 static int32 update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew);
 static void update_root(Root *root, bool renew);
-static int64 store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version,
-							 Jsonb *result);
-static void store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 operation, List *conflicts);
+static void store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version,
+							Jsonb *result);
+static void store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *conflicts);
 static void announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int32 version, int64 op_seq);
 static void forget_sources(Datum arg, Oid relid);
 static int apply_waiting(Root *root, int limit);
@@ -182,6 +205,7 @@ crm_write(PG_FUNCTION_ARGS)
 
 	/* the profile is the person's, and is read before we act as the engine */
 	(void) crm_profile();
+	PreventCommandIfReadOnly("crm.write()");
 	SPI_connect();
 	GetUserIdAndSecContext(&save_user, &save_context);
 	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false),
@@ -273,13 +297,14 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 		if (LockTimeout == 0 || LockTimeout > LOCK_TIMEOUT_MS)
 			LockTimeout = LOCK_TIMEOUT_MS;
 		if (strcmp(table->object, "account") == 0)
-			lock_account(request->id, root, table, record);
+			lock_account(request->id, root, record);
 		else
 		{
 			/* the customer that a record belongs to is known for sure only under his lock: merges move records */
 			for (int tries = 0; table->account_id >= 0; tries++)
 			{
 				int64 account;
+				Record customer;
 
 				if (!read_record(table, request->id, !root->is_record, record))
 					no_such_record(request->object, request->id);
@@ -295,7 +320,7 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 				root->object = "account";
 				root->id = account;
 				root->is_record = false;
-				lock_account(account, root, NULL, NULL);
+				lock_account(account, root, &customer);
 			}
 			if (root->is_record)
 			{
@@ -338,39 +363,24 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 }
 
 /*
- * Lock a customer's row and read what it says of operations and leases; and the whole of it, if it is the record to be written.
+ * Lock a customer's row and read it, and what it says of operations and leases.
  */
 static void
-lock_account(int64 id, Root *root, CrmWriteTable *table, Record *record)
+lock_account(int64 id, Root *root, Record *record)
 {
-	Oid types[1] = {INT8OID};
-	Datum id_value[1] = {Int64GetDatum(id)};
+	CrmWriteTable *table = crm_write_table("account");
+	int places[4] = {table->op_seq, table->lease_endpoint, table->lease_until, table->sync_off};
 	Datum values[4];
 	bool nulls[4];
 
 	if (fair_lock)
 		wait_at_gate(id);
-	if (table)
+	if (!read_record(table, id, true, record))
+		no_such_record("account", id);
+	for (int i = 0; i < lengthof(places); i++)
 	{
-		int places[4] = {table->op_seq, table->lease_endpoint, table->lease_until, crm_write_column(table, "sync_off")};
-
-		if (!read_record(table, id, true, record))
-			no_such_record("account", id);
-		for (int i = 0; i < lengthof(places); i++)
-		{
-			values[i] = record->values[places[i]];
-			nulls[i] = record->nulls[places[i]];
-		}
-	}
-	else
-	{
-		crm_execute("SELECT op_seq, lease_endpoint, lease_until, sync_off FROM " CRM_DATA_SCHEMA
-					".account WHERE id OPERATOR(pg_catalog.=) $1 "
-					"FOR NO KEY UPDATE",
-					1, types, id_value, NULL, SPI_OK_SELECT);
-		if (SPI_processed == 0)
-			no_such_record("account", id);
-		heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
+		values[i] = record->values[places[i]];
+		nulls[i] = record->nulls[places[i]];
 	}
 	root->op_seq = DatumGetInt64(values[0]);
 	root->lease_endpoint = nulls[1] ? NULL : TextDatumGetCString(values[1]);
@@ -440,19 +450,29 @@ lease_seconds(void)
 static bool
 read_record(CrmWriteTable *table, int64 id, bool lock, Record *record)
 {
-	Oid types[1] = {INT8OID};
-	Datum values[1] = {Int64GetDatum(id)};
-	char *sql = psprintf("SELECT %s FROM " CRM_DATA_SCHEMA ".%s WHERE id OPERATOR(pg_catalog.=) $1%s",
-						 table->select_list, quote_identifier(table->object), lock ? " FOR NO KEY UPDATE" : "");
+	Relation rel = table_open(table->relid, lock ? RowShareLock : AccessShareLock);
+	TupleDesc desc = RelationGetDescr(rel);
+	HeapTuple row = crm_direct_row(rel, id, lock);
 
-	crm_execute(sql, 1, types, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed == 0)
-		return false;
-	record->values = palloc(table->ncolumns * sizeof(Datum));
-	record->nulls = palloc(table->ncolumns * sizeof(bool));
-	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, record->values, record->nulls);
-	set_owner(table, record, NULL);
-	return true;
+	if (row)
+	{
+		Datum *values = palloc(desc->natts * sizeof(Datum));
+		bool *nulls = palloc(desc->natts * sizeof(bool));
+
+		heap_deform_tuple(row, desc, values, nulls);
+		record->values = palloc(table->ncolumns * sizeof(Datum));
+		record->nulls = palloc(table->ncolumns * sizeof(bool));
+		for (int i = 0; i < table->ncolumns; i++)
+		{
+			int a = table->columns[i].column.attnum - 1;
+
+			record->values[i] = values[a];
+			record->nulls[i] = nulls[a];
+		}
+		set_owner(table, record, NULL);
+	}
+	table_close(rel, NoLock);
+	return row != NULL;
 }
 
 /*
@@ -488,59 +508,68 @@ no_such_record(const char *object, int64 id)
 }
 
 /*
- * The stored answer of an operation that came before, or NULL. Also tells whether operations of this root wait. Raises when the
- * identifier came with another request.
+ * The answer of an operation that came before, or NULL. Also tells whether operations of this root wait. Raises when the identifier came
+ * with another request.
  */
 static Jsonb *
 find_operation(Request *request, Root *root, bool *waiting)
 {
-	Oid types[8] = {UUIDOID, TEXTOID, INT8OID, TEXTOID, INT8OID, INT4OID, JSONBOID, TEXTOID};
-	Datum values[8];
-	char nulls[8];
-	bool isnull;
-	Datum d;
+	Relation rel = table_open(crm_direct_table("operation"), RowExclusiveLock);
+	TupleDesc desc = RelationGetDescr(rel);
+	ScanKeyData keys[2];
+	HeapTuple row;
+	Jsonb *answer = NULL;
 
-	memset(nulls, ' ', sizeof(nulls));
-	values[0] = request->op_id;
-	values[1] = CStringGetTextDatum(root->object);
-	values[2] = Int64GetDatum(root->id);
-	/* two look-ups by index in one statement; a join would be planned by the size of the table, which is nothing at first */
-	crm_execute("SELECT result, object, base_version, patch, endpoint FROM " CRM_DATA_SCHEMA
-				".operation WHERE op_id OPERATOR(pg_catalog.=) $1 "
-				"UNION ALL SELECT NULL, NULL, NULL, NULL, NULL WHERE EXISTS (SELECT FROM " CRM_DATA_SCHEMA ".operation "
-				"WHERE root_object OPERATOR(pg_catalog.=) $2 AND root_id OPERATOR(pg_catalog.=) $3 AND state "
-				"OPERATOR(pg_catalog.=) 'pending')",
-				3, types, values, nulls, SPI_OK_SELECT);
-	*waiting = false;
-	for (uint64 i = 0; i < SPI_processed; i++)
+	/* the columns' places are those of the migration that made the table, and no later one moves a column */
+	list_free(RelationGetIndexList(rel));
+	ScanKeyInit(&keys[0], OPERATION_OP_ID, BTEqualStrategyNumber, F_UUID_EQ, request->op_id);
+	row = crm_direct_find(rel, rel->rd_pkindex, 1, keys, NULL);
+	if (row)
 	{
-		HeapTuple row = SPI_tuptable->vals[i];
 		bool same;
+		bool isnull;
+		Datum d;
 		Jsonb *patch;
 
-		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull);
-		if (isnull)
-		{
-			*waiting = true;
-			continue;
-		}
-		same = strcmp(TextDatumGetCString(d), request->object) == 0;
-		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 3, &isnull);
+		same = strcmp(TextDatumGetCString(heap_getattr(row, OPERATION_OBJECT, desc, &isnull)), request->object) == 0;
+		d = heap_getattr(row, OPERATION_BASE_VERSION, desc, &isnull);
 		same = same && isnull == !request->has_base && (isnull || DatumGetInt32(d) == request->base);
-		patch = DatumGetJsonbP(SPI_getbinval(row, SPI_tuptable->tupdesc, 4, &isnull));
+		patch = DatumGetJsonbP(heap_getattr(row, OPERATION_PATCH, desc, &isnull));
 		same = same && compareJsonbContainers(&patch->root, &request->patch->root) == 0;
-		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 5, &isnull);
-		same = same && strcmp(TextDatumGetCString(d), request->endpoint) == 0;
-		d = SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull);
-		if (!same || isnull)
+		same = same && strcmp(TextDatumGetCString(heap_getattr(row, OPERATION_ENDPOINT, desc, &isnull)),
+							  request->endpoint) == 0;
+		d = heap_getattr(row, OPERATION_RESULT, desc, &isnull);
+		if (!isnull)
+			answer = DatumGetJsonbPCopy(d);
+		else if (same)
+			answer = make_answer("applied", DatumGetInt64(heap_getattr(row, OPERATION_RECORD_ID, desc, &isnull)),
+								 DatumGetInt32(heap_getattr(row, OPERATION_VERSION, desc, &isnull)),
+								 DatumGetInt64(heap_getattr(row, OPERATION_OP_SEQ, desc, &isnull)), NIL, NULL, 0);
+		if (!same)
 			ereport(ERROR, (errcode(ERRCODE_CRM_OPERATION_REUSED),
 							errmsg("operation %s was another request",
 								   DatumGetCString(DirectFunctionCall1(uuid_out, request->op_id))),
 							errhint("Give every new request an op_id of its own; send the same one again only with the "
 									"same request.")));
-		return DatumGetJsonbPCopy(d);
 	}
-	return NULL;
+	ScanKeyInit(&keys[0], OPERATION_ROOT_OBJECT, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(root->object));
+	ScanKeyInit(&keys[1], OPERATION_ROOT_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(root->id));
+	keys[0].sk_collation = DEFAULT_COLLATION_OID;
+	*waiting = answer == NULL && crm_direct_find(rel, crm_direct_table("operation_waiting_idx"), 2, keys, is_pending);
+	table_close(rel, NoLock);
+	return answer;
+}
+
+/*
+ * Does an operation wait? One that failed waits for somebody to try it again.
+ */
+static bool
+is_pending(HeapTuple row, TupleDesc desc)
+{
+	bool isnull;
+	text *state = DatumGetTextPP(heap_getattr(row, OPERATION_STATE, desc, &isnull));
+
+	return VARSIZE_ANY_EXHDR(state) == 7 && memcmp(VARDATA_ANY(state), "pending", 7) == 0;
 }
 
 /*
@@ -675,7 +704,6 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 	bool renew = root->leased && strcmp(root->lease_endpoint, request->endpoint) == 0;
 	volatile bool any = false;
 	bool moved;
-	int64 operation;
 	Jsonb *answer;
 
 	merge.connector = strncmp(request->endpoint, "sync.", 5) == 0;
@@ -724,9 +752,9 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 						 : version > before     ? "partial"
 												: "conflict",
 						 request->id, version, op_seq, merge.conflicts, &record->owner, 0);
-	operation = store_operation(request, root, op_seq, "applied", version, answer);
+	store_operation(request, root, op_seq, "applied", version, merge.conflicts == NIL ? NULL : answer);
 	if (merge.conflicts != NIL)
-		store_conflicts(request, table, record, operation, merge.conflicts);
+		store_conflicts(request, table, record, merge.conflicts);
 	if (version > before)
 		announce(request, root, record, table, version, op_seq);
 	return answer;
@@ -807,69 +835,70 @@ update_root(Root *root, bool renew)
 }
 
 /*
- * Store a new operation, or the end of one that waited. Answers its row.
+ * Store a new operation, or the end of one that waited. result: NULL for one that was applied without a conflict.
  */
-static int64
+static void
 store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version, Jsonb *result)
 {
-	Oid types[16] = {UUIDOID, TEXTOID, INT8OID,  INT8OID,        TEXTOID, INT8OID, TEXTOID, TEXTOID,
-					 TEXTOID, INT4OID, JSONBOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, INT4OID, JSONBOID};
-	Datum values[16];
-	char nulls[16];
+	static const char *const columns[] = {"op_id",       "root_id",    "op_seq",       "record_id",      "client_ts",
+										  "applied_at",  "created_at", "base_version", "version",        "attempts",
+										  "root_object", "object",     "endpoint",     "client_version", "actor",
+										  "patch",       "mode",       "state",        "result"};
+	Datum values[lengthof(columns)] = {0};
+	bool nulls[lengthof(columns)] = {false};
 	const char *client = crm_history_client_version();
-	bool isnull;
+	CrmInsert insert;
 
-	if (request->operation)
+	if (request->actor)
 	{
-		Oid done_types[4] = {INT8OID, INT4OID, JSONBOID, INT8OID};
-		Datum done[4] = {Int64GetDatum(request->operation), Int32GetDatum(version), JsonbPGetDatum(result),
-						 Int64GetDatum(request->id)};
+		Oid done_types[4] = {UUIDOID, INT4OID, JSONBOID, INT8OID};
+		Datum done[4] = {request->op_id, Int32GetDatum(version), JsonbPGetDatum(result), Int64GetDatum(request->id)};
+		char done_nulls[4] = {' ', ' ', result ? ' ' : 'n', ' '};
 
 		crm_execute(
 			"UPDATE " CRM_DATA_SCHEMA ".operation SET state = 'applied', version = $2, result = $3, record_id = $4, "
 			"error = NULL, attempts = attempts OPERATOR(pg_catalog.+) 1, applied_at = pg_catalog.clock_timestamp() "
-			"WHERE id OPERATOR(pg_catalog.=) $1",
-			4, done_types, done, NULL, SPI_OK_UPDATE);
-		return request->operation;
+			"WHERE op_id OPERATOR(pg_catalog.=) $1",
+			4, done_types, done, done_nulls, SPI_OK_UPDATE);
+		return;
 	}
-	memset(nulls, ' ', sizeof(nulls));
 	values[0] = request->op_id;
-	values[1] = CStringGetTextDatum(root->object);
-	values[2] = Int64GetDatum(root->id);
-	values[3] = Int64GetDatum(op_seq);
-	values[4] = CStringGetTextDatum(request->object);
-	values[5] = Int64GetDatum(request->id);
-	values[6] = CStringGetTextDatum(request->endpoint);
-	values[7] = client ? CStringGetTextDatum(client) : (Datum) 0;
-	nulls[7] = client ? ' ' : 'n';
-	values[8] = CStringGetTextDatum(crm_history_actor());
-	values[9] = Int32GetDatum(request->base);
-	nulls[9] = request->has_base ? ' ' : 'n';
-	values[10] = JsonbPGetDatum(request->patch);
-	values[11] = TimestampTzGetDatum(request->ts);
-	nulls[11] = request->has_ts ? ' ' : 'n';
-	values[12] = CStringGetTextDatum(request->mode);
-	values[13] = CStringGetTextDatum(state);
-	values[14] = Int32GetDatum(version);
-	nulls[14] = version ? ' ' : 'n';
-	values[15] = JsonbPGetDatum(result);
-	crm_execute("INSERT INTO " CRM_DATA_SCHEMA
-				".operation (op_id, root_object, root_id, op_seq, object, record_id, endpoint, client_version, actor, "
-				"base_version, patch, client_ts, mode, state, version, result, applied_at) VALUES "
-				"($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, CASE WHEN $15 IS NOT NULL "
-				"THEN pg_catalog.clock_timestamp() END) "
-				"RETURNING id",
-				16, types, values, nulls, SPI_OK_INSERT_RETURNING);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	values[1] = Int64GetDatum(root->id);
+	values[2] = Int64GetDatum(op_seq);
+	values[3] = Int64GetDatum(request->id);
+	values[4] = TimestampTzGetDatum(request->ts);
+	nulls[4] = !request->has_ts;
+	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
+	nulls[5] = version == 0;
+	values[6] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	values[7] = Int32GetDatum(request->base);
+	nulls[7] = !request->has_base;
+	values[8] = Int32GetDatum(version);
+	nulls[8] = version == 0;
+	values[9] = Int32GetDatum(0);
+	values[10] = CStringGetTextDatum(root->object);
+	values[11] = CStringGetTextDatum(request->object);
+	values[12] = CStringGetTextDatum(request->endpoint);
+	values[13] = client ? CStringGetTextDatum(client) : (Datum) 0;
+	nulls[13] = client == NULL;
+	values[14] = CStringGetTextDatum(crm_history_actor());
+	values[15] = JsonbPGetDatum(request->patch);
+	values[16] = CStringGetTextDatum(request->mode);
+	values[17] = CStringGetTextDatum(state);
+	values[18] = result ? JsonbPGetDatum(result) : (Datum) 0;
+	nulls[18] = result == NULL;
+	crm_insert_begin(&insert, crm_direct_table("operation"), columns, lengthof(columns));
+	crm_insert_row(&insert, values, nulls);
+	crm_insert_end(&insert);
 }
 
 /*
  * Keep what could not be merged, and raise one alert a record until somebody closes it.
  */
 static void
-store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 operation, List *conflicts)
+store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *conflicts)
 {
-	Oid types[12] = {INT8OID,  TEXTOID,  INT8OID, INT8OID, TEXTOID, JSONBOID,
+	Oid types[12] = {UUIDOID,  TEXTOID,  INT8OID, INT8OID, TEXTOID, JSONBOID,
 					 JSONBOID, JSONBOID, INT4OID, INT4OID, TEXTOID, INT8OID};
 	Datum values[12];
 	char nulls[12];
@@ -879,7 +908,7 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 op
 	ListCell *cell;
 
 	memset(nulls, ' ', sizeof(nulls));
-	values[0] = Int64GetDatum(operation);
+	values[0] = request->op_id;
 	values[1] = CStringGetTextDatum(request->object);
 	values[2] = Int64GetDatum(request->id);
 	values[3] = Int64GetDatum(account);
@@ -899,7 +928,7 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, int64 op
 		values[9] = Int32GetDatum(request->base);
 		nulls[9] = request->has_base ? ' ' : 'n';
 		values[10] = CStringGetTextDatum(request->actor ? request->actor : crm_history_actor());
-		crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".conflict (operation_id, object, record_id, account_id, field, "
+		crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".conflict (op_id, object, record_id, account_id, field, "
 					"base, theirs, mine, their_version, base_version, "
 					"actor, their_actor) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT h.actor "
 					"FROM " CRM_DATA_SCHEMA ".change AS h "
@@ -989,7 +1018,7 @@ forget_sources(Datum arg, Oid relid)
 		sources_known = false;
 }
 
-#define WAITING_COLUMNS "id, op_id, op_seq, object, record_id, endpoint, actor, base_version, patch, mode"
+#define WAITING_COLUMNS "op_id, op_seq, object, record_id, endpoint, actor, base_version, patch, mode"
 
 /*
  * Apply what waits for a root that is locked, in the order of acceptance. Answers how many were tried.
@@ -1031,18 +1060,17 @@ apply_one(Root *root, HeapTuple row, TupleDesc desc)
 	bool applied = true;
 	Datum d;
 
-	request.operation = DatumGetInt64(SPI_getbinval(row, desc, 1, &isnull));
-	request.op_id = SPI_getbinval(row, desc, 2, &isnull);
-	request.op_seq = DatumGetInt64(SPI_getbinval(row, desc, 3, &isnull));
-	request.object = SPI_getvalue(row, desc, 4);
-	request.id = DatumGetInt64(SPI_getbinval(row, desc, 5, &isnull));
-	request.endpoint = SPI_getvalue(row, desc, 6);
-	request.actor = SPI_getvalue(row, desc, 7);
-	d = SPI_getbinval(row, desc, 8, &request.has_base);
+	request.op_id = SPI_getbinval(row, desc, 1, &isnull);
+	request.op_seq = DatumGetInt64(SPI_getbinval(row, desc, 2, &isnull));
+	request.object = SPI_getvalue(row, desc, 3);
+	request.id = DatumGetInt64(SPI_getbinval(row, desc, 4, &isnull));
+	request.endpoint = SPI_getvalue(row, desc, 5);
+	request.actor = SPI_getvalue(row, desc, 6);
+	d = SPI_getbinval(row, desc, 7, &request.has_base);
 	request.has_base = !request.has_base;
 	request.base = request.has_base ? DatumGetInt32(d) : 0;
-	request.patch = DatumGetJsonbP(SPI_getbinval(row, desc, 9, &isnull));
-	request.mode = SPI_getvalue(row, desc, 10);
+	request.patch = DatumGetJsonbP(SPI_getbinval(row, desc, 8, &isnull));
+	request.mode = SPI_getvalue(row, desc, 9);
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -1061,7 +1089,7 @@ apply_one(Root *root, HeapTuple row, TupleDesc desc)
 	PG_CATCH();
 	{
 		ErrorData *error;
-		Oid types[2] = {INT8OID, TEXTOID};
+		Oid types[2] = {UUIDOID, TEXTOID};
 		Datum values[2];
 
 		MemoryContextSwitchTo(context);
@@ -1075,13 +1103,14 @@ apply_one(Root *root, HeapTuple row, TupleDesc desc)
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION ||
 			ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK)
 			ReThrowError(error);
-		values[0] = Int64GetDatum(request.operation);
+		values[0] = request.op_id;
 		values[1] = CStringGetTextDatum(psprintf("%s: %s", unpack_sql_state(error->sqlerrcode), error->message));
-		crm_execute("UPDATE " CRM_DATA_SCHEMA
-					".operation SET state = 'failed', error = $2, attempts = attempts OPERATOR(pg_catalog.+) 1, "
-					"result = pg_catalog.jsonb_build_object('state', 'failed', 'op_seq', op_seq, 'error', $2) WHERE id "
-					"OPERATOR(pg_catalog.=) $1",
-					2, types, values, NULL, SPI_OK_UPDATE);
+		crm_execute(
+			"UPDATE " CRM_DATA_SCHEMA
+			".operation SET state = 'failed', error = $2, attempts = attempts OPERATOR(pg_catalog.+) 1, "
+			"result = pg_catalog.jsonb_build_object('state', 'failed', 'op_seq', op_seq, 'error', $2) WHERE op_id "
+			"OPERATOR(pg_catalog.=) $1",
+			2, types, values, NULL, SPI_OK_UPDATE);
 		applied = false;
 	}
 	PG_END_TRY();
@@ -1126,6 +1155,7 @@ crm_apply_operations(PG_FUNCTION_ARGS)
 	{
 		bool isnull;
 		Root root = {0};
+		Record record;
 
 		CHECK_FOR_INTERRUPTS();
 		root.object = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
@@ -1144,14 +1174,13 @@ crm_apply_operations(PG_FUNCTION_ARGS)
 				if (SPI_processed == 0)
 					continue;
 			}
-			lock_account(root.id, &root, NULL, NULL);
+			lock_account(root.id, &root, &record);
 			if (root.leased)
 				continue;
 		}
 		else
 		{
 			Request request = {0};
-			Record record;
 
 			request.object = root.object;
 			request.id = root.id;

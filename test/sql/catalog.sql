@@ -92,10 +92,10 @@ SELECT format('%s.%I', c.oid::regclass, a.attname) AS column_of_a_forbidden_type
                       'regconfig'::regtype, 'regdictionary'::regtype, 'regnamespace'::regtype, 'regcollation'::regtype)
  ORDER BY 1;
 
--- replication needs a key, and so does everybody who points at a row
+-- replication needs a key (or the whole row, as in the history), and so does everybody who points at a row
 SELECT c.oid::regclass AS table_without_primary_key
   FROM pg_class AS c JOIN ours AS n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
+ WHERE c.relkind IN ('r', 'p') AND c.relreplident <> 'f' AND NOT c.relispartition AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
  ORDER BY c.oid::regclass::text;
 
 -- the search for what refers to a row, or its deletion, must not read a whole table: a foreign key's first column leads an index

@@ -115,21 +115,20 @@ INSERT INTO crm_data.product (code, name) VALUES ('HIST-LATE', 'x');
 ROLLBACK;
 
 -- tampering: a superuser with the triggers off
-SELECT id AS change2 FROM crm_data.change WHERE object = 'account' AND record_id = :acc AND version = 2 \gset
 BEGIN;
 ALTER TABLE crm_data.change DISABLE TRIGGER USER;
 ALTER TABLE crm_data.account DISABLE TRIGGER USER;
 SAVEPOINT s;
 \echo a value of the history is edited
-UPDATE crm_data.change SET fields = jsonb_set(fields, '{annual_revenue,1}', '9') WHERE id = :change2;
+UPDATE crm_data.change SET fields = jsonb_set(fields, '{annual_revenue,1}', '9') WHERE object = 'account' AND record_id = :acc AND version = 2;
 SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
 \echo its writer is edited
-UPDATE crm_data.change SET actor = 'somebody' WHERE id = :change2;
+UPDATE crm_data.change SET actor = 'somebody' WHERE object = 'account' AND record_id = :acc AND version = 2;
 SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
 \echo a row of the history is deleted
-DELETE FROM crm_data.change WHERE id = :change2;
+DELETE FROM crm_data.change WHERE object = 'account' AND record_id = :acc AND version = 2;
 SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
 \echo the last row of the history is deleted
@@ -142,7 +141,7 @@ SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
 \echo a row is inserted
 INSERT INTO crm_data.change (at, object, record_id, account_id, op, version, fields, actor, salt, hash)
-SELECT at + interval '1 us', object, record_id, account_id, 'update', 2, '{"name": ["a", "b"]}', actor, salt, hash FROM crm_data.change WHERE id = :change2;
+SELECT at + interval '1 us', object, record_id, account_id, 'update', 2, '{"name": ["a", "b"]}', actor, salt, hash FROM crm_data.change WHERE object = 'account' AND record_id = :acc AND version = 2;
 SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
 \echo the record is edited behind its back, its digest too
@@ -189,7 +188,8 @@ SELECT version, endpoint FROM crm_data.change WHERE object = 'account' AND recor
 SELECT crm.restore('account', :back, 99);
 SELECT crm.restore('account', :back, 1, '{nme}');
 SELECT crm.restore('account', -1, 1);
-SELECT crm.restore_row(-1);
+SELECT crm.restore_row('account/0/1');
+SELECT crm.restore_row('1');
 \set VERBOSITY terse
 -- a row that the engine deleted, and one that was deleted behind its back, come back with their versions
 INSERT INTO crm_data.contact (account_id, name, phone) VALUES (:back, '李雷', '13900000000') RETURNING id AS con \gset
@@ -198,13 +198,13 @@ BEGIN;
 SELECT crm._engine_write('erase');
 DELETE FROM crm_data.contact WHERE id = :con;
 COMMIT;
-SELECT crm.restore_row((SELECT max(id) FROM crm_data.change WHERE object = 'contact' AND record_id = :con)) - 'id' AS restored;
+SELECT crm.restore_row((SELECT concat_ws('/', object, record_id, max(version)) FROM crm_data.change WHERE object = 'contact' AND record_id = :con GROUP BY object, record_id)) - 'id' AS restored;
 SELECT name, title, row_version FROM crm_data.contact WHERE id = :con;
 ALTER TABLE crm_data.contact DISABLE TRIGGER USER;
 DELETE FROM crm_data.contact WHERE id = :con;
 DO $$ BEGIN EXECUTE (SELECT string_agg(format('ALTER TABLE crm_data.contact ENABLE ALWAYS TRIGGER %I', tgname), ';') FROM pg_trigger WHERE tgrelid = 'crm_data.contact'::regclass AND NOT tgisinternal); END $$;
 SELECT check_name, object, problems FROM crm.integrity_check() WHERE object = 'contact';
-SELECT crm.restore_row((SELECT max(id) FROM crm_data.change WHERE object = 'contact' AND record_id = :con)) - 'id' AS restored;
+SELECT crm.restore_row((SELECT concat_ws('/', object, record_id, max(version)) FROM crm_data.change WHERE object = 'contact' AND record_id = :con GROUP BY object, record_id)) - 'id' AS restored;
 SELECT name, title, row_version FROM crm_data.contact WHERE id = :con;
 SELECT version, op, note IS NOT NULL AS noted FROM crm_data.change WHERE object = 'contact' AND record_id = :con ORDER BY version;
 SELECT crm._image_at('contact', :con, 1) ->> 'title' AS at_1, crm._image_at('contact', :con, 2) ->> 'title' AS at_2, crm._image_at('contact', :con, 3) AS at_3;

@@ -6,10 +6,10 @@ LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.att
 WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
     AND (obj_description(c.oid, 'pg_class') IS NULL OR col_description(c.oid, a.attnum) IS NULL)
 ORDER BY c.relname, a.attnum;
--- tables without a primary key
+-- tables without a primary key; a change is named by what it changed
 SELECT c.oid::regclass AS "table"
 FROM pg_class AS c
-WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p')
+WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname !~ '^change(_default|_\d{4}_\d{2})?$'
     AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
 ORDER BY c.relname;
 -- foreign keys without an index that leads with their column; a partial index may leave out NULL only
@@ -60,7 +60,7 @@ SELECT c.relname
 FROM pg_class AS c
 CROSS JOIN LATERAL (SELECT array_agg(a.attname::text) AS cols FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0) AS l
 WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-    AND (NOT cols @> ARRAY['created_at', 'created_by'] AND c.relname NOT IN ('match_record', 'match_key', 'change', 'import_row', 'import_line', 'schema_version')
+    AND (NOT cols @> ARRAY['created_at', 'created_by'] AND c.relname NOT IN ('match_record', 'match_key', 'change', 'operation', 'import_row', 'import_line', 'schema_version')
          OR cols && ARRAY['row_version', 'field_version', 'last_hash', 'last_at']
             AND NOT cols @> ARRAY['row_version', 'field_version', 'last_hash', 'last_at', 'updated_at', 'updated_by']
          OR cols && ARRAY['owner_id', 'grade'] AND NOT cols @> ARRAY['owner_id', 'team_id', 'grade'])

@@ -31,7 +31,7 @@ SELECT legal_edits, row_version FROM crm_data.contract WHERE id = :contract;
 
 -- what was kept
 SELECT o.op_seq, c.field, c.base, c.theirs, c.mine, c.base_version, c.their_version, c.their_actor = c.actor AS same_actor
-  FROM crm_data.conflict AS c JOIN crm_data.operation AS o ON o.id = c.operation_id WHERE c.account_id = :acc ORDER BY c.id;
+  FROM crm_data.conflict AS c JOIN crm_data.operation AS o ON o.op_id = c.op_id WHERE c.account_id = :acc ORDER BY c.id;
 SELECT kind, level, object, state FROM crm_data.alert WHERE account_id = :acc;
 -- every operation has its number, every version its change
 SELECT array_agg(op_seq ORDER BY op_seq) AS numbers FROM crm_data.operation WHERE root_object = 'account' AND root_id = :acc;

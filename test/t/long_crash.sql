@@ -1,6 +1,6 @@
 -- What does not fit between what the clients were told (crash_ack) and what is there; nothing when all is well.
 WITH op AS (
-    SELECT a.*, o.op_seq AS real_seq, o.version AS real_version, o.state AS real_state, o.result ->> 'state' AS result, o.root_id, o.id AS operation
+    SELECT a.*, o.op_seq AS real_seq, o.version AS real_version, o.state AS real_state, coalesce(o.result ->> 'state', o.state) AS result, o.root_id
       FROM crash_ack AS a LEFT JOIN crm_data.operation AS o ON o.op_id = a.op
 )
 SELECT 'acknowledged and not there', count(*) FROM op WHERE real_seq IS NULL HAVING count(*) > 0
@@ -14,7 +14,7 @@ UNION ALL
 SELECT 'value neither in the history nor in a conflict', count(*) FROM op
  WHERE real_seq IS NOT NULL
    AND NOT EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = op.root_id AND h.version = op.real_version AND h.op_seq = op.real_seq AND h.fields -> op.field ->> 1 = op.value)
-   AND NOT EXISTS (SELECT FROM crm_data.conflict AS c WHERE c.operation_id = op.operation AND c.field = op.field AND c.mine #>> '{}' = op.value)
+   AND NOT EXISTS (SELECT FROM crm_data.conflict AS c WHERE c.op_id = op.op AND c.field = op.field AND c.mine #>> '{}' = op.value)
 HAVING count(*) > 0
 UNION ALL
 SELECT 'began after another was acknowledged and has a smaller number', count(*)

@@ -3,7 +3,7 @@ SELECT :'script' = 'crm_write' AS engine \gset
 \if :engine
 SELECT count(*) FROM crm_data.operation AS o
  WHERE EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = o.object AND h.record_id = o.record_id AND h.version = o.version)
-   AND (o.result ->> 'state' = 'applied' OR EXISTS (SELECT FROM crm_data.conflict AS c WHERE c.operation_id = o.id));
+   AND (o.result IS NULL OR EXISTS (SELECT FROM crm_data.conflict AS c WHERE c.op_id = o.op_id));
 \else
 SELECT sum(n) FROM bench.plain;
 \endif

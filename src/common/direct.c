@@ -1,0 +1,287 @@
+/*
+ * direct.c
+ *		Rows of the engine's own tables, read and inserted without a statement.
+ *
+ * A write to a customer reads one row by its key, locks it, looks for an operation and inserts two rows. As statements these cost
+ * more in starting and ending an executor than in doing their work. What is here does what the executor would: constraints, triggers,
+ * every index, defaults of columns that somebody added. It knows no views, no row security and no rights: the caller has asked.
+ *
+ * Locking: a table is locked as a statement would lock it, until the transaction ends. crm_direct_row() locks a row as FOR NO KEY UPDATE does:
+ * it waits for whoever holds it and then reads the row's last version; under REPEATABLE READ and above a row changed since the snapshot
+ * is 40001.
+ *
+ * Memory: an insert works in its executor state's, tuples found are copied into the caller's.
+ */
+#include "crm.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/trigger.h"
+#include "common/direct.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/partcache.h"
+#include "utils/snapmgr.h"
+
+static AttrNumber place_of(TupleDesc desc, const char *name, int hint);
+
+/*
+ * A table of the engine by its name.
+ */
+Oid
+crm_direct_table(const char *name)
+{
+	Oid relid = get_relname_relid(name, get_namespace_oid(CRM_DATA_SCHEMA, false));
+
+	if (!OidIsValid(relid))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("there is no table %s.%s", CRM_DATA_SCHEMA, name),
+						errhint("Run CALL %s.migrate().", CRM_SCHEMA)));
+	return relid;
+}
+
+/*
+ * The partition for a key, of a table that is partitioned by the range of one column. The table is open and locked.
+ */
+Oid
+crm_direct_partition(Relation parent, Datum key)
+{
+	PartitionKey how = RelationGetPartitionKey(parent);
+	PartitionDesc parts = RelationGetPartitionDesc(parent, true);
+	PartitionBoundInfo bounds = parts->boundinfo;
+	bool equal;
+	int place;
+
+	if (how == NULL || how->strategy != PARTITION_STRATEGY_RANGE || how->partnatts != 1 || bounds == NULL)
+		elog(ERROR, "table %s is not partitioned by the range of one column", RelationGetRelationName(parent));
+	place =
+		bounds
+			->indexes[1 + partition_range_datum_bsearch(how->partsupfunc, how->partcollation, bounds, 1, &key, &equal)];
+	if (place < 0)
+		place = bounds->default_index;
+	if (place < 0 || !parts->is_leaf[place])
+		ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
+						errmsg("table %s has no partition for a row", RelationGetRelationName(parent)),
+						errhint("Run CALL %s.migrate().", CRM_SCHEMA)));
+	return parts->oids[place];
+}
+
+/*
+ * Column of a name, at its usual place or wherever it is.
+ */
+static AttrNumber
+place_of(TupleDesc desc, const char *name, int hint)
+{
+	if (hint < desc->natts && strcmp(NameStr(TupleDescAttr(desc, hint)->attname), name) == 0 &&
+		!TupleDescAttr(desc, hint)->attisdropped)
+		return hint + 1;
+	for (int i = 0; i < desc->natts; i++)
+		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0 && !TupleDescAttr(desc, i)->attisdropped)
+			return i + 1;
+	elog(ERROR, "a table of the engine has no column \"%s\"", name);
+}
+
+/*
+ * Start to insert into a table. names: the columns that come with each row, in their order; others get their defaults.
+ */
+void
+crm_insert_begin(CrmInsert *insert, Oid relid, const char *const *names, int n)
+{
+	TupleDesc desc;
+	bool named[MaxHeapAttributeNumber] = {false};
+	MemoryContext old;
+
+	Assert(n <= CRM_DIRECT_COLUMNS);
+	PreventCommandIfReadOnly("INSERT");
+	insert->rel = table_open(relid, RowExclusiveLock);
+	if (insert->rel->rd_rel->relkind != RELKIND_RELATION)
+		elog(ERROR, "%s is not a plain table", RelationGetRelationName(insert->rel));
+	desc = RelationGetDescr(insert->rel);
+	insert->estate = CreateExecutorState();
+	old = MemoryContextSwitchTo(insert->estate->es_query_cxt);
+	insert->target = makeNode(ResultRelInfo);
+	InitResultRelInfo(insert->target, insert->rel, 0, NULL, 0);
+	insert->estate->es_opened_result_relations = list_make1(insert->target);
+	ExecOpenIndices(insert->target, false);
+	insert->slot = table_slot_create(insert->rel, &insert->estate->es_tupleTable);
+	insert->estate->es_output_cid = GetCurrentCommandId(true);
+	insert->ncolumns = n;
+	for (int i = 0; i < n; i++)
+	{
+		insert->places[i] = place_of(desc, names[i], i);
+		named[insert->places[i] - 1] = true;
+	}
+	insert->defaults = NULL;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		Expr *value;
+
+		if (att->attgenerated)
+			elog(ERROR, "table %s has generated columns", RelationGetRelationName(insert->rel));
+		if (named[i] || att->attisdropped || (!att->atthasdef && !att->attidentity))
+			continue;
+		value = (Expr *) build_column_default(insert->rel, i + 1);
+		if (value == NULL)
+			continue;
+		if (insert->defaults == NULL)
+			insert->defaults = palloc0(desc->natts * sizeof(ExprState *));
+		insert->defaults[i] = ExecPrepareExpr(value, insert->estate);
+	}
+	insert->events = insert->target->ri_TrigDesc != NULL;
+	if (insert->events)
+		AfterTriggerBeginQuery();
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Insert a row. values and nulls: in the order of the names.
+ */
+void
+crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
+{
+	TupleTableSlot *slot = insert->slot;
+	TriggerDesc *triggers = insert->target->ri_TrigDesc;
+	MemoryContext old = MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->estate));
+	List *recheck = NIL;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(slot->tts_values, 0, slot->tts_tupleDescriptor->natts * sizeof(Datum));
+	if (insert->defaults)
+		for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+			if (insert->defaults[i])
+				slot->tts_values[i] =
+					ExecEvalExpr(insert->defaults[i], GetPerTupleExprContext(insert->estate), &slot->tts_isnull[i]);
+	for (int i = 0; i < insert->ncolumns; i++)
+	{
+		slot->tts_values[insert->places[i] - 1] = values[i];
+		slot->tts_isnull[insert->places[i] - 1] = nulls[i];
+	}
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(insert->rel);
+
+	if (triggers == NULL || !triggers->trig_insert_before_row ||
+		ExecBRInsertTriggers(insert->estate, insert->target, slot))
+	{
+		if (insert->rel->rd_att->constr)
+			ExecConstraints(insert->target, slot, insert->estate);
+		table_tuple_insert(insert->rel, slot, insert->estate->es_output_cid, 0, NULL);
+		if (insert->target->ri_NumIndices > 0)
+			recheck = ExecInsertIndexTuples(insert->target, slot, insert->estate, false, false, NULL, NIL
+#if PG_VERSION_NUM >= 160000
+											,
+											false
+#endif
+			);
+		if (insert->events)
+			ExecARInsertTriggers(insert->estate, insert->target, slot, recheck, NULL);
+		list_free(recheck);
+	}
+	MemoryContextSwitchTo(old);
+	ResetPerTupleExprContext(insert->estate);
+}
+
+/*
+ * End an insert: triggers fire, and the rows are seen by the next command.
+ */
+void
+crm_insert_end(CrmInsert *insert)
+{
+	if (insert->events)
+		AfterTriggerEndQuery(insert->estate);
+	ExecResetTupleTable(insert->estate->es_tupleTable, false);
+	ExecCloseResultRelations(insert->estate);
+	table_close(insert->rel, NoLock);
+	FreeExecutorState(insert->estate);
+	CommandCounterIncrement();
+}
+
+/*
+ * The first row that an index finds and a function accepts (NULL: any), as it is now; NULL when there is none. The table is open. In the
+ * caller's memory.
+ */
+HeapTuple
+crm_direct_find(Relation rel, Oid index, int nkeys, ScanKey keys, bool (*accept)(HeapTuple, TupleDesc))
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, nkeys, keys);
+	HeapTuple found;
+
+	while ((found = systable_getnext(scan)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (accept == NULL || accept(found, RelationGetDescr(rel)))
+			break;
+	}
+	if (found)
+		found = heap_copytuple(found);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * A row by its primary key "id", locked if wanted; NULL when there is none. The table is open. In the caller's memory.
+ */
+HeapTuple
+crm_direct_row(Relation rel, int64 id, bool lock)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	HeapTuple result = NULL;
+	ScanKeyData key;
+	Relation index;
+	IndexScanDesc scan;
+	Oid pk;
+
+	list_free(RelationGetIndexList(rel));
+	pk = rel->rd_pkindex;
+	if (!OidIsValid(pk))
+		elog(ERROR, "table %s has no primary key", RelationGetRelationName(rel));
+	/* what this transaction did so far is seen, and what others committed by now */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	index = index_open(pk, AccessShareLock);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = index_beginscan(rel, index, GetActiveSnapshot(),
+#if PG_VERSION_NUM >= 180000
+						   NULL,
+#endif
+						   1, 0);
+	index_rescan(scan, &key, 1, NULL, 0);
+	if (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		TM_Result state = TM_Ok;
+
+		if (lock)
+		{
+			TM_FailureData failure;
+			ItemPointerData tid = slot->tts_tid;
+
+			state = table_tuple_lock(rel, &tid, GetActiveSnapshot(), slot, GetCurrentCommandId(true),
+									 LockTupleNoKeyExclusive, LockWaitBlock,
+									 IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+		}
+		if (state == TM_Updated || (state == TM_Deleted && IsolationUsesXactSnapshot()))
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("could not serialize access due to concurrent update")));
+		if (state == TM_Ok)
+			result = ExecCopySlotHeapTuple(slot);
+		else if (state != TM_Deleted)
+			elog(ERROR, "could not lock a row of %s: %d", RelationGetRelationName(rel), (int) state);
+	}
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
+	PopActiveSnapshot();
+	ExecDropSingleTupleTableSlot(slot);
+	return result;
+}

@@ -58,6 +58,7 @@ API_SQL = \
 	sql/api/jobs.sql \
 	sql/api/report_html.sql \
 	sql/api/reports.sql \
+	sql/api/metric.sql \
 	sql/api/report_board.sql \
 	sql/api/report_period.sql \
 	sql/api/source_watchdog.sql \
@@ -110,6 +111,7 @@ REGRESS ?= \
 	reports \
 	report_html \
 	report_board \
+	metric \
 	report_period \
 	source_watchdog
 # and this one looks at all that they made

@@ -131,12 +131,13 @@ BEGIN
             RETURN QUERY SELECT 'error', '$.values', 'every value has a key of its own'::text;
         END IF;
     ELSIF kind = 'metric' THEN
-        IF NOT body ? 'fact' OR to_regclass('crm_data.' || quote_ident(body ->> 'fact')) IS NULL THEN
-            RETURN QUERY SELECT 'error', '$.fact', format('there is no fact %L', body ->> 'fact');
+        RETURN QUERY SELECT 'error', p.path, p.message FROM crm._metric_problems(body) AS p;
+    ELSIF kind = 'report' THEN
+        IF body ? 'metrics' AND jsonb_typeof(body -> 'metrics') <> 'array' THEN
+            RETURN QUERY SELECT 'error', '$.metrics', 'a list of names of metrics'::text;
         END IF;
-        IF NOT body ? 'measure' THEN
-            RETURN QUERY SELECT 'error', '$.measure', 'a metric has a measure'::text;
-        END IF;
+        RETURN QUERY SELECT 'error', '$.metrics', format('there is no metric %L', x.v #>> '{}') FROM jsonb_path_query(body, 'lax $.metrics[*]') AS x (v)
+                      WHERE NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'metric' AND c.key = x.v #>> '{}' AND c.scope = '*' AND c.status = 'active');
     ELSIF kind = 'touch_preset' THEN
         IF NOT body ?& ARRAY['kind', 'text'] THEN
             RETURN QUERY SELECT 'error', '$', 'a button has a kind and a text'::text;

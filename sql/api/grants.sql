@@ -87,6 +87,15 @@ BEGIN
         ('crm.monthly_snapshot(date)', '*'),
         ('crm.health_report(date)', '*'),
         ('crm.report_check(date)', '*'),
+        -- figures: over what the caller may read; who may ask for the house is asked inside
+        ('crm.metric(text, daterange, text[], timestamptz, text)', '*'),
+        ('crm.metric_list()', '*'),
+        ('crm.funnel(daterange, text, text)', '*'),
+        ('crm._funnel_statement(daterange, text, bigint)', '*'),
+        ('crm.restatement(daterange)', '*'),
+        ('crm._metric_plan(text, daterange, text[], timestamptz, text)', '*'),
+        ('crm._metric_engine(text, daterange, text[], timestamptz, text)', '*'),
+        ('crm._fx_rate(text, date, timestamptz)', '*'),
         ('crm.verify_reports()', 'crm_admin, crm_director, crm_risk'),
         -- import: for those who answer for the data
         ('crm.csv_fields(text, text)', '*'),

@@ -18,6 +18,18 @@ END
 $$;
 COMMENT ON FUNCTION crm._report_teams(text) IS 'Internal: the teams of which the caller may read a report, NULL for all. Errors: 42501 a report that is not for any of his roles.';
 
+CREATE OR REPLACE FUNCTION crm._report_house(report text) RETURNS void
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF crm._report_teams(report) IS NOT NULL THEN
+        RAISE EXCEPTION 'the report "%" is about the whole house', report USING ERRCODE = 'insufficient_privilege', HINT = 'It is for directors and administrators; crm.bottleneck_brief() and crm.team_performance() show your teams.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._report_house(text) IS 'Internal: for a report about the whole house. Errors: 42501 for others than directors and administrators.';
+
 CREATE OR REPLACE FUNCTION crm.my_board(at timestamptz DEFAULT now())
     RETURNS TABLE (part text, account text, title text, due_at timestamptz, days int, level text, score int, deals bigint, amount numeric, currency text, won_rate numeric)
     LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
@@ -161,9 +173,7 @@ CREATE OR REPLACE FUNCTION crm.director_daily(at timestamptz DEFAULT now())
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF crm._report_teams('director_daily') IS NOT NULL THEN
-        RAISE EXCEPTION 'the director''s daily is about the whole house' USING ERRCODE = 'insufficient_privilege', HINT = 'It is for directors and administrators; SELECT * FROM crm.bottleneck_brief() shows your teams.';
-    END IF;
+    PERFORM crm._report_house('director_daily');
     RETURN QUERY
     SELECT d.part, d.team, crm._text_of(d.action, coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en')), d.account, d.owner, d.message, d.level, d.count, d.leads, d.follow_ups, d.won, d.lost, d.amount, d.currency, d.days
       FROM crm._director_daily(at) AS d;

@@ -1,40 +1,30 @@
 -- Reports of a period: figures of a month, team performance, health of the CRM itself, and the nightly check that figures are right.
 
--- The figures of a span of days: for each team, and for the house in one row with whole set (a customer of two teams counts there once).
--- Money is converted at the rate of the day that it belongs to, which is looked up once for each day and currency.
-CREATE OR REPLACE FUNCTION crm._report_figures(from_on date, to_on date)
-    RETURNS TABLE (metric text, whole boolean, team_id bigint, value numeric)
+-- The figures of a span of days by the definitions that hold on its first day: of the house, or of each team. (A customer of two teams counts once for the
+-- house, so that the one is not the sum of the other.)
+CREATE OR REPLACE FUNCTION crm._report_figures(metrics text[], from_on date, to_on date, by_team boolean)
+    RETURNS TABLE (metric text, version int, team_id bigint, value numeric, unpriced bigint)
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    d record;
+BEGIN
+    FOR d IN SELECT m.name, x.version, x.body FROM unnest(metrics) WITH ORDINALITY AS m (name, o) CROSS JOIN LATERAL crm._metric_definition(m.name, from_on) AS x WHERE x.version IS NOT NULL ORDER BY m.o LOOP
+        RETURN QUERY SELECT d.name, d.version, (f.dim ->> 'team')::bigint, f.value, f.unpriced FROM crm._metric_figures(d.body, daterange(from_on, to_on), CASE WHEN by_team THEN '{team}'::text[] ELSE '{}' END) AS f;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm._report_figures(text[], date, date, boolean) IS 'Internal: metrics of the days from from_on up to but without to_on, for the house or for each team, with the version of their definition and how many records no rate was known for.';
+
+CREATE OR REPLACE FUNCTION crm._report_metrics(report text) RETURNS text[]
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH z AS (SELECT from_on::timestamp AT TIME ZONE s.tz AS from_at, to_on::timestamp AT TIME ZONE s.tz AS to_at FROM (SELECT crm._setting('organisation.timezone', 'Asia/Shanghai') AS tz) AS s),
-    m AS MATERIALIZED (
-        SELECT 'bookings' AS metric, c.team_id, c.signed_on AS day, c.currency, sum(c.amount) AS amount
-          FROM crm_data.contract AS c WHERE c.signed_on >= from_on AND c.signed_on < to_on AND c.state IN ('signed', 'active', 'finished') AND c.deleted_at IS NULL GROUP BY 2, 3, 4
-        UNION ALL
-        SELECT CASE r.kind WHEN 'invoice' THEN 'billings' ELSE 'receipts' END, r.team_id, r.occurred_on, r.currency, sum(CASE r.kind WHEN 'refund' THEN -r.amount ELSE r.amount END)
-          FROM crm_data.receivable_entry AS r WHERE r.occurred_on >= from_on AND r.occurred_on < to_on GROUP BY 1, 2, 3, 4
-        UNION ALL
-        SELECT v.metric, o.team_id, to_on - 1, o.currency, sum(o.amount * v.weight)
-          FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id
-         CROSS JOIN LATERAL (VALUES ('pipeline', 1::numeric), ('weighted_pipeline', coalesce(o.probability, s.default_probability, 0)::numeric)) AS v (metric, weight)
-         WHERE o.outcome = 'open' AND o.deleted_at IS NULL GROUP BY 1, 2, 4),
-    rate AS MATERIALIZED (SELECT d.day, d.currency, crm._in_base(1e8, d.currency, d.day::timestamptz) / 1e8 AS rate FROM (SELECT DISTINCT m.day, m.currency FROM m) AS d),
-    money AS (SELECT m.metric, m.team_id, sum(m.amount * rate.rate) AS value FROM m JOIN rate ON rate.day = m.day AND rate.currency = m.currency GROUP BY m.metric, m.team_id)
-    SELECT m.metric, grouping(m.team_id) = 1, m.team_id, round(sum(m.value), 2) FROM money AS m GROUP BY m.metric, GROUPING SETS ((m.team_id), ())
-    UNION ALL
-    SELECT 'orders', grouping(l.team_id) = 1, l.team_id, count(DISTINCT (l.account_id, l.product_id, l.sold_on)) FROM crm_data.line_item AS l WHERE l.sold_on >= from_on AND l.sold_on < to_on GROUP BY GROUPING SETS ((l.team_id), ()) HAVING count(*) > 0
-    UNION ALL
-    SELECT 'customers', grouping(c.team_id) = 1, c.team_id, count(DISTINCT c.account_id) FROM crm_data.contract AS c
-     WHERE c.signed_on >= from_on AND c.signed_on < to_on AND c.state IN ('signed', 'active', 'finished') AND c.deleted_at IS NULL GROUP BY GROUPING SETS ((c.team_id), ()) HAVING count(*) > 0
-    UNION ALL
-    SELECT 'win_rate', grouping(o.team_id) = 1, o.team_id, round(avg((o.outcome = 'won')::int), 6) FROM crm_data.opportunity AS o, z
-     WHERE o.closed_at >= z.from_at AND o.closed_at < z.to_at AND o.outcome IN ('won', 'lost') AND o.deleted_at IS NULL GROUP BY GROUPING SETS ((o.team_id), ()) HAVING count(*) > 0
-    UNION ALL
-    SELECT 'follow_ups', grouping(i.team_id) = 1, i.team_id, count(*) FROM crm_data.interaction AS i, z
-     WHERE i.occurred_at >= z.from_at AND i.occurred_at < z.to_at AND i.retracted_at IS NULL GROUP BY GROUPING SETS ((i.team_id), ()) HAVING count(*) > 0
+    SELECT ARRAY(SELECT m.name FROM crm_data.config AS c, jsonb_array_elements_text(c.body -> 'metrics') WITH ORDINALITY AS m (name, o) WHERE c.kind = 'report' AND c.key = report AND c.scope = '*' AND c.status = 'active' ORDER BY m.o)
 $$;
-COMMENT ON FUNCTION crm._report_figures(date, date) IS 'Internal: bookings, billings, receipts, orders, signing customers, win rate and follow-ups of the days from from_on up to but without to_on, and the open pipeline as it is now; by team, and for the house (whole).';
+COMMENT ON FUNCTION crm._report_metrics(text) IS 'Internal: the metrics that the configuration of a report names, in its order.';
 
 CREATE OR REPLACE FUNCTION crm._metric_label(metric text) RETURNS jsonb
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -58,7 +48,7 @@ CREATE OR REPLACE FUNCTION crm._team_performance(month date, teams bigint[])
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH f AS (SELECT x.* FROM crm._report_figures(month, (month + interval '1 month')::date) AS x WHERE NOT x.whole AND x.team_id IS NOT NULL),
+    WITH f AS (SELECT x.* FROM crm._report_figures('{bookings,receipts,win_rate,follow_ups}', month, (month + interval '1 month')::date, true) AS x WHERE x.team_id IS NOT NULL),
     q AS (      -- a team's own quota, else those of its people; a quarter's counts by its days
         SELECT x.team_id, CASE WHEN bool_or(x.member_id IS NULL) THEN sum(x.amount) FILTER (WHERE x.member_id IS NULL) ELSE sum(x.amount) END AS amount
           FROM (SELECT u.team_id, u.member_id, crm._in_base(u.amount, u.currency, month::timestamptz)
@@ -118,50 +108,46 @@ $$;
 COMMENT ON FUNCTION crm._job_team_performance(timestamptz) IS 'Job: stores the team performance of the month before, for the house and for each manager, and sends word of it. Internal.';
 
 CREATE OR REPLACE FUNCTION crm._monthly_snapshot(month date)
-    RETURNS TABLE (part text, metric jsonb, key text, value numeric, before numeric, change_rate numeric, currency text)
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    RETURNS TABLE (part text, metric jsonb, key text, value numeric, before numeric, change_rate numeric, currency text, definition_version int, unpriced bigint)
+    LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH names AS (SELECT m.name, m.o FROM crm_data.config AS c, jsonb_array_elements_text(c.body -> 'metrics') WITH ORDINALITY AS m (name, o) WHERE c.kind = 'report' AND c.key = 'monthly_snapshot' AND c.scope = '*' AND c.status = 'active'),
-    this AS (SELECT f.metric, f.value FROM crm._report_figures(month, (month + interval '1 month')::date) AS f WHERE f.whole),
-    last AS (SELECT f.metric, f.value FROM crm._report_figures((month - interval '1 month')::date, month) AS f WHERE f.whole AND f.metric NOT IN ('pipeline', 'weighted_pipeline')),
+    WITH names AS (SELECT m.name, m.o, d.version, d.body FROM unnest(crm._report_metrics('monthly_snapshot')) WITH ORDINALITY AS m (name, o) CROSS JOIN LATERAL crm._metric_definition(m.name, month) AS d),
+    this AS (SELECT f.* FROM crm._report_figures(crm._report_metrics('monthly_snapshot'), month, (month + interval '1 month')::date, false) AS f),
+    -- what there is at the end of a month is known of this one only; a figure by another definition is no figure to compare with
+    last AS (SELECT f.* FROM crm._report_figures(ARRAY(SELECT n.name FROM names AS n WHERE n.body ? 'date_basis'), (month - interval '1 month')::date, month, false) AS f),
     z AS (SELECT crm._setting('organisation.timezone', 'Asia/Shanghai') AS tz, crm._setting('organisation.currency', 'CNY') AS currency),
     -- the pipeline that most deals of the month ran through, and how far each got; a deal that was won passed every stage
     closed AS (SELECT o.pipeline_id, o.outcome, s.seq FROM z, crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = coalesce(o.furthest_stage_id, o.stage_id)
                 WHERE o.closed_at >= month::timestamp AT TIME ZONE z.tz AND o.closed_at < (month + interval '1 month') AT TIME ZONE z.tz AND o.deleted_at IS NULL),
     main AS (SELECT c.pipeline_id FROM closed AS c GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)
-    (SELECT 'figures', crm._metric_label(n.name), n.name, coalesce(this.value, CASE WHEN n.name <> 'win_rate' THEN 0 END), last.value, round((this.value - last.value) / nullif(last.value, 0), 4),
-            CASE WHEN n.name IN ('bookings', 'billings', 'receipts', 'pipeline', 'weighted_pipeline') THEN z.currency END
-       FROM names AS n CROSS JOIN z LEFT JOIN this ON this.metric = n.name LEFT JOIN last ON last.metric = n.name ORDER BY n.o)
+    (SELECT 'figures', jsonb_build_object('en', n.body ->> 'en', 'zh', n.body ->> 'zh'), n.name, this.value, last.value, round((this.value - last.value) / nullif(last.value, 0), 4), CASE n.body ->> 'measure' WHEN 'amount' THEN z.currency END, n.version, nullif(this.unpriced, 0)
+       FROM names AS n CROSS JOIN z LEFT JOIN this ON this.metric = n.name LEFT JOIN last ON last.metric = n.name AND last.version = n.version ORDER BY n.o)
     UNION ALL
-    (SELECT 'trend', to_jsonb(to_char(g, 'YYYY-MM')), to_char(g, 'YYYY-MM'), coalesce(round(x.value, 2), 0), NULL, NULL, z.currency
-       FROM z CROSS JOIN generate_series(month - interval '11 months', month::timestamp, interval '1 month') AS g
-       LEFT JOIN (SELECT date_trunc('month', c.day::timestamp) AS month, sum(crm._in_base(c.amount, c.currency, c.day::timestamptz)) AS value
-                    FROM (SELECT y.signed_on AS day, y.currency, sum(y.amount) AS amount FROM crm_data.contract AS y
-                           WHERE y.signed_on >= month - interval '11 months' AND y.signed_on < month + interval '1 month' AND y.state IN ('signed', 'active', 'finished') AND y.deleted_at IS NULL GROUP BY 1, 2) AS c
-                   GROUP BY 1) AS x ON x.month = g ORDER BY g)
+    (SELECT 'trend', to_jsonb(to_char(g, 'YYYY-MM')), to_char(g, 'YYYY-MM'), coalesce(x.value, 0), NULL, NULL, z.currency, d.version, nullif(x.unpriced, 0)
+       FROM z CROSS JOIN generate_series(month - interval '11 months', month::timestamp, interval '1 month') AS g CROSS JOIN LATERAL crm._metric_definition('bookings', month) AS d
+       LEFT JOIN (SELECT f.* FROM crm._metric_definition('bookings', month) AS d CROSS JOIN LATERAL crm._metric_figures(d.body, daterange((month - interval '11 months')::date, (month + interval '1 month')::date), '{month}') AS f WHERE d.version IS NOT NULL) AS x
+         ON x.dim ->> 'month' = to_char(g, 'YYYY-MM') ORDER BY g)
     UNION ALL
-    (SELECT 'funnel', coalesce(nullif(s.label, '{}'), jsonb_build_object('en', s.name, 'zh', s.name)), s.code, (SELECT count(*) FROM closed AS c WHERE c.pipeline_id = s.pipeline_id AND (c.outcome = 'won' OR (c.seq >= s.seq AND s.outcome = 'open'))), NULL, NULL, NULL
+    (SELECT 'funnel', coalesce(nullif(s.label, '{}'), jsonb_build_object('en', s.name, 'zh', s.name)), s.code, (SELECT count(*) FROM closed AS c WHERE c.pipeline_id = s.pipeline_id AND (c.outcome = 'won' OR (c.seq >= s.seq AND s.outcome = 'open'))), NULL, NULL, NULL, NULL, NULL
        FROM main JOIN crm_data.stage AS s ON s.pipeline_id = main.pipeline_id WHERE s.outcome <> 'lost' ORDER BY s.seq)
 $$;
 COMMENT ON FUNCTION crm._monthly_snapshot(date) IS 'Internal: the rows of the monthly snapshot; month: its first day.';
 
 CREATE OR REPLACE FUNCTION crm.monthly_snapshot(month date DEFAULT NULL)
-    RETURNS TABLE (part text, metric text, key text, value numeric, before numeric, change_rate numeric, currency text)
+    RETURNS TABLE (part text, metric text, key text, value numeric, before numeric, change_rate numeric, currency text, definition_version int, unpriced bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF crm._report_teams('monthly_snapshot') IS NOT NULL THEN
-        RAISE EXCEPTION 'the monthly snapshot is about the whole house' USING ERRCODE = 'insufficient_privilege', HINT = 'It is for directors and administrators; SELECT * FROM crm.team_performance() shows your teams.';
-    END IF;
+    PERFORM crm._report_house('monthly_snapshot');
     RETURN QUERY
-    SELECT s.part, crm._text_of(s.metric, coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en')), s.key, s.value, s.before, s.change_rate, s.currency
+    SELECT s.part, crm._text_of(s.metric, coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en')), s.key, s.value, s.before, s.change_rate, s.currency, s.definition_version, s.unpriced
       FROM crm._monthly_snapshot(crm._report_month(monthly_snapshot.month)) AS s;
 END
 $$;
 COMMENT ON FUNCTION crm.monthly_snapshot(date) IS
-'The figures of a month for the whole house, in three parts: figures, the metrics that the configuration of the report names, with the month before and the change (the open pipeline is as of now); trend, bookings of the twelve months up to it; funnel, of the deals closed in the month how many reached each stage. Money in the organisation''s currency.
+'The figures of a month for the whole house, in three parts: figures, the metrics that the configuration of the report names, by the definitions that hold on its first day, with the month before and the change when that is by the same definition (without a date, like the open pipeline: what there is now of what there was at its end); trend, bookings of the twelve months up to it; funnel, of the deals closed in the month how many reached each stage. Money in the organisation''s currency; unpriced: records left out because no rate is known.
 month: any day of it. Not STRICT: NULL is the month before this one. Errors: 42501 for others than directors and administrators.';
 
 CREATE OR REPLACE FUNCTION crm._job_monthly_snapshot(due timestamptz) RETURNS bigint
@@ -175,7 +161,7 @@ DECLARE
     v_id bigint;
 BEGIN
     v_id := crm._report_store('monthly_snapshot', tstzrange(v_month::timestamp AT TIME ZONE v_tz, (v_month + interval '1 month') AT TIME ZONE v_tz, '[)'), due,
-        jsonb_build_object('title', crm._report_title('monthly_snapshot'), 'part', 'part', 'columns', '["metric", "value", "before", "change_rate", "currency"]'::jsonb,
+        jsonb_build_object('title', crm._report_title('monthly_snapshot'), 'part', 'part', 'columns', '["metric", "value", "before", "change_rate", "currency", "unpriced"]'::jsonb,
                            'charts', '{"trend": {"kind": "trend", "label": "metric", "value": "value"}, "funnel": {"kind": "funnel", "label": "metric", "value": "value"}}'::jsonb, 'rows', v_rows));
     PERFORM crm._notify('report.snapshot', 'monthly_snapshot:' || extract(epoch FROM due), jsonb_build_object('report', 'monthly_snapshot', 'snapshot', v_id), crm._report_readers('monthly_snapshot'));
     RETURN jsonb_array_length(v_rows);
@@ -221,9 +207,7 @@ CREATE OR REPLACE FUNCTION crm.health_report(month date DEFAULT NULL)
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF crm._report_teams('health_report') IS NOT NULL THEN
-        RAISE EXCEPTION 'the health report is about the whole house' USING ERRCODE = 'insufficient_privilege', HINT = 'It is for directors and administrators.';
-    END IF;
+    PERFORM crm._report_house('health_report');
     RETURN QUERY
     SELECT h.indicator, h.value, h.target, h.status, crm._text_of(h.advice, coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en')) FROM crm._health_report(crm._report_month(health_report.month)) AS h;
 END
@@ -270,40 +254,44 @@ AS $$
     UNION ALL SELECT 'win_rate', 1 - count(*) FILTER (WHERE o.outcome = 'lost')::numeric / nullif(count(*), 0) FROM crm_data.opportunity AS o, z WHERE o.closed_at >= z.from_at AND o.closed_at < z.to_at AND o.outcome <> 'open' AND o.deleted_at IS NULL
     UNION ALL SELECT 'follow_ups', count(*) - count(i.retracted_at) FROM crm_data.interaction AS i, z WHERE i.occurred_at >= z.from_at AND i.occurred_at < z.to_at
 $$;
-COMMENT ON FUNCTION crm._report_controls(date, date) IS 'Internal: the figures of crm._report_figures for the house, computed another way.';
+COMMENT ON FUNCTION crm._report_controls(date, date) IS 'Internal: metrics of the house by their shipped definitions, computed another way than crm._metric_figures does.';
 
 CREATE OR REPLACE FUNCTION crm._report_check(day date)
-    RETURNS TABLE (metric text, value numeric, control numeric, deviation_rate numeric, previous numeric, change_rate numeric, status text)
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    RETURNS TABLE (metric text, value numeric, control numeric, deviation_rate numeric, previous numeric, change_rate numeric, definition_version int, status text)
+    LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT x.metric, x.value, round(x.control, 6), round(x.deviation, 6), x.previous, round(x.change, 4),
-           CASE WHEN x.value IS NULL AND x.control IS NULL THEN 'ok' WHEN coalesce(x.deviation, 1) > 0.0001 THEN 'differs' WHEN abs(x.change) > crm._setting('report.check_threshold', '5')::numeric / 100 THEN 'jumped' ELSE 'ok' END
-      FROM (SELECT c.metric, f.value, c.value AS control, CASE WHEN f.value = c.value THEN 0 ELSE abs(f.value - c.value) / nullif(greatest(abs(f.value), abs(c.value)), 0) END AS deviation,
-                   p.value AS previous, (f.value - p.value) / nullif(abs(p.value), 0) AS change
-              FROM (SELECT x.metric, coalesce(x.value, z.nothing) AS value, z.nothing FROM crm._report_controls((day - interval '1 year')::date, day) AS x CROSS JOIN LATERAL (SELECT CASE WHEN x.metric <> 'win_rate' THEN 0 END AS nothing) AS z) AS c
-              LEFT JOIN crm._report_figures((day - interval '1 year')::date, day) AS g ON g.metric = c.metric AND g.whole CROSS JOIN LATERAL (SELECT coalesce(g.value, c.nothing) AS value) AS f
-              LEFT JOIN (SELECT r ->> 'metric' AS metric, (r ->> 'value')::numeric AS value
-                           FROM (SELECT s.body FROM crm_data.report_snapshot AS s WHERE s.report = 'report_check' AND upper(s.period) < day::timestamp AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai') ORDER BY s.seq DESC LIMIT 1) AS l,
-                                jsonb_array_elements(l.body -> 'rows') AS r) AS p ON p.metric = c.metric) AS x
+    -- a definition that was changed has no second way here; what it gives is still compared with the day before
+    WITH control AS (SELECT * FROM crm._report_controls((day - interval '1 year')::date, day)),
+    named AS (SELECT n.metric, d.version, d.body - '{en,zh,dims,valid_from,note}'::text[] = (SELECT c.body - '{en,zh,dims,valid_from,note}'::text[] FROM crm_data.config AS c WHERE c.kind = 'metric' AND c.key = n.metric AND c.scope = '*' AND c.version = 1 AND c.author = 'crm') AS shipped
+                FROM (SELECT c.metric FROM control AS c) AS n CROSS JOIN LATERAL crm._metric_definition(n.metric, (day - interval '1 year')::date) AS d WHERE d.version IS NOT NULL),
+    figure AS (SELECT f.metric, f.value FROM crm._report_figures(ARRAY(SELECT n.metric FROM named AS n), (day - interval '1 year')::date, day, false) AS f),
+    before AS (SELECT r ->> 'metric' AS metric, (r ->> 'value')::numeric AS value, coalesce((r ->> 'definition_version')::int, 1) AS version
+                 FROM (SELECT s.body FROM crm_data.report_snapshot AS s WHERE s.report = 'report_check' AND upper(s.period) < day::timestamp AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai') ORDER BY s.seq DESC LIMIT 1) AS l,
+                      jsonb_array_elements(l.body -> 'rows') AS r)
+    SELECT x.metric, x.value, round(x.control, 6), round(x.deviation, 6), x.previous, round(x.change, 4), x.version,
+           CASE WHEN coalesce(x.deviation, (x.shipped AND (x.value IS NOT NULL OR x.control IS NOT NULL))::int) > 0.0001 THEN 'differs' WHEN abs(x.change) > crm._setting('report.check_threshold', '5')::numeric / 100 THEN 'jumped' ELSE 'ok' END
+      FROM (SELECT n.metric, n.version, n.shipped, f.value, c.value AS control, CASE WHEN f.value = c.value THEN 0 ELSE abs(f.value - c.value) / nullif(greatest(abs(f.value), abs(c.value)), 0) END AS deviation,
+                   b.value AS previous, (f.value - b.value) / nullif(abs(b.value), 0) AS change
+              FROM named AS n LEFT JOIN figure AS f ON f.metric = n.metric
+              LEFT JOIN (SELECT k.metric, coalesce(k.value, CASE WHEN k.metric <> 'win_rate' THEN 0 END) AS value FROM control AS k) AS c ON c.metric = n.metric AND n.shipped
+              LEFT JOIN before AS b ON b.metric = n.metric AND b.version = n.version) AS x
      ORDER BY x.metric COLLATE "C"
 $$;
 COMMENT ON FUNCTION crm._report_check(date) IS 'Internal: the rows of the report check for the year before a day.';
 
 CREATE OR REPLACE FUNCTION crm.report_check(day date DEFAULT NULL)
-    RETURNS TABLE (metric text, value numeric, control numeric, deviation_rate numeric, previous numeric, change_rate numeric, status text)
+    RETURNS TABLE (metric text, value numeric, control numeric, deviation_rate numeric, previous numeric, change_rate numeric, definition_version int, status text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF crm._report_teams('report_check') IS NOT NULL THEN
-        RAISE EXCEPTION 'the report check is about the whole house' USING ERRCODE = 'insufficient_privilege', HINT = 'It is for administrators and directors.';
-    END IF;
+    PERFORM crm._report_house('report_check');
     RETURN QUERY SELECT c.* FROM crm._report_check(coalesce(report_check.day, (now() AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date)) AS c;
 END
 $$;
 COMMENT ON FUNCTION crm.report_check(date) IS
-'Whether the reports are right: each metric of the year before a day, computed as the reports do and again in another way (control), and against the check of the day before (previous). status: differs when the two ways are more than 0.01 % apart, jumped when it moved by more than setting report.check_threshold (5 %) since, else ok.
+'Whether the reports are right: each metric of the year before a day, computed as the reports do and again in another way (control; NULL for a definition that is not the shipped one), and against the check of the day before by the same definition (previous). status: differs when the two ways are more than 0.01 % apart, jumped when it moved by more than setting report.check_threshold (5 %) since, else ok.
 day: the day after the last that counts. Not STRICT: NULL is today. Errors: 42501 for others than administrators and directors.';
 
 CREATE OR REPLACE FUNCTION crm._job_report_check(due timestamptz) RETURNS bigint
@@ -329,3 +317,36 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._job_report_check(timestamptz) IS 'Job: checks the figures of the reports, stores the result, and raises an alert and writes to the administrators when one does not hold; answers how many. Internal.';
+
+-- What became of the figures of stored months.
+CREATE OR REPLACE FUNCTION crm.restatement(period daterange)
+    RETURNS TABLE (month date, metric text, reported numeric, now_value numeric, difference numeric, late_value numeric, late_records bigint, other_changes numeric, currency text, definition_version int, snapshot bigint, reported_as_of timestamptz, freshness jsonb)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
+BEGIN
+    PERFORM crm._report_house('monthly_snapshot');
+    IF period IS NULL OR isempty(period) OR lower(period) IS NULL OR upper(period) IS NULL THEN
+        RAISE EXCEPTION 'a restatement needs a period with both ends' USING ERRCODE = 'invalid_parameter_value', HINT = 'For example ''[2026-01-01,2026-04-01)''.';
+    END IF;
+    RETURN QUERY
+    SELECT s.month, r.row ->> 'key', r.reported, f.value, f.value - r.reported, l.value, l.records, f.value - r.reported - l.value, r.row ->> 'currency', c.version, s.id, s.data_as_of, s.freshness
+      FROM (SELECT DISTINCT ON (x.period) x.*, (lower(x.period) AT TIME ZONE v_tz)::date AS month, (upper(x.period) AT TIME ZONE v_tz)::date AS until FROM crm_data.report_snapshot AS x
+             WHERE x.report = 'monthly_snapshot' AND (lower(x.period) AT TIME ZONE v_tz)::date <@ period ORDER BY x.period, x.seq) AS s
+     CROSS JOIN LATERAL (SELECT y AS row, (y ->> 'value')::numeric AS reported, o FROM jsonb_array_elements(s.body -> 'rows') WITH ORDINALITY AS u (y, o) WHERE y ->> 'part' = 'figures') AS r
+      -- by the definition of that day, whatever holds now
+      JOIN crm_data.config AS c ON c.kind = 'metric' AND c.key = r.row ->> 'key' AND c.scope = '*' AND c.version = (s.definitions ->> ('metric/' || (r.row ->> 'key')))::int AND c.body ? 'date_basis'
+     CROSS JOIN LATERAL crm._metric_figures(c.body, daterange(s.month, s.until), '{}') AS f
+      LEFT JOIN LATERAL (SELECT k.value, k.records FROM crm._metric_figures(c.body, daterange(s.month, s.until), '{}', NULL, s.data_as_of) AS k
+                          WHERE c.body ->> 'measure' IN ('amount', 'count') AND NOT c.body ? 'distinct_key') AS l ON true
+     WHERE f.value IS DISTINCT FROM r.reported OR l.records > 0
+     ORDER BY s.month, r.o;
+END
+$$;
+COMMENT ON FUNCTION crm.restatement(daterange) IS
+'How the figures of past months, as their monthly snapshots reported them, differ from what the same definitions give now: the history stays, what came late is shown. No row: nothing changed.
+period: days; the months that begin in it count. difference: now_value less reported; of it late_value comes from late_records facts of the month that the database learned of only after the snapshot (a refund posted late), other_changes from records that were corrected since; both NULL for shares and for what is counted once by a key. freshness: how fresh each source was when it was reported.
+Errors: 22023 a period without ends; 42501 for others than directors and administrators.';

@@ -20,9 +20,11 @@ BEGIN
     END IF;
     SELECT * INTO v_last FROM crm_data.report_snapshot AS s WHERE s.report = report ORDER BY s.seq DESC LIMIT 1;
     v_seq := coalesce(v_last.seq, 0) + 1;
-    SELECT coalesce(jsonb_object_agg(c.kind || '/' || c.key, c.version), '{}') INTO v_defs FROM crm_data.config AS c
-     WHERE c.status = 'active' AND c.scope = '*' AND (c.kind, c.key) IN (SELECT 'report', report UNION ALL SELECT 'metric', jsonb_array_elements_text(r.body -> 'metrics')
-                                                                          FROM crm_data.config AS r WHERE r.kind = 'report' AND r.key = report AND r.scope = '*' AND r.status = 'active');
+    SELECT coalesce(jsonb_object_agg(d.name, d.version), '{}') INTO v_defs
+      FROM (SELECT 'report/' || c.key AS name, c.version FROM crm_data.config AS c WHERE c.kind = 'report' AND c.key = report AND c.scope = '*' AND c.status = 'active'
+            UNION ALL
+            SELECT 'metric/' || m.name, x.version FROM unnest(crm._report_metrics(report)) AS m (name)
+             CROSS JOIN LATERAL crm._metric_definition(m.name, (lower(period) AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date) AS x WHERE x.version IS NOT NULL) AS d;
     SELECT coalesce(jsonb_object_agg(s.name, s.last_applied_at), '{}') INTO v_fresh FROM crm_data.source_system AS s WHERE s.last_applied_at IS NOT NULL;
     INSERT INTO crm_data.report_snapshot (report, seq, period, due_at, recipient_id, body, definitions, data_as_of, freshness, prev_digest, digest)
     VALUES (report, v_seq, period, due, recipient, body, v_defs, now(), v_fresh, v_last.digest,

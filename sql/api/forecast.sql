@@ -14,72 +14,177 @@ COMMENT ON FUNCTION crm._to_base(numeric, text, date) IS
 
 -- Two questions of every open deal: does it close in the period, and if it does, is it won. Both are learned from the same
 -- questions asked a period ago, two periods ago and so on, of the deals as they were then.
-CREATE OR REPLACE FUNCTION crm._forecast_deals(period daterange, at timestamptz, orders int DEFAULT 2)
-    RETURNS TABLE (opportunity_id bigint, stage_id bigint, amount float8, close_date date, p_close float8, p_won float8, bias float8, shock float8, n bigint, status text)
+CREATE OR REPLACE FUNCTION crm._timing_questions(period daterange, at timestamptz) RETURNS TABLE (k int, lag int, asked_at timestamptz, first date, last date)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
     WITH place AS MATERIALIZED (
-        SELECT x.tz, x.today, greatest(lower(_forecast_deals.period), x.today) AS first, upper(_forecast_deals.period) AS last,
+        SELECT x.tz, x.today, greatest(lower(_timing_questions.period), x.today) AS first, upper(_timing_questions.period) AS last,
                -- whole months are compared with whole months, anything else with as many days
-               CASE WHEN extract(day FROM lower(_forecast_deals.period)) = 1 AND extract(day FROM upper(_forecast_deals.period)) = 1
-                    THEN date_trunc('month', age(upper(_forecast_deals.period), lower(_forecast_deals.period)))
-                    ELSE make_interval(days => greatest(upper(_forecast_deals.period) - lower(_forecast_deals.period), 7)) END AS step
-          FROM (SELECT z.tz, (_forecast_deals.at AT TIME ZONE z.tz)::date AS today FROM (SELECT crm._odds_setting('organisation.timezone') #>> '{}' AS tz) AS z) AS x
-    ), config AS MATERIALIZED (
+               CASE WHEN extract(day FROM lower(_timing_questions.period)) = 1 AND extract(day FROM upper(_timing_questions.period)) = 1
+                    THEN date_trunc('month', age(upper(_timing_questions.period), lower(_timing_questions.period)))
+                    ELSE make_interval(days => greatest(upper(_timing_questions.period) - lower(_timing_questions.period), 7)) END AS step
+          FROM (SELECT z.tz, (_timing_questions.at AT TIME ZONE z.tz)::date AS today FROM (SELECT crm._odds_setting('organisation.timezone') #>> '{}' AS tz) AS z) AS x
+    )
+    SELECT k.k, p.lag, ((_timing_questions.at AT TIME ZONE p.tz) - k.k * p.step) AT TIME ZONE p.tz, (p.first - k.k * p.step)::date, (p.last - k.k * p.step)::date
+      FROM (SELECT place.*, (SELECT min(g) FROM generate_series(1, 1000) AS g WHERE place.last - g * place.step <= place.today) AS lag FROM place) AS p,
+           -- only periods that were over by then have an answer
+           LATERAL (SELECT 0 AS k UNION ALL SELECT g FROM generate_series(p.lag, p.lag + 11) AS g) AS k
+     WHERE p.last > p.today
+       -- before the first close on record nothing can be told from silence
+       AND (k.k = 0 OR (p.first - k.k * p.step)::timestamp AT TIME ZONE p.tz >= (SELECT min(h.entered_at) - interval '7 days' FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id WHERE s.outcome <> 'open'));
+END;
+COMMENT ON FUNCTION crm._timing_questions(daterange, timestamptz) IS
+'When the question of a period is asked: k 0 now, of what is left of it, k periods ago of the periods that were over by now, of as much of each; lag: the first of those. No rows for a period that is over. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._timing_rows(period daterange, at timestamptz, config jsonb, cuts jsonb, past boolean)
+    RETURNS TABLE (k int, lag int, opportunity_id bigint, stage_id bigint, close_date date, amount float8, closed boolean, won boolean, dims text[])
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT a.k, a.lag, r.opportunity_id, r.stage_id, r.close_date, crm._to_base(r.amount, r.currency, a.asked_at::date)::float8, f.closed, f.won,
+           r.dims[1:20] || ARRAY[width_bucket(extract(epoch FROM a.asked_at - r.opened)::float8 / 86400, '{7,14,30,45,60,90,120,180,365}')::text,
+                          ((extract(month FROM a.first)::int - 1) % 3 + 1)::text,
+                          CASE WHEN r.close_date IS NULL THEN NULL WHEN r.close_date < a.first THEN 'before' WHEN r.close_date < a.last THEN 'in' ELSE 'after' END]
+      FROM crm._timing_questions(_timing_rows.period, _timing_rows.at) AS a
+     CROSS JOIN LATERAL crm._win_rows(a.asked_at, _timing_rows.cuts, _timing_rows.config, NULL, true) AS r
+      LEFT JOIN LATERAL (SELECT coalesce(bool_or(h.entered_at >= a.first::timestamp AT TIME ZONE z.tz), false) AS closed,
+                                coalesce(bool_or(h.entered_at >= a.first::timestamp AT TIME ZONE z.tz AND s.outcome = 'won'), false) AS won
+                           FROM (SELECT crm._odds_setting('organisation.timezone') #>> '{}' AS tz) AS z, crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id
+                          WHERE _timing_rows.past AND h.opportunity_id = r.opportunity_id AND s.outcome <> 'open' AND h.recorded_at <= _timing_rows.at
+                            AND h.entered_at > a.asked_at AND h.entered_at < a.last::timestamp AT TIME ZONE z.tz) AS f ON true
+     WHERE (a.k > 0) = _timing_rows.past;
+END;
+COMMENT ON FUNCTION crm._timing_rows(daterange, timestamptz, jsonb, jsonb, boolean) IS
+'Deals as the timing model sees them: those open now (past false), or those that were open when the question was asked before, with what became of them. amount: in the organisation''s currency at the rate of the day, NULL without a rate. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._timing_fit(period daterange, at timestamptz, OUT config jsonb, OUT cuts jsonb, OUT closes bytea, OUT wins bytea, OUT n bigint, OUT bias float8, OUT shock float8)
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    WITH config AS MATERIALIZED (
         SELECT coalesce(m.options -> 'config', crm._odds_config('win')) AS body,
-               coalesce(m.options -> 'cuts', crm._stage_cuts(_forecast_deals.at, '{0.25,0.5,0.75,0.9}')) AS cuts
-          FROM (SELECT crm._win_model(_forecast_deals.at) AS id) AS i LEFT JOIN crm_data.model AS m ON m.id = i.id
-    ), asked AS MATERIALIZED (
-        -- k periods ago; 0 is now. Only periods that were over by now have an answer.
-        SELECT k.k, ((_forecast_deals.at AT TIME ZONE p.tz) - k.k * p.step) AT TIME ZONE p.tz AS at, (p.first - k.k * p.step)::date AS first, (p.last - k.k * p.step)::date AS last, p.lag
-          FROM (SELECT place.*, (SELECT min(g) FROM generate_series(1, 1000) AS g WHERE place.last - g * place.step <= place.today) AS lag FROM place) AS p,
-               LATERAL (SELECT 0 AS k UNION ALL SELECT g FROM generate_series(p.lag, p.lag + 11) AS g) AS k
-         WHERE p.last > p.today
-           -- before the first close on record nothing can be told from silence
-           AND (k.k = 0 OR (p.first - k.k * p.step)::timestamp AT TIME ZONE p.tz >= (SELECT min(h.entered_at) - interval '7 days' FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id WHERE s.outcome <> 'open'))
+               coalesce(m.options -> 'cuts', crm._stage_cuts(_timing_fit.at, '{0.25,0.5,0.75,0.9}')) AS cuts
+          FROM (SELECT crm._win_model(_timing_fit.at) AS id) AS i LEFT JOIN crm_data.model AS m ON m.id = i.id
     ), row_of AS MATERIALIZED (
-        SELECT a.k, a.lag, r.opportunity_id, r.stage_id, r.close_date, f.closed, f.won, crm._to_base(r.amount, r.currency, a.at::date)::float8 AS amount,
-               r.dims[1:20] || ARRAY[width_bucket(extract(epoch FROM a.at - r.opened)::float8 / 86400, '{7,14,30,45,60,90,120,180,365}')::text,
-                              ((extract(month FROM a.first)::int - 1) % 3 + 1)::text,
-                              CASE WHEN r.close_date IS NULL THEN NULL WHEN r.close_date < a.first THEN 'before' WHEN r.close_date < a.last THEN 'in' ELSE 'after' END] AS dims
-          FROM config AS c, asked AS a
-         CROSS JOIN LATERAL crm._win_rows(a.at, c.cuts, c.body, NULL, true) AS r
-          LEFT JOIN LATERAL (SELECT coalesce(bool_or(h.entered_at >= a.first::timestamp AT TIME ZONE place.tz), false) AS closed,
-                                    coalesce(bool_or(h.entered_at >= a.first::timestamp AT TIME ZONE place.tz AND s.outcome = 'won'), false) AS won
-                               FROM place, crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id
-                              WHERE a.k > 0 AND h.opportunity_id = r.opportunity_id AND s.outcome <> 'open' AND h.recorded_at <= _forecast_deals.at
-                                AND h.entered_at > a.at AND h.entered_at < a.last::timestamp AT TIME ZONE place.tz) AS f ON true
+        SELECT r.* FROM config AS c, crm._timing_rows(_timing_fit.period, _timing_fit.at, c.body, c.cuts, true) AS r
     ), head AS MATERIALIZED (
-        SELECT j.k, (SELECT crm.lattice_fit(t.dims, t.closed::int, 1, jsonb_build_object('order', _forecast_deals.orders)) FROM row_of AS t WHERE t.k > 0 AND t.k >= j.k + j.lag) AS closes,
-               (SELECT crm.lattice_fit(t.dims, t.won::int, 1, jsonb_build_object('order', _forecast_deals.orders)) FROM row_of AS t WHERE t.k > 0 AND t.closed AND t.k >= j.k + j.lag) AS wins,
+        -- what could have been learned by each time, for the habit of the last forecasts; 0 is what can be learned now
+        SELECT j.k, (SELECT crm.lattice_fit(t.dims, t.closed::int, 1) FROM row_of AS t WHERE t.k >= j.k + j.lag) AS closes,
+               (SELECT crm.lattice_fit(t.dims, t.won::int, 1) FROM row_of AS t WHERE t.closed AND t.k >= j.k + j.lag) AS wins,
                (SELECT count(*) FROM row_of AS t WHERE t.closed AND t.k >= j.k + j.lag) AS n
-          FROM (SELECT a.k, a.lag FROM asked AS a ORDER BY a.k LIMIT 7) AS j
-    ), told AS (
-        SELECT r.k, r.opportunity_id, r.amount, r.won, h.n, c.p AS p_close, w.p AS p_won
-          FROM row_of AS r JOIN head AS h ON h.k = r.k, crm.lattice_predict(h.closes, r.dims) AS c, crm.lattice_predict(h.wins, r.dims) AS w
+          FROM (SELECT q.k, q.lag FROM crm._timing_questions(_timing_fit.period, _timing_fit.at) AS q ORDER BY q.k LIMIT 7) AS j
     ), past AS (
-        SELECT t.k, sum(t.amount * t.p_close * t.p_won) AS forecast, coalesce(sum(t.amount) FILTER (WHERE t.won), 0) AS actual,
-               sum(t.amount * t.amount * t.p_close * t.p_won * (1 - t.p_close * t.p_won)) AS variance, exp2.w
-          FROM told AS t, LATERAL (SELECT power(2, -(t.k - 1) / 4.0)::float8 AS w) AS exp2
-         WHERE t.k > 0 AND t.n >= 30 GROUP BY t.k, exp2.w
+        -- summed in one order, so that the same question has the same answer to the last digit
+        SELECT r.k, sum(r.amount * c.p * w.p ORDER BY r.opportunity_id) AS forecast, coalesce(sum(r.amount ORDER BY r.opportunity_id) FILTER (WHERE r.won), 0) AS actual,
+               sum(r.amount * r.amount * c.p * w.p * (1 - c.p * w.p) ORDER BY r.opportunity_id) AS variance, power(2, -(r.k - 1) / 4.0)::float8 AS w
+          FROM row_of AS r JOIN head AS h ON h.k = r.k AND h.n >= 30, crm.lattice_predict(h.closes, r.dims) AS c, crm.lattice_predict(h.wins, r.dims) AS w
+         GROUP BY r.k
     ), habit AS (
         -- the mean forecast counts as one period without any error
-        SELECT coalesce((sum(p.w * p.actual) + avg(p.forecast)) / nullif(sum(p.w * p.forecast) + avg(p.forecast), 0), 1) AS bias FROM past AS p
+        SELECT coalesce((sum(p.w * p.actual ORDER BY p.k) + avg(p.forecast ORDER BY p.k)) / nullif(sum(p.w * p.forecast ORDER BY p.k) + avg(p.forecast ORDER BY p.k), 0), 1) AS bias FROM past AS p
     ), common AS (
-        SELECT sqrt((coalesce(sum(p.w * greatest((power(p.actual - t.bias * p.forecast, 2) - p.variance) / nullif(power(t.bias * p.forecast, 2), 0), 0)), 0) + 0.04) / (coalesce(sum(p.w), 0) + 1)) AS shock
+        SELECT sqrt((coalesce(sum(p.w * greatest((power(p.actual - t.bias * p.forecast, 2) - p.variance) / nullif(power(t.bias * p.forecast, 2), 0), 0) ORDER BY p.k), 0) + 0.04) / (coalesce(sum(p.w ORDER BY p.k), 0) + 1)) AS shock
           FROM habit AS t LEFT JOIN past AS p ON true
     )
-    SELECT r.opportunity_id, r.stage_id, r.amount, r.close_date, coalesce(d.p_close, CASE r.dims[cardinality(r.dims)] WHEN 'in' THEN 1 ELSE 0 END), coalesce(d.p_won, w.p),
-           least(greatest(t.bias, 0.25), 4), least(c.shock, 1), coalesce(d.n, 0), CASE WHEN d.n >= 30 THEN 'ok' ELSE 'insufficient_history' END
-      FROM row_of AS r
-     CROSS JOIN habit AS t CROSS JOIN common AS c
-      LEFT JOIN told AS d ON d.k = 0 AND d.opportunity_id = r.opportunity_id AND d.n >= 30
-      LEFT JOIN crm._win_predict(_forecast_deals.at, coalesce((SELECT array_agg(u.opportunity_id) FROM row_of AS u, head AS h WHERE u.k = 0 AND h.k = 0 AND h.n < 30), '{}')) AS w
-        ON w.opportunity_id = r.opportunity_id
-     WHERE r.k = 0;
+    SELECT c.body, c.cuts, h.closes::bytea, h.wins::bytea, coalesce(h.n, 0), least(greatest(t.bias, 0.25), 4), least(x.shock, 1)
+      FROM config AS c CROSS JOIN habit AS t CROSS JOIN common AS x LEFT JOIN head AS h ON h.k = 0;
 END;
-COMMENT ON FUNCTION crm._forecast_deals(daterange, timestamptz, int) IS
-'Open deals at an instant: probability that each closes in the rest of the period, and that it is won then; the bias of the last forecasts and the shock that they had in common. With fewer than 30 closed deals to learn from: the planned close decides, the win probability is that of crm.win_probability, and the status says so. amount: in the organisation''s currency at the rate of the day, NULL without a rate. orders: 1 or 2, as in crm.lattice_fit. Internal.';
+COMMENT ON FUNCTION crm._timing_fit(daterange, timestamptz) IS
+'The timing model of a period at an instant: heads for whether a deal closes in it and for whether it is then won, closed deals behind them, the bias of the last forecasts and the shock that they had in common. Internal.';
+
+-- The stored timing model of a period, if it is of the day and a half before the instant.
+CREATE OR REPLACE FUNCTION crm._timing_model(period daterange, at timestamptz, OUT config jsonb, OUT cuts jsonb, OUT closes bytea, OUT wins bytea, OUT n bigint, OUT bias float8, OUT shock float8, OUT version text)
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    m crm_data.model;
+BEGIN
+    SELECT x.* INTO m FROM crm_data.model AS x
+     WHERE x.name = 'timing.close ' || period::text AND x.as_of <= at AND x.as_of > at - interval '36 hours' ORDER BY x.as_of DESC, x.version DESC LIMIT 1;
+    IF NOT FOUND THEN
+        SELECT f.config, f.cuts, f.closes, f.wins, f.n, f.bias, f.shock INTO config, cuts, closes, wins, n, bias, shock FROM crm._timing_fit(period, at) AS f;
+        RETURN;
+    END IF;
+    version := 'timing ' || m.version;
+    config := m.options -> 'config';
+    cuts := m.options -> 'cuts';
+    closes := m.params;
+    wins := (SELECT x.params FROM crm_data.model AS x WHERE x.name = 'timing.win ' || period::text AND x.version = m.version);
+    n := m.rows_used;
+    bias := (m.options ->> 'bias')::float8;
+    shock := (m.options ->> 'shock')::float8;
+END
+$$;
+COMMENT ON FUNCTION crm._timing_model(daterange, timestamptz) IS
+'The timing model that answers for a period at an instant: the newest that was stored (crm.timing_refit) in the day and a half before, else one fitted now; version: NULL for the latter. Internal.';
+
+CREATE OR REPLACE FUNCTION crm.timing_refit(as_of timestamptz DEFAULT now()) RETURNS int
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    today date := (as_of AT TIME ZONE (crm._odds_setting('organisation.timezone') #>> '{}'))::date;
+    span daterange;
+    f record;
+    next_version int;
+    stored int := 0;
+BEGIN
+    IF as_of IS NULL OR as_of > now() + interval '1 minute' OR NOT isfinite(as_of) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a model is fitted to the past', HINT = 'Give an instant that is not after now.';
+    END IF;
+    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
+    FOR span IN SELECT daterange(s.first, (s.first + u.step)::date)
+                  FROM (VALUES ('month', interval '1 month'), ('quarter', interval '3 months')) AS u (unit, step), generate_series(0, 1) AS ahead,
+                       LATERAL (SELECT (date_trunc(u.unit, today::timestamp) + ahead * u.step)::date AS first) AS s
+    LOOP
+        f := crm._timing_fit(span, as_of);
+        SELECT coalesce(max(m.version), 0) + 1 INTO next_version FROM crm_data.model AS m WHERE m.name = 'timing.close ' || span::text;
+        UPDATE crm_data.model AS m SET status = 'retired', retired_at = now(), updated_at = now()
+         WHERE m.name IN ('timing.close ' || span::text, 'timing.win ' || span::text) AND m.status = 'champion' AND m.as_of <= timing_refit.as_of;
+        INSERT INTO crm_data.model (name, version, kind, status, dims, options, params, as_of, rows_used)
+        SELECT h.head || ' ' || span::text, next_version, 'lattice',
+               CASE WHEN EXISTS (SELECT FROM crm_data.model AS m WHERE m.name = h.head || ' ' || span::text AND m.status = 'champion') THEN 'retired' ELSE 'champion' END,
+               (ARRAY(SELECT d FROM jsonb_array_elements_text(f.config -> 'dims') WITH ORDINALITY AS x (d, ord) ORDER BY ord))[1:20] || '{deal_age,month_in_quarter,planned}'::text[],
+               CASE h.head WHEN 'timing.close' THEN jsonb_build_object('config', f.config, 'cuts', f.cuts, 'bias', f.bias, 'shock', f.shock) ELSE '{}' END, h.params, as_of, f.n
+          FROM (VALUES ('timing.close', f.closes), ('timing.win', f.wins)) AS h (head, params);
+        stored := stored + 1;
+    END LOOP;
+    -- what is older can be fitted again
+    DELETE FROM crm_data.model AS m WHERE m.name LIKE 'timing.%' AND m.as_of < timing_refit.as_of - interval '40 days';
+    RETURN stored;
+END
+$$;
+COMMENT ON FUNCTION crm.timing_refit(timestamptz) IS
+'Stores the timing models of this and the next month and quarter as they can be learned at an instant, so that crm.forecast answers without fitting; called by the nightly job. Other periods, and instants without a model of the day and a half before, are fitted when they are asked for.
+as_of: instant, not after now. Answers how many periods. Models older than 40 days are deleted. Errors: 22023 as_of in the future.';
+
+CREATE OR REPLACE FUNCTION crm._forecast_deals(period daterange, at timestamptz)
+    RETURNS TABLE (opportunity_id bigint, stage_id bigint, amount float8, close_date date, p_close float8, p_won float8, bias float8, shock float8, n bigint, status text, version text)
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    m record := crm._timing_model(_forecast_deals.period, _forecast_deals.at);
+    closes crm.lattice;
+    wins crm.lattice;
+BEGIN
+    IF m.n >= 30 THEN
+        closes := m.closes::crm.lattice;
+        wins := m.wins::crm.lattice;
+        RETURN QUERY
+        SELECT r.opportunity_id, r.stage_id, r.amount, r.close_date, c.p, w.p, m.bias, m.shock, m.n, 'ok', m.version
+          FROM crm._timing_rows(_forecast_deals.period, _forecast_deals.at, m.config, m.cuts, false) AS r, crm.lattice_predict(closes, r.dims) AS c, crm.lattice_predict(wins, r.dims) AS w;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    WITH row_of AS MATERIALIZED (SELECT r.* FROM crm._timing_rows(_forecast_deals.period, _forecast_deals.at, m.config, m.cuts, false) AS r)
+    SELECT r.opportunity_id, r.stage_id, r.amount, r.close_date, CASE r.dims[cardinality(r.dims)] WHEN 'in' THEN 1 ELSE 0 END::float8, w.p, m.bias, m.shock, m.n, 'insufficient_history', m.version
+      FROM row_of AS r
+      LEFT JOIN crm._win_predict(_forecast_deals.at, (SELECT coalesce(array_agg(u.opportunity_id), '{}') FROM row_of AS u)) AS w ON w.opportunity_id = r.opportunity_id;
+END
+$$;
+COMMENT ON FUNCTION crm._forecast_deals(daterange, timestamptz) IS
+'Open deals at an instant: probability that each closes in the rest of the period, and that it is won then; the bias of the last forecasts and the shock that they had in common. With fewer than 30 closed deals to learn from: the planned close decides, the win probability is that of crm.win_probability, and the status says so. amount: in the organisation''s currency at the rate of the day, NULL without a rate; version: stored timing model behind it, NULL for one fitted now. Internal.';
 
 -- Credibility before anything is learned: how often the representative was right lately, whether the customer signed, whether legal has looked.
 CREATE OR REPLACE FUNCTION crm._representative_rate(at timestamptz) RETURNS TABLE (member_id bigint, rate float8, n bigint)
@@ -411,7 +516,7 @@ BEGIN
     SELECT freeze_forecast.period, o.id, o.account_id, o.owner_id, o.team_id, coalesce(d.stage_id, o.stage_id), coalesce(o.amount, 0), o.currency, round(d.amount::numeric, 2),
            least(d.p_close * d.p_won * d.bias, 1), a.amount, coalesce(g.category, o.category), d.close_date,
            jsonb_build_object('p_close', round(d.p_close::numeric, 6), 'p_won', round(d.p_won::numeric, 6), 'bias', round(d.bias::numeric, 6), 'shock', round(d.shock::numeric, 6), 'status', d.status),
-           version, at
+           concat_ws(', ', version, d.version), at
       FROM crm._forecast_deals(freeze_forecast.period, at) AS d
       JOIN crm_data.opportunity AS o ON o.id = d.opportunity_id
       LEFT JOIN crm_data.stage AS g ON g.id = d.stage_id

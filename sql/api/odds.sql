@@ -71,11 +71,16 @@ BEGIN
           FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id
          WHERE h.recorded_at <= _win_rows.at AND h.entered_at <= _win_rows.at
            AND (_win_rows.opportunities IS NULL OR h.opportunity_id = ANY (_win_rows.opportunities))
+           -- a deal that is closed now and to which nothing came after that time was closed then
+           AND (NOT _win_rows.current_only OR _win_rows.opportunities IS NOT NULL OR h.opportunity_id IN (SELECT n.id FROM crm_data.opportunity AS n WHERE n.outcome = 'open'
+                                                                   UNION ALL
+                                                                   SELECT l.opportunity_id FROM crm_data.stage_history AS l WHERE l.recorded_at > _win_rows.at OR l.entered_at > _win_rows.at))
         WINDOW w AS (PARTITION BY h.opportunity_id ORDER BY h.entered_at, h.id)
     ), fate AS (
         SELECT k.opportunity_id, k.outcome, greatest(k.entered_at, k.recorded_at) AS closed_at FROM known AS k WHERE k.is_last AND k.outcome <> 'open'
     ), stay AS (
-        SELECT k.opportunity_id, k.id, k.stage_id, k.entered_at, k.next_at, k.amount, k.currency, k.close_date FROM known AS k WHERE k.outcome = 'open'
+        SELECT k.opportunity_id, k.id, k.stage_id, k.entered_at, k.next_at, k.amount, k.currency, k.close_date FROM known AS k
+         WHERE k.outcome = 'open' AND NOT (_win_rows.current_only AND EXISTS (SELECT FROM fate AS f WHERE f.opportunity_id = k.opportunity_id))
         UNION ALL
         -- a deal that came without a history
         SELECT o.id, 0, CASE WHEN s.outcome = 'open' THEN o.stage_id END, least(o.created_at, o.closed_at), o.closed_at, o.amount, o.currency, o.close_date
@@ -434,23 +439,23 @@ END
 $$;
 COMMENT ON FUNCTION crm._check_visible_deal(bigint) IS 'Raises P0002 unless the current person may read the deal: hidden and missing look the same. Internal.';
 
-CREATE OR REPLACE FUNCTION crm._win_contributions(at timestamptz, opp bigint)
+-- Contributions to the logit of a deal as crm._win_predict answered it.
+CREATE OR REPLACE FUNCTION crm._win_contributions(model bigint, dims text[], logit float8)
     RETURNS TABLE (dimension text, value text, logit float8, points float8, n float8)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
-    WITH w AS MATERIALIZED (SELECT x.* FROM crm._win_predict(_win_contributions.at, ARRAY[_win_contributions.opp]) AS x WHERE x.status = 'ok'),
-    part AS (
+    WITH part AS MATERIALIZED (
         SELECT e.dim, CASE WHEN e.dim = 0 THEN 'base' ELSE m.dims[e.dim] END AS dimension, e.value, e.logit, e.n
-          FROM w JOIN crm_data.model AS m ON m.id = w.model_id, crm.lattice_explain(m.params::crm.lattice, w.dims) AS e
+          FROM crm_data.model AS m, crm.lattice_explain(m.params::crm.lattice, _win_contributions.dims) AS e WHERE m.id = _win_contributions.model
     ), override AS (
-        SELECT 1000, 'override', NULL::text, w.logit - s.logit, NULL::float8 FROM w, (SELECT sum(p.logit) AS logit FROM part AS p) AS s
-         WHERE abs(w.logit - s.logit) > 1e-9
+        SELECT 1000, 'override', NULL::text, _win_contributions.logit - s.logit, NULL::float8 FROM (SELECT sum(p.logit) AS logit FROM part AS p) AS s
+         WHERE abs(_win_contributions.logit - s.logit) > 1e-9
     )
     SELECT p.dimension, CASE p.dimension WHEN 'owner' THEN coalesce((SELECT b.full_name FROM crm_data.member AS b WHERE b.id = p.value::bigint), p.value) ELSE p.value END, p.logit,
-           CASE WHEN p.dimension <> 'base' THEN 100 * (1 / (1 + exp(-w.logit)) - 1 / (1 + exp(-(w.logit - p.logit)))) END, p.n
-      FROM w, (SELECT * FROM part UNION ALL SELECT * FROM override) AS p ORDER BY p.dim;
+           CASE WHEN p.dimension <> 'base' THEN 100 * (1 / (1 + exp(-_win_contributions.logit)) - 1 / (1 + exp(-(_win_contributions.logit - p.logit)))) END, p.n
+      FROM (SELECT * FROM part UNION ALL SELECT * FROM override) AS p ORDER BY p.dim;
 END;
-COMMENT ON FUNCTION crm._win_contributions(timestamptz, bigint) IS 'Contributions to a deal''s logit; no rows without enough history. Internal.';
+COMMENT ON FUNCTION crm._win_contributions(bigint, text[], float8) IS 'Contributions to a deal''s logit before clipping: the base, every dimension of the model, and the overrides. Internal.';
 
 CREATE OR REPLACE FUNCTION crm.win_probability(opp bigint, at timestamptz DEFAULT now(), OUT p float8, OUT low float8, OUT high float8, OUT n bigint, OUT status text, OUT model_version int, OUT factors jsonb)
     LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is no deal
@@ -458,13 +463,16 @@ CREATE OR REPLACE FUNCTION crm.win_probability(opp bigint, at timestamptz DEFAUL
 AS $$
 DECLARE
     fate text;
+    model bigint;
+    dims text[];
+    logit float8;
 BEGIN
     PERFORM crm._check_visible_deal(opp);
-    SELECT w.p, w.low, w.high, w.n, w.status, w.model_version INTO p, low, high, n, status, model_version FROM crm._win_predict(at, ARRAY[opp]) AS w;
+    SELECT w.p, w.low, w.high, w.n, w.status, w.model_version, w.model_id, w.dims, w.logit INTO p, low, high, n, status, model_version, model, dims, logit FROM crm._win_predict(at, ARRAY[opp]) AS w;
     IF FOUND THEN
         SELECT coalesce(jsonb_agg(jsonb_build_object('dimension', f.dimension, 'value', f.value, 'points', round(f.points::numeric, 1), 'n', round(f.n)) ORDER BY abs(f.points) DESC, f.dimension), '[]')
           INTO factors
-          FROM (SELECT c.dimension, c.value, c.points, c.n FROM crm._win_contributions(at, opp) AS c WHERE c.dimension <> 'base' ORDER BY abs(c.points) DESC, c.dimension LIMIT 5) AS f;
+          FROM (SELECT c.dimension, c.value, c.points, c.n FROM crm._win_contributions(model, dims, logit) AS c WHERE status = 'ok' AND c.dimension <> 'base' ORDER BY abs(c.points) DESC, c.dimension LIMIT 5) AS f;
         RETURN;
     END IF;
     -- not open at that time
@@ -498,7 +506,7 @@ CREATE OR REPLACE FUNCTION crm.win_explain(opp bigint, at timestamptz DEFAULT no
 AS $$
 BEGIN
     PERFORM crm._check_visible_deal(opp);
-    RETURN QUERY SELECT c.dimension, c.value, c.logit, c.points, c.n FROM crm._win_contributions(at, opp) AS c;
+    RETURN QUERY SELECT c.dimension, c.value, c.logit, c.points, c.n FROM crm._win_predict(at, ARRAY[opp]) AS w, crm._win_contributions(w.model_id, w.dims, w.logit) AS c WHERE w.status = 'ok';
 END
 $$;
 COMMENT ON FUNCTION crm.win_explain(bigint, timestamptz) IS

@@ -298,21 +298,32 @@ find_toasted(const struct varatt_external *toast)
 }
 
 /*
+ * The kept model with these bytes, or NULL.
+ */
+static CachedModel *
+find_bytes(const char *bytes, Size len)
+{
+	for (int i = 0; i < CACHED_MODELS; i++)
+		if (cached[i].ref && cached[i].len == len && memcmp(cached[i].bytes, bytes, len) == 0)
+			return &cached[i];
+	return NULL;
+}
+
+/*
  * The kept model with these bytes, read and kept if there is none. NULL for one that is too large to be kept.
  */
 static CachedModel *
 find_or_keep(const char *bytes, Size len)
 {
-	CachedModel *entry = &cached[0];
+	CachedModel *entry = find_bytes(bytes, len);
 	LatticeCore *core;
 	LatticeRef *ref;
 
-	if (len > LARGEST_CACHED)
-		return NULL;
+	if (entry || len > LARGEST_CACHED)
+		return entry;
+	entry = &cached[0];
 	for (int i = 0; i < CACHED_MODELS; i++)
 	{
-		if (cached[i].ref && cached[i].len == len && memcmp(cached[i].bytes, bytes, len) == 0)
-			return &cached[i];
 		if (!cached[i].ref || (entry->ref && cached[i].last_use < entry->last_use))
 			entry = &cached[i];
 	}
@@ -327,6 +338,63 @@ find_or_keep(const char *bytes, Size len)
 	entry->len = len;
 	entry->ref = ref;
 	return entry;
+}
+
+/*
+ * Remember when a kept model was used last, and where it was found.
+ */
+static void
+touch(CachedModel *entry, const struct varatt_external *toast)
+{
+	entry->last_use = ++uses;
+	if (toast)
+	{
+		entry->toasted = true;
+		entry->toast = *toast;
+		entry->transaction = TRANSACTION_NOW();
+	}
+}
+
+/*
+ * A reference, in the current context, to the kept model whose bytes a stored value has, or NULL when none is kept. The value may be a bytea.
+ */
+LatticeRef *
+crm_lattice_ref_known(Datum value)
+{
+	struct varlena *raw = (struct varlena *) DatumGetPointer(value);
+	struct varatt_external pointer;
+	struct varatt_external *toast = NULL;
+	CachedModel *entry = NULL;
+
+	if (VARATT_IS_EXTERNAL_EXPANDED(raw))
+		return NULL;
+	if (VARATT_IS_EXTERNAL_ONDISK(raw))
+	{
+		VARATT_EXTERNAL_GET_POINTER(pointer, raw);
+		toast = &pointer;
+		entry = find_toasted(toast);
+	}
+	if (!entry)
+	{
+		struct varlena *flat = pg_detoast_datum_packed(raw);
+
+		entry = find_bytes(VARDATA_ANY(flat), VARSIZE_ANY_EXHDR(flat));
+		if (flat != raw)
+			pfree(flat);
+		if (!entry)
+			return NULL;
+	}
+	touch(entry, toast);
+	return create_ref(entry->ref->core, entry->ref->version, CurrentMemoryContext);
+}
+
+/*
+ * The value that a reference is.
+ */
+Datum
+crm_lattice_ref_datum(LatticeRef *ref)
+{
+	return EOHPGetRWDatum(&ref->hdr);
 }
 
 /*
@@ -372,13 +440,7 @@ crm_lattice_ref_get(Datum value, LatticeRefKey *last, MemoryContext keep)
 	}
 	if (entry)
 	{
-		entry->last_use = ++uses;
-		if (toast)
-		{
-			entry->toasted = true;
-			entry->toast = *toast;
-			entry->transaction = TRANSACTION_NOW();
-		}
+		touch(entry, toast);
 		last->ref = create_ref(entry->ref->core, entry->ref->version, keep);
 	}
 	else

@@ -27,6 +27,8 @@ typedef struct LatticeRefKey
 } LatticeRefKey;
 
 extern LatticeRef *crm_lattice_ref_get(Datum value, LatticeRefKey *last, MemoryContext keep);
+extern LatticeRef *crm_lattice_ref_known(Datum value);
+extern Datum crm_lattice_ref_datum(LatticeRef *ref);
 extern Lattice *crm_lattice_ref_model(LatticeRef *ref);
 extern Datum crm_lattice_ref_learn(LatticeRef *ref, bool in_place, const LatticeText *value, double outcome,
 								   double weight);

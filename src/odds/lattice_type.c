@@ -212,13 +212,17 @@ crm_lattice_send(PG_FUNCTION_ARGS)
 }
 
 /*
- * Cast from bytea: the tables keep models as bytea, so that no column depends on the extension.
+ * Cast from bytea: the tables keep models as bytea, so that no column depends on the extension. A model that was read lately is known.
  */
 Datum
 crm_lattice_from_bytea(PG_FUNCTION_ARGS)
 {
-	bytea *bytes = PG_GETARG_BYTEA_PP(0);
+	LatticeRef *known = crm_lattice_ref_known(PG_GETARG_DATUM(0));
+	bytea *bytes;
 
+	if (known)
+		PG_RETURN_DATUM(crm_lattice_ref_datum(known));
+	bytes = PG_GETARG_BYTEA_PP(0);
 	PG_RETURN_POINTER(checked_value(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
 }
 

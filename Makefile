@@ -89,6 +89,7 @@ REGRESS ?= \
 	demo_data \
 	access \
 	access_write \
+	access_direct \
 	access_identity \
 	access_manage \
 	access_attack \

@@ -8,6 +8,7 @@
 #include "crm.h"
 
 #include "access/access.h"
+#include "common/row_update.h"
 #include "fmgr.h"
 #include "history/history.h"
 #include "utils/guc.h"
@@ -23,6 +24,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	crm_row_update_init();
 	crm_access_init();
 	crm_history_init();
 	crm_writes_init();

@@ -154,6 +154,8 @@ extern int64 crm_me(void);
 /* guard.c */
 extern Datum crm_guard_value(const CrmProfile *profile, CrmFieldRule rule, Oid type, Datum value, bool own, bool team,
 							 bool *result_null);
+extern Datum crm_guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const int64 *owner,
+							  const int64 *team, bool *result_null);
 extern Datum crm_filter_keys(const CrmProfile *profile, int field, Datum document, bool own, bool team);
 extern bool crm_hides_keys(const CrmProfile *profile, int field);
 extern CrmFieldRule crm_field_rule(const CrmProfile *profile, CrmFieldVerb verb, int field);

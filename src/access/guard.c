@@ -211,53 +211,66 @@ mask_text(Datum value, char mask)
 }
 
 /*
+ * What the person sees of a value that is not NULL, in a row of this owner and team (NULL: none). A mask is made in the caller's memory.
+ */
+Datum
+crm_guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const int64 *owner, const int64 *team,
+				 bool *result_null)
+{
+	CrmFieldRule rule = crm_field_rule(profile, FIELD_READ, field);
+	bool keys;
+	bool own;
+	bool in_team;
+
+	*result_null = rule.mode == MODE_NEVER;
+	if (rule.mode == MODE_NEVER)
+		return (Datum) 0;
+	keys = crm_hides_keys(profile, field);
+	if (rule.mode == MODE_ALWAYS && profile->sandbox_until == DT_NOBEGIN && !keys)
+		return value;
+
+	own = profile->member != 0 && owner != NULL && *owner == profile->member;
+	if (own && rule.mode != MODE_MASK && !keys)
+		return value;
+	in_team =
+		(rule.mode == MODE_TEAM || keys) && team != NULL && crm_team_listed(&profile->teams[SCOPE_SUBTREE], *team);
+	if (in_team && rule.mode == MODE_TEAM && profile->sandbox_until == DT_NOBEGIN && !keys)
+		return value;
+
+	value = crm_guard_value(profile, rule, type, value, own, in_team, result_null);
+	if (keys && !*result_null && type == JSONBOID)
+		value = crm_filter_keys(profile, field, value, own, in_team);
+	return value;
+}
+
+/*
  * crm.guard(value anyelement, field int, owner bigint, team bigint): the value, a mask or NULL.
  */
 Datum
 crm_guard(PG_FUNCTION_ARGS)
 {
-	const CrmProfile *profile;
-	CrmFieldRule rule;
-	bool own;
-	bool team;
-	bool keys;
-	Oid type;
+	int64 owner;
+	int64 team;
 	Datum result;
 	bool isnull;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
-	profile = crm_profile();
-	rule = crm_field_rule(profile, FIELD_READ, PG_GETARG_INT32(1));
-	if (rule.mode == MODE_NEVER)
-		PG_RETURN_NULL();
-	keys = crm_hides_keys(profile, PG_GETARG_INT32(1));
-	if (rule.mode == MODE_ALWAYS && profile->sandbox_until == DT_NOBEGIN && !keys)
-		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
-
-	own = profile->member != 0 && !PG_ARGISNULL(2) && PG_GETARG_INT64(2) == profile->member;
-	if (own && rule.mode != MODE_MASK && !keys)
-		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
-	team = (rule.mode == MODE_TEAM || keys) && !PG_ARGISNULL(3) &&
-		   crm_team_listed(&profile->teams[SCOPE_SUBTREE], PG_GETARG_INT64(3));
-	if (team && rule.mode == MODE_TEAM && profile->sandbox_until == DT_NOBEGIN && !keys)
-		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
 
 	/* the type is looked up once a call site */
-	if (fcinfo->flinfo->fn_extra == NULL)
+	if (unlikely(fcinfo->flinfo->fn_extra == NULL))
 	{
 		Oid *slot = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Oid));
 
 		*slot = get_fn_expr_argtype(fcinfo->flinfo, 0);
 		fcinfo->flinfo->fn_extra = slot;
 	}
-	type = *(Oid *) fcinfo->flinfo->fn_extra;
-
-	result = crm_guard_value(profile, rule, type, PG_GETARG_DATUM(0), own, team, &isnull);
+	owner = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2);
+	team = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3);
+	result = crm_guard_column(crm_profile(), PG_GETARG_INT32(1), *(Oid *) fcinfo->flinfo->fn_extra, PG_GETARG_DATUM(0),
+							  PG_ARGISNULL(2) ? NULL : &owner, PG_ARGISNULL(3) ? NULL : &team, &isnull);
 	if (isnull)
 		PG_RETURN_NULL();
-	if (keys && type == JSONBOID)
-		result = crm_filter_keys(profile, PG_GETARG_INT32(1), result, own, team);
 	PG_RETURN_DATUM(result);
 }
 

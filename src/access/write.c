@@ -8,7 +8,8 @@
  * history and the rules of the business are the tables' own triggers.
  *
  * The statements on the tables run as the role of the views, which is subject to row security: so the rows are checked before and
- * after, and a failing constraint does not print a row. What is returned is masked again.
+ * after, and a failing constraint does not print a row. What is returned is masked again. An update in the plain case, which is nearly
+ * every one, does without a statement (common/row_update.c); in all others, and when it finds nothing to write, the statement decides.
  *
  * Locking: the row lock of the statement, nothing else. Memory: what is known of a view, and its plans, live in "crm writes" below
  * CacheMemoryContext until the view or its table changes.
@@ -23,6 +24,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/errors.h"
+#include "common/row_update.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -46,7 +48,9 @@ typedef struct ViewColumn
 	Oid type;
 	int16 len;
 	bool byval;
-	int field; /* 0: not registered, not written */
+	AttrNumber number; /* of the table's column */
+	bool coerced;      /* the view's column has the same length as the table's */
+	int field;         /* 0: not registered, not written */
 	bool guarded;
 	bool kept;    /* by the engine: nobody writes it */
 	bool fixed;   /* written with the row, never changed */
@@ -69,6 +73,7 @@ typedef struct ViewInfo
 	int in_use;
 	MemoryContext context;
 	Oid base;
+	TupleDesc base_desc;
 	char *object;
 	int ncolumns;
 	ViewColumn *columns; /* by attribute number - 1 */
@@ -76,7 +81,7 @@ typedef struct ViewInfo
 	int version;         /* column indexes, -1: none */
 	int owner;
 	int team;
-	int account;
+	bool is_member;    /* a member's own row is his */
 	int object_column; /* with record: a reference to any object */
 	int record;
 	char *returning;
@@ -102,6 +107,11 @@ static void read_parents(ViewInfo *info, Relation base);
 static void forget_info(ViewInfo *info);
 static HeapTuple insert_row(ViewInfo *info, TriggerData *data);
 static HeapTuple update_row(ViewInfo *info, TriggerData *data);
+static CrmRowOutcome update_directly(const ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
+									 const Datum *old_values, TupleDesc desc, HeapTuple *result);
+static HeapTuple masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc);
+static HeapTuple update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
+									 const Datum *old_values, const bool *old_nulls);
 static HeapTuple delete_row(ViewInfo *info, TriggerData *data);
 static SPIPlanPtr statement_plan(ViewInfo *info, char operation, Bitmapset *columns);
 static void check_column(const ViewInfo *info, int column, CrmProfile const *profile, bool own, bool team);
@@ -148,7 +158,6 @@ crm_write_view(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("crm._write_view works on the views of %s only", CRM_GATE)));
 
-	SPI_connect();
 	info = view_info(data->tg_relation, data->tg_trigger->tgargs[0]);
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(gate, security | SECURITY_LOCAL_USERID_CHANGE);
@@ -157,12 +166,14 @@ crm_write_view(PG_FUNCTION_ARGS)
 	{
 		if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
 			count_row(fcinfo, info);
-		if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-			result = insert_row(info, data);
-		else if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
 			result = update_row(info, data);
 		else
-			result = delete_row(info, data);
+		{
+			SPI_connect();
+			result = TRIGGER_FIRED_BY_INSERT(data->tg_event) ? insert_row(info, data) : delete_row(info, data);
+			SPI_finish();
+		}
 	}
 	PG_FINALLY();
 	{
@@ -170,7 +181,6 @@ crm_write_view(PG_FUNCTION_ARGS)
 		SetUserIdAndSecContext(user, security);
 	}
 	PG_END_TRY();
-	SPI_finish();
 	return PointerGetDatum(result);
 }
 
@@ -248,13 +258,11 @@ update_row(ViewInfo *info, TriggerData *data)
 	bool *nulls = palloc(sizeof(bool) * info->ncolumns);
 	Datum *old_values = palloc(sizeof(Datum) * info->ncolumns);
 	bool *old_nulls = palloc(sizeof(bool) * info->ncolumns);
-	Datum *args = palloc(sizeof(Datum) * (info->ncolumns * 2));
-	char *argnulls = palloc(info->ncolumns * 2 + 1);
 	Bitmapset *changed = NULL;
 	const CrmProfile *profile = crm_profile();
 	bool own;
 	bool team;
-	int n = 0;
+	HeapTuple result;
 
 	heap_deform_tuple(data->tg_trigtuple, desc, old_values, old_nulls);
 	heap_deform_tuple(data->tg_newtuple, desc, values, nulls);
@@ -275,7 +283,7 @@ update_row(ViewInfo *info, TriggerData *data)
 		return data->tg_newtuple;
 
 	/* the key columns of a row are shown to whoever sees it, so the old row's owner is the true one */
-	if (strcmp(info->object, "member") == 0)
+	if (info->is_member)
 		own = profile->member != 0 && DatumGetInt64(old_values[bms_next_member(info->key, -1)]) == profile->member;
 	else
 		own = info->owner >= 0 && !old_nulls[info->owner] && profile->member != 0 &&
@@ -297,6 +305,103 @@ update_row(ViewInfo *info, TriggerData *data)
 					 errmsg("column \"%s\" of %s has keys that you may not see", info->columns[i].name, info->object),
 					 errhint("Change single keys with %s.write().", CRM_SCHEMA)));
 
+	switch (update_directly(info, changed, values, nulls, old_values, desc, &result))
+	{
+		case ROW_UPDATED: return result;
+		case ROW_NOT_PLAIN: return update_by_statement(info, changed, values, nulls, old_values, old_nulls);
+		case ROW_KEPT: break;
+	}
+	SPI_connect();
+	(void) row_is_skipped(info, old_values, old_nulls, "change");
+	SPI_finish();
+	return NULL;
+}
+
+/*
+ * The update without a statement.
+ */
+static CrmRowOutcome
+update_directly(const ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
+				const Datum *old_values, TupleDesc desc, HeapTuple *result)
+{
+	Datum *row = palloc(sizeof(Datum) * info->base_desc->natts);
+	bool *row_nulls = palloc0(sizeof(bool) * info->base_desc->natts);
+	Bitmapset *columns = NULL;
+	HeapTuple written;
+	CrmRowOutcome outcome;
+
+	for (int i = -1; (i = bms_next_member(info->key, i)) >= 0;)
+		row[info->columns[i].number - 1] = old_values[i];
+	for (int i = -1; (i = bms_next_member(changed, i)) >= 0;)
+	{
+		const ViewColumn *column = &info->columns[i];
+
+		if (!column->coerced)
+			return ROW_NOT_PLAIN;
+		row[column->number - 1] = values[i];
+		row_nulls[column->number - 1] = nulls[i];
+		columns = bms_add_member(columns, column->number - FirstLowInvalidHeapAttributeNumber);
+	}
+	outcome = crm_row_update(info->base, columns, row, row_nulls,
+							 info->version >= 0 ? info->columns[info->version].number : InvalidAttrNumber,
+							 info->version >= 0 ? DatumGetInt32(old_values[info->version]) : 0, &written);
+	if (outcome == ROW_UPDATED)
+		*result = masked_row(info, written, desc);
+	return outcome;
+}
+
+/*
+ * A row of the table as a row of the view, masked like everything that is read.
+ */
+static HeapTuple
+masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc)
+{
+	const CrmProfile *profile = crm_profile();
+	Datum *base = palloc(sizeof(Datum) * info->base_desc->natts);
+	bool *base_nulls = palloc(sizeof(bool) * info->base_desc->natts);
+	Datum *values = palloc(sizeof(Datum) * info->ncolumns);
+	bool *nulls = palloc(sizeof(bool) * info->ncolumns);
+	int owner_column = info->is_member ? bms_next_member(info->key, -1) : info->owner;
+	const int64 *owner = NULL;
+	const int64 *team = NULL;
+	int64 owner_id = 0;
+	int64 team_id = 0;
+
+	heap_deform_tuple(row, info->base_desc, base, base_nulls);
+	if (owner_column >= 0 && !base_nulls[info->columns[owner_column].number - 1])
+	{
+		owner_id = DatumGetInt64(base[info->columns[owner_column].number - 1]);
+		owner = &owner_id;
+	}
+	if (info->team >= 0 && !base_nulls[info->columns[info->team].number - 1])
+	{
+		team_id = DatumGetInt64(base[info->columns[info->team].number - 1]);
+		team = &team_id;
+	}
+	for (int i = 0; i < info->ncolumns; i++)
+	{
+		const ViewColumn *column = &info->columns[i];
+
+		values[i] = base[column->number - 1];
+		nulls[i] = base_nulls[column->number - 1];
+		if (column->guarded && !nulls[i])
+			values[i] = crm_guard_column(profile, column->field, column->type, values[i], owner, team, &nulls[i]);
+	}
+	return heap_form_tuple(desc, values, nulls);
+}
+
+/*
+ * The update by its statement.
+ */
+static HeapTuple
+update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls, const Datum *old_values,
+					const bool *old_nulls)
+{
+	Datum *args = palloc(sizeof(Datum) * (info->ncolumns * 2));
+	char *argnulls = palloc(info->ncolumns * 2 + 1);
+	HeapTuple result = NULL;
+	int n = 0;
+
 	for (int i = -1; (i = bms_next_member(changed, i)) >= 0;)
 	{
 		args[n] = values[i];
@@ -304,14 +409,15 @@ update_row(ViewInfo *info, TriggerData *data)
 	}
 	n = condition_values(info, n, old_values, old_nulls, args, argnulls, true);
 	argnulls[n] = '\0';
+	SPI_connect();
 	if (SPI_execute_plan(statement_plan(info, 'u', changed), args, argnulls, false, 0) != SPI_OK_UPDATE_RETURNING)
 		elog(ERROR, "could not update through a view");
-	if (SPI_processed == 0)
-	{
-		if (row_is_skipped(info, old_values, old_nulls, "change"))
-			return NULL;
-	}
-	return SPI_copytuple(SPI_tuptable->vals[0]);
+	if (SPI_processed > 0)
+		result = SPI_copytuple(SPI_tuptable->vals[0]);
+	else
+		(void) row_is_skipped(info, old_values, old_nulls, "change");
+	SPI_finish();
+	return result;
 }
 
 /*
@@ -426,6 +532,7 @@ check_column(const ViewInfo *info, int column, const CrmProfile *profile, bool o
 static void
 check_parent(const char *object, SPIPlanPtr *plan, bool keep, Datum key, const char *column)
 {
+	SPI_connect();
 	if (*plan == NULL)
 	{
 		Oid types[1] = {INT8OID};
@@ -441,6 +548,7 @@ check_parent(const char *object, SPIPlanPtr *plan, bool keep, Datum key, const c
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 						errmsg("column \"%s\" refers to a row of %s that is not there", column, object)));
+	SPI_finish();
 }
 
 /*
@@ -466,7 +574,6 @@ check_parents(ViewInfo *info, Bitmapset *columns, const Datum *values, const boo
 		if (!OidIsValid(view) || get_rel_relkind(view) != RELKIND_VIEW)
 			ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION), errmsg("there is no object \"%s\"", object)));
 		check_parent(object, &plan, false, values[info->record], info->columns[info->record].name);
-		SPI_freeplan(plan);
 	}
 }
 
@@ -603,10 +710,12 @@ count_row(FunctionCallInfo fcinfo, const ViewInfo *info)
 		Datum args[2] = {CStringGetTextDatum(info->object), Int64GetDatum(state->limit)};
 		bool isnull;
 
+		SPI_connect();
 		if (SPI_execute_with_args("SELECT " CRM_SCHEMA "._rows_allowed($1, $2)", 2, types, args, NULL, false, 1) !=
 			SPI_OK_SELECT)
 			elog(ERROR, "could not ask how many rows are allowed");
 		state->limit = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		SPI_finish();
 	}
 	if (state->rows > state->limit)
 		ereport(
@@ -670,22 +779,28 @@ build_info(ViewInfo *info, Relation view, const char *object)
 		elog(ERROR, "there is no table for the view of \"%s\"", object);
 	info->ncolumns = desc->natts;
 	info->columns = palloc0(sizeof(ViewColumn) * desc->natts);
-	info->version = info->owner = info->team = info->account = info->object_column = info->record = -1;
+	info->version = info->owner = info->team = info->object_column = info->record = -1;
+
+	info->is_member = strcmp(object, "member") == 0;
 
 	base = table_open(info->base, AccessShareLock);
+	info->base_desc = CreateTupleDescCopy(RelationGetDescr(base));
 	key = RelationGetIndexAttrBitmap(base, INDEX_ATTR_BITMAP_PRIMARY_KEY);
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		ViewColumn *column = &info->columns[i];
-		AttrNumber number = get_attnum(info->base, NameStr(att->attname));
 
 		column->name = pstrdup(NameStr(att->attname));
 		column->type = att->atttypid;
 		column->len = att->attlen;
 		column->byval = att->attbyval;
+		column->number = get_attnum(info->base, column->name);
+		if (column->number <= 0)
+			elog(ERROR, "table \"%s\" has no column \"%s\"", object, column->name);
+		column->coerced = TupleDescAttr(info->base_desc, column->number - 1)->atttypmod == att->atttypmod;
 		column->kept = true;
-		if (bms_is_member(number - FirstLowInvalidHeapAttributeNumber, key))
+		if (bms_is_member(column->number - FirstLowInvalidHeapAttributeNumber, key))
 			info->key = bms_add_member(info->key, i);
 		if (strcmp(column->name, "row_version") == 0)
 			info->version = i;
@@ -693,8 +808,6 @@ build_info(ViewInfo *info, Relation view, const char *object)
 			info->owner = i;
 		else if (strcmp(column->name, "team_id") == 0)
 			info->team = i;
-		else if (strcmp(column->name, "account_id") == 0)
-			info->account = i;
 		else if (strcmp(column->name, "object") == 0)
 			info->object_column = i;
 		else if (strcmp(column->name, "record_id") == 0)
@@ -715,9 +828,9 @@ build_info(ViewInfo *info, Relation view, const char *object)
 			appendStringInfoString(&returning, ", ");
 		if (column->guarded)
 			appendStringInfo(&returning, "%s.guard(t.%s, %d, %s, %s)", CRM_SCHEMA, name, column->field,
-							 strcmp(object, "member") == 0 ? "t.id"
-							 : info->owner >= 0            ? "t.owner_id"
-														   : "NULL::bigint",
+							 info->is_member    ? "t.id"
+							 : info->owner >= 0 ? "t.owner_id"
+												: "NULL::bigint",
 							 info->team >= 0 ? "t.team_id" : "NULL::bigint");
 		else
 			appendStringInfo(&returning, "t.%s", name);

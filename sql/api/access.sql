@@ -284,11 +284,14 @@ CREATE TRIGGER access_policy_delete AFTER DELETE ON crm_data.config REFERENCING 
 COMMENT ON TRIGGER access_policy_delete ON crm_data.config IS 'Compiles the access profiles when a policy is taken away.';
 
 CREATE OR REPLACE FUNCTION crm._setting(key text, otherwise text) RETURNS text
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce((SELECT c.body->>'value' FROM crm_data.config AS c
-                      WHERE c.kind = 'setting' AND c.key = _setting.key AND c.scope = '*' AND c.status = 'active'), otherwise)
+BEGIN
+    -- (in this language the plan is kept from one statement to the next)
+    RETURN coalesce((SELECT c.body ->> 'value' FROM crm_data.config AS c
+                      WHERE c.kind = 'setting' AND c.key = _setting.key AND c.scope = '*' AND c.status = 'active'), otherwise);
+END
 $$;
 COMMENT ON FUNCTION crm._setting(text, text) IS
 'The active value of a setting as text. Internal.

@@ -191,21 +191,30 @@ Errors: 22023 unknown kind, no key or a body that is no object; 42501 without th
 
 -- Which route a record takes: {"route", "catch_all", "to"}; NULL for none. A field that is missing makes a condition false, so the last route takes everything.
 CREATE OR REPLACE FUNCTION crm._route(body jsonb, doc jsonb) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT jsonb_build_object('route', r.value ->> 'name', 'catch_all', coalesce(r.value ->> 'when', '$') = '$', 'to', r.value -> 'to')
-      FROM jsonb_array_elements(body -> 'routes') WITH ORDINALITY AS r (value, ord)
-     WHERE coalesce(r.value ->> 'when', '$') = '$' OR jsonb_path_exists(doc, (r.value ->> 'when')::jsonpath, '{}', true)
-     ORDER BY r.ord LIMIT 1
+DECLARE
+    r jsonb;
+BEGIN
+    FOR r IN SELECT x.value FROM jsonb_array_elements(body -> 'routes') AS x (value) LOOP
+        IF coalesce(r ->> 'when', '$') = '$' OR jsonb_path_exists(doc, (r ->> 'when')::jsonpath, '{}', true) THEN
+            RETURN jsonb_build_object('route', r ->> 'name', 'catch_all', coalesce(r ->> 'when', '$') = '$', 'to', r -> 'to');
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END
 $$;
 COMMENT ON FUNCTION crm._route(jsonb, jsonb) IS 'Internal: the first route of an assignment whose condition a document meets.';
 
 CREATE OR REPLACE FUNCTION crm._lead_document(l crm_data.lead) RETURNS jsonb
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT jsonb_strip_nulls(to_jsonb(l) - 'context' - 'attrs' || jsonb_build_object('account_owner_id', (SELECT a.owner_id FROM crm_data.account AS a WHERE a.id = l.account_id), 'context', l.context))
+BEGIN
+    RETURN jsonb_strip_nulls(to_jsonb(l) - 'context' - 'attrs'
+        || jsonb_build_object('account_owner_id', CASE WHEN l.account_id IS NOT NULL THEN (SELECT a.owner_id FROM crm_data.account AS a WHERE a.id = l.account_id) END, 'context', l.context));
+END
 $$;
 COMMENT ON FUNCTION crm._lead_document(crm_data.lead) IS 'Internal: what the conditions of routes see of a lead: its columns without the empty ones, the context, and the owner of the customer it belongs to.';
 
@@ -398,15 +407,22 @@ COMMENT ON FUNCTION crm.config_canary(text, text, int, numeric, interval, text) 
 'Tries a proposed version on a share of the records, chosen by a stable hash of their key; an hourly job promotes it when the time is over without an anomaly, else takes it back. Returns until when.
 pct: above 0, up to 50, default rule.canary_pct. duration: default rule.canary_hours. Errors: as crm.config_approve.';
 
+CREATE OR REPLACE FUNCTION crm._canary_takes(key text, record_key text, pct numeric) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN (hashtextextended(key || ':' || record_key, 0) & 2147483647) % 10000 < pct * 100;
+COMMENT ON FUNCTION crm._canary_takes(text, text, numeric) IS 'Internal: whether a canary decides about a record: a stable hash of both falls into its share, so the same records stay with it.';
+
 -- The version that decides about one record: the canary for its share, else the active one.
-CREATE OR REPLACE FUNCTION crm._config_for(kind text, key text, record_key text, OUT body jsonb, OUT version int, OUT id bigint)
-    LANGUAGE sql STABLE PARALLEL SAFE
+CREATE OR REPLACE FUNCTION crm._config_for(kind text, key text, record_key text, OUT body jsonb, OUT version int, OUT id bigint, OUT canary boolean)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.body, c.version, c.id FROM crm_data.config AS c
-     WHERE c.kind = _config_for.kind AND c.key = _config_for.key AND c.scope = '*'
-       AND (c.status = 'active' OR (c.status = 'canary' AND (hashtextextended(_config_for.key || ':' || record_key, 0) & 2147483647) % 10000 < c.rollout_pct * 100))
-     ORDER BY c.status = 'canary' DESC LIMIT 1
+#variable_conflict use_variable
+BEGIN
+    SELECT c.body, c.version, c.id, c.status = 'canary' INTO body, version, id, canary FROM crm_data.config AS c
+     WHERE c.kind = kind AND c.key = key AND c.scope = '*' AND (c.status = 'active' OR (c.status = 'canary' AND crm._canary_takes(key, record_key, c.rollout_pct)))
+     ORDER BY c.status = 'canary' DESC LIMIT 1;
+END
 $$;
 COMMENT ON FUNCTION crm._config_for(text, text, text) IS 'Internal: the version of a configuration that decides about one record: body, number and row; a canary for its share of the records.';
 

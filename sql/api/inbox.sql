@@ -1,5 +1,75 @@
 -- Inbox: every payload that comes in ends in one visible state. Never filtered by its own time; the same payload again is the same row.
 
+CREATE OR REPLACE FUNCTION crm._apply_payload(id bigint, source_id bigint, source text, external_id text, kind text, payload jsonb, source_ts timestamptz, OUT state text, OUT reason text, OUT object text, OUT record_id bigint)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    d jsonb := payload;
+    v_phone text;
+    v_email text;
+    v_account bigint;
+    v_contact bigint;
+    v_off text[];
+BEGIN
+    state := 'applied';
+    BEGIN
+        -- an empty text says nothing, and nothing never overwrites something
+        IF payload @? '$.* ? (@ == null || @ == "")' THEN
+            SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') INTO d FROM jsonb_each(payload) AS e WHERE e.value <> 'null' AND e.value <> '""';
+        END IF;
+        IF kind IN ('lead', 'form') THEN
+            object := 'lead';
+            record_id := (crm.capture_lead(d || jsonb_build_object('source', source, 'client_key', coalesce(d ->> 'client_key', source || ':' || external_id), 'occurred_at', source_ts)) ->> 'lead')::bigint;
+            RETURN;
+        END IF;
+        -- the customer: by the code, by the number or address of its own, by those of a person there
+        IF d ? 'account_code' THEN
+            SELECT a.id, a.sync_off INTO v_account, v_off FROM crm_data.account AS a WHERE a.code = d ->> 'account_code' AND a.merged_into IS NULL AND a.deleted_at IS NULL;
+        END IF;
+        IF d ? 'phone' OR d ? 'email' THEN
+            v_phone := crm.phone_key(d ->> 'phone');
+            v_email := crm.email_key(d ->> 'email');
+            IF v_account IS NULL THEN
+                SELECT a.id, a.sync_off INTO v_account, v_off FROM crm_data.account AS a
+                 WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND (a.phone_norm = v_phone OR a.email_norm = v_email) ORDER BY a.id LIMIT 1;
+            END IF;
+            SELECT c.id, a.id, a.sync_off INTO v_contact, v_account, v_off FROM crm_data.contact AS c JOIN crm_data.account AS a ON a.id = c.account_id AND a.merged_into IS NULL AND a.deleted_at IS NULL
+             WHERE c.merged_into IS NULL AND c.deleted_at IS NULL AND (c.phone_norm = v_phone OR c.email_norm = v_email) AND a.id = coalesce(v_account, a.id) ORDER BY c.id LIMIT 1;
+        END IF;
+        IF v_account IS NULL THEN
+            state := 'parked';
+            reason := 'no customer with this code, telephone number or address';
+            RETURN;
+        ELSIF source = ANY (v_off) THEN
+            state := 'rejected';
+            reason := 'this source is switched off for the customer';
+            RETURN;
+        END IF;
+        object := 'account';
+        record_id := v_account;
+        IF kind IN ('meeting', 'survey', 'chat', 'email', 'note') THEN
+            INSERT INTO crm_data.interaction (account_id, contact_id, kind, channel, direction, occurred_at, summary, body, next_step, satisfaction, auto, client_key, detail)
+            VALUES (v_account, v_contact, kind, d ->> 'channel', CASE WHEN d ->> 'direction' IN ('in', 'out', 'internal') THEN d ->> 'direction' END, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step',
+                    crm.parse_number(d ->> 'satisfaction'), false, 'inbox:' || id, d) ON CONFLICT (client_key) DO NOTHING;
+        ELSE
+            -- calls, files and behaviour: the rules know what they mean
+            INSERT INTO crm_data.event (occurred_at, account_id, contact_id, source_id, kind, channel, value, detail) VALUES (source_ts, v_account, v_contact, source_id, kind, d ->> 'channel', crm.parse_number(d ->> 'value')::float8, d);
+            PERFORM crm._run_rules('inbox.' || kind, 'account', v_account, d || jsonb_build_object('id', id, 'kind', kind, 'occurred_at', source_ts));
+            PERFORM crm._emit('event.' || kind, 'account', v_account, d || jsonb_build_object('id', id, 'kind', kind));
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        -- what is only in the way now is tried again by the clock; what is wrong stays until somebody asks for it
+        state := CASE WHEN SQLSTATE ~ '^(40|53|55P03)' THEN 'parked' ELSE 'rejected' END;
+        reason := left(SQLERRM, 500);
+        object := NULL;
+        record_id := NULL;
+    END;
+END
+$$;
+COMMENT ON FUNCTION crm._apply_payload(bigint, bigint, text, text, text, jsonb, timestamptz) IS 'Internal: applies a payload: a form becomes a lead, a conversation a follow-up, anything else an event that rules look at; without a customer it is parked, with an error rejected, each with its reason.';
+
 CREATE OR REPLACE FUNCTION crm._apply_inbox(id bigint) RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -7,58 +77,17 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     i crm_data.inbox;
-    s crm_data.source_system;
-    d jsonb;
-    v_account bigint;
-    v_id bigint;
-    v_state text := 'applied';
-    v_reason text;
-    v_object text := 'account';
+    r record;
 BEGIN
     SELECT * INTO i FROM crm_data.inbox AS x WHERE x.id = id FOR UPDATE;
-    SELECT * INTO s FROM crm_data.source_system AS x WHERE x.id = i.source_id;
-    BEGIN
-        -- an empty text says nothing, and nothing never overwrites something
-        SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') INTO d FROM jsonb_each(i.payload) AS e WHERE e.value <> 'null' AND e.value <> '""';
-        IF i.kind IN ('lead', 'form') THEN
-            v_object := 'lead';
-            v_id := (crm.capture_lead(d || jsonb_build_object('source', s.name, 'client_key', coalesce(d ->> 'client_key', s.name || ':' || i.external_id), 'occurred_at', i.source_ts)) ->> 'lead')::bigint;
-        ELSE
-            SELECT a.id INTO v_account FROM crm_data.account AS a
-             WHERE a.merged_into IS NULL AND a.deleted_at IS NULL
-               AND (a.code = d ->> 'account_code' OR a.phone_norm = crm.phone_key(d ->> 'phone') OR a.email_norm = crm.email_key(d ->> 'email')
-                    OR a.id = (SELECT c.account_id FROM crm_data.contact AS c WHERE c.phone_norm = crm.phone_key(d ->> 'phone') OR c.email_norm = crm.email_key(d ->> 'email') ORDER BY c.id LIMIT 1))
-             ORDER BY a.id LIMIT 1;
-            IF v_account IS NULL THEN
-                v_state := 'parked';
-                v_reason := 'no customer with this code, telephone number or address';
-            ELSIF s.name = ANY ((SELECT a.sync_off FROM crm_data.account AS a WHERE a.id = v_account)::text[]) THEN
-                v_state := 'rejected';
-                v_reason := 'this source is switched off for the customer';
-            ELSIF i.kind IN ('meeting', 'survey', 'chat', 'email', 'note') THEN
-                INSERT INTO crm_data.interaction (account_id, kind, channel, direction, occurred_at, summary, body, satisfaction, auto, client_key, detail)
-                VALUES (v_account, i.kind, d ->> 'channel', CASE WHEN d ->> 'direction' IN ('in', 'out', 'internal') THEN d ->> 'direction' END, i.source_ts, d ->> 'summary', d ->> 'body',
-                        crm.parse_number(d ->> 'satisfaction'), false, 'inbox:' || i.id, d) ON CONFLICT (client_key) DO NOTHING;
-                v_id := v_account;
-            ELSE
-                -- calls, files and behaviour: the rules know what they mean
-                INSERT INTO crm_data.event (occurred_at, account_id, source_id, kind, channel, value, detail) VALUES (i.source_ts, v_account, i.source_id, i.kind, d ->> 'channel', crm.parse_number(d ->> 'value')::float8, d);
-                PERFORM crm._run_rules('inbox.' || i.kind, 'account', v_account, d || jsonb_build_object('id', i.id, 'kind', i.kind, 'occurred_at', i.source_ts));
-                PERFORM crm._emit('event.' || i.kind, 'account', v_account, d || jsonb_build_object('id', i.id, 'kind', i.kind));
-                v_id := v_account;
-            END IF;
-        END IF;
-    EXCEPTION WHEN OTHERS THEN
-        v_state := 'rejected';
-        v_reason := left(SQLERRM, 500);
-        v_id := NULL;
-    END;
-    UPDATE crm_data.inbox AS x SET state = v_state, reason = v_reason, object = CASE WHEN v_id IS NOT NULL THEN v_object END, record_id = v_id, attempts = x.attempts + 1, processed_at = now() WHERE x.id = id;
-    UPDATE crm_data.source_system AS x SET last_seen_at = now(), last_applied_at = CASE WHEN v_state = 'applied' THEN now() ELSE x.last_applied_at END WHERE x.id = i.source_id;
-    RETURN v_state;
+    SELECT p.* INTO r FROM crm_data.source_system AS s CROSS JOIN LATERAL crm._apply_payload(i.id, s.id, s.name, i.external_id, i.kind, i.payload, i.source_ts) AS p WHERE s.id = i.source_id;
+    -- a customer may come later: looked for again after one hour, two, four .. up to a day
+    UPDATE crm_data.inbox AS x SET state = r.state, reason = r.reason, object = r.object, record_id = r.record_id, attempts = x.attempts + 1, processed_at = now(),
+           next_at = CASE WHEN r.state = 'parked' THEN now() + least(interval '1 hour' * power(2, x.attempts), interval '1 day') END WHERE x.id = id;
+    RETURN r.state;
 END
 $$;
-COMMENT ON FUNCTION crm._apply_inbox(bigint) IS 'Internal: applies a payload: a form becomes a lead, a conversation a follow-up, anything else an event that rules look at; without a customer it is parked, with an error rejected, each with its reason.';
+COMMENT ON FUNCTION crm._apply_inbox(bigint) IS 'Internal: applies a payload that is in the inbox and notes what became of it; returns that.';
 
 CREATE OR REPLACE FUNCTION crm.ingest(source text, external_id text, kind text, payload jsonb, source_ts timestamptz DEFAULT NULL) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
@@ -66,32 +95,50 @@ CREATE OR REPLACE FUNCTION crm.ingest(source text, external_id text, kind text, 
 AS $$
 #variable_conflict use_variable
 DECLARE
-    v_source bigint;
-    v_id bigint;
+    s crm_data.source_system;
+    i crm_data.inbox;
     v_digest bytea;
+    v_name text;
 BEGIN
     IF jsonb_typeof(payload) IS DISTINCT FROM 'object' OR coalesce(external_id, '') = '' OR coalesce(kind, '') = '' THEN
         RAISE EXCEPTION 'a payload is an object with a kind and an identifier of its source' USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.ingest(''web'', ''form-17'', ''form'', ''{"phone": "..."}'').';
     END IF;
-    SELECT s.id INTO v_source FROM crm_data.source_system AS s WHERE s.name = source AND s.enabled;
+    SELECT * INTO s FROM crm_data.source_system AS x WHERE x.name = source AND x.enabled;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown source "%"', source USING ERRCODE = 'invalid_parameter_value', HINT = 'Sources are rows of source_system; this one is missing or switched off.';
     END IF;
     v_digest := sha256(convert_to(payload::text, 'UTF8'));
-    INSERT INTO crm_data.inbox (source_id, external_id, kind, payload, digest, source_ts, ts_assumed) VALUES (v_source, external_id, kind, payload, v_digest, coalesce(source_ts, now()), source_ts IS NULL)
-    ON CONFLICT ON CONSTRAINT inbox_source_id_external_id_digest_key DO NOTHING RETURNING id INTO v_id;
-    IF v_id IS NOT NULL THEN
-        PERFORM crm._apply_inbox(v_id);
+    SELECT * INTO i FROM crm_data.inbox AS x WHERE x.source_id = s.id AND x.external_id = external_id AND x.digest = v_digest;
+    IF FOUND THEN
+        RETURN jsonb_build_object('inbox', i.id, 'state', i.state, 'reason', i.reason, 'object', i.object, 'record', i.record_id, 'repeated', true);
     END IF;
-    RETURN (SELECT jsonb_build_object('inbox', x.id, 'state', x.state, 'reason', x.reason, 'object', x.object, 'record', x.record_id, 'repeated', v_id IS NULL)
-              FROM crm_data.inbox AS x WHERE x.source_id = v_source AND x.external_id = external_id AND x.digest = v_digest);
+    -- applied first and written once, in its last state
+    i.id := nextval('crm_data.inbox_id_seq');
+    BEGIN
+        SELECT p.state, p.reason, p.object, p.record_id INTO i.state, i.reason, i.object, i.record_id FROM crm._apply_payload(i.id, s.id, s.name, external_id, kind, payload, coalesce(source_ts, now())) AS p;
+        INSERT INTO crm_data.inbox (id, source_id, external_id, kind, payload, digest, source_ts, ts_assumed, state, reason, object, record_id, attempts, processed_at, next_at) OVERRIDING SYSTEM VALUE
+        VALUES (i.id, s.id, external_id, kind, payload, v_digest, coalesce(source_ts, now()), source_ts IS NULL, i.state, i.reason, i.object, i.record_id, 1, now(), CASE WHEN i.state = 'parked' THEN now() + interval '1 hour' END);
+    EXCEPTION WHEN unique_violation THEN
+        -- the same payload at the same time: what this one did is undone, the other's answer holds
+        SELECT * INTO i FROM crm_data.inbox AS x WHERE x.source_id = s.id AND x.external_id = external_id AND x.digest = v_digest;
+        IF NOT FOUND THEN
+            RAISE;
+        END IF;
+        RETURN jsonb_build_object('inbox', i.id, 'state', i.state, 'reason', i.reason, 'object', i.object, 'record', i.record_id, 'repeated', true);
+    END;
+    -- nobody waits for the row of a busy source: every ten seconds are often enough to tell how fresh it is
+    IF s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '10 seconds' OR (i.state = 'applied' AND s.last_applied_at IS NULL) THEN
+        UPDATE crm_data.source_system AS x SET last_seen_at = now(), last_applied_at = CASE WHEN i.state = 'applied' THEN now() ELSE x.last_applied_at END
+         WHERE x.id = (SELECT y.id FROM crm_data.source_system AS y WHERE y.id = s.id FOR NO KEY UPDATE SKIP LOCKED);
+    END IF;
+    RETURN jsonb_build_object('inbox', i.id, 'state', i.state, 'reason', i.reason, 'object', i.object, 'record', i.record_id, 'repeated', false);
 END
 $$;
 COMMENT ON FUNCTION crm.ingest(text, text, text, jsonb, timestamptz) IS
 'Takes a payload of another system in and applies it in the same transaction. The same payload again changes nothing. It ends as applied, rejected or parked, with the reason, and stays visible. Never refused for its age: a missing source_ts is now, and marked as assumed.
 kind: lead or form; meeting, survey, chat, email, note; call, chat_file and any behaviour. The customer is found by account_code, phone or email. Errors: 22023 an unknown source, or a payload that is no object.';
 
-CREATE OR REPLACE FUNCTION crm.retry_inbox(source text, batch int DEFAULT 500, force boolean DEFAULT false) RETURNS int
+CREATE OR REPLACE FUNCTION crm.process_inbox(batch int DEFAULT 500) RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -99,8 +146,7 @@ DECLARE
     v_id bigint;
     v_n int := 0;
 BEGIN
-    FOR v_id IN SELECT x.id FROM crm_data.inbox AS x JOIN crm_data.source_system AS s ON s.id = x.source_id AND s.name = retry_inbox.source
-                 WHERE x.state IN ('received', 'parked') OR (force AND x.state = 'rejected') ORDER BY x.id LIMIT batch FOR UPDATE OF x SKIP LOCKED LOOP
+    FOR v_id IN SELECT x.id FROM crm_data.inbox AS x WHERE x.state IN ('received', 'parked') AND x.next_at <= now() ORDER BY x.next_at, x.id LIMIT batch FOR UPDATE SKIP LOCKED LOOP
         IF crm._apply_inbox(v_id) = 'applied' THEN
             v_n := v_n + 1;
         END IF;
@@ -108,4 +154,73 @@ BEGIN
     RETURN v_n;
 END
 $$;
-COMMENT ON FUNCTION crm.retry_inbox(text, int, boolean) IS 'Tries what is parked of a source again, with force what was rejected too, oldest first, with its original times; returns how many were applied.';
+COMMENT ON FUNCTION crm.process_inbox(int) IS
+'Tries what is parked and due again, of all sources: first after an hour, then after twice as long each time, at most a day. The clock calls it; several sessions may at once. Returns how many were applied. batch: how many are tried.';
+
+CREATE OR REPLACE FUNCTION crm.retry_inbox(source text, batch int DEFAULT 500, force boolean DEFAULT false) RETURNS int
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_source bigint := crm._source_id(source);
+    v_id bigint;
+    v_n int := 0;
+BEGIN
+    FOR v_id IN SELECT x.id FROM crm_data.inbox AS x
+                 WHERE x.source_id = v_source AND (x.state IN ('received', 'parked') OR (force AND x.state = 'rejected')) ORDER BY x.id LIMIT batch FOR UPDATE SKIP LOCKED LOOP
+        IF crm._apply_inbox(v_id) = 'applied' THEN
+            v_n := v_n + 1;
+        END IF;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm.retry_inbox(text, int, boolean) IS 'Tries what is parked of a source again, with force what was rejected too, oldest first, with its original times; returns how many were applied. Errors: 22023 unknown source.';
+
+CREATE OR REPLACE FUNCTION crm._source_id(source text) RETURNS bigint
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_id bigint;
+BEGIN
+    SELECT s.id INTO v_id FROM crm_data.source_system AS s WHERE s.name = source;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'unknown source "%"', source USING ERRCODE = 'invalid_parameter_value', HINT = 'Sources are rows of source_system.';
+    END IF;
+    RETURN v_id;
+END
+$$;
+COMMENT ON FUNCTION crm._source_id(text) IS 'Internal: the row of a source by its name, switched off or not; an error for an unknown one.';
+
+CREATE OR REPLACE FUNCTION crm.reprocess(source text, since timestamptz) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_source bigint := crm._source_id(source);
+    v_id bigint;
+    v_tried int := 0;
+    v_applied int := 0;
+    v_leads int := 0;
+    v_routed int := 0;
+BEGIN
+    FOR v_id IN SELECT x.id FROM crm_data.inbox AS x WHERE x.source_id = v_source AND x.created_at >= since AND x.state IN ('received', 'parked', 'rejected', 'conflict') ORDER BY x.id FOR UPDATE SKIP LOCKED LOOP
+        v_tried := v_tried + 1;
+        v_applied := v_applied + (crm._apply_inbox(v_id) = 'applied')::int;
+    END LOOP;
+    FOR v_id IN SELECT l.id FROM crm_data.lead AS l WHERE l.source_id = v_source AND l.recorded_at >= since AND l.state = 'unrouted' AND l.deleted_at IS NULL AND l.merged_into IS NULL ORDER BY l.occurred_at, l.id FOR UPDATE SKIP LOCKED LOOP
+        v_leads := v_leads + 1;
+        v_routed := v_routed + (crm.assign_lead(v_id) IS NOT NULL)::int;
+    END LOOP;
+    IF v_routed > 0 AND NOT EXISTS (SELECT FROM crm_data.lead AS l WHERE l.state = 'unrouted' AND l.deleted_at IS NULL) THEN
+        UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = session_user WHERE a.dedupe_key = 'unrouted' AND a.state <> 'closed';
+    END IF;
+    RETURN jsonb_build_object('payloads', v_tried, 'applied', v_applied, 'unrouted', v_leads, 'routed', v_routed);
+END
+$$;
+COMMENT ON FUNCTION crm.reprocess(text, timestamptz) IS
+'After a rule or a mapping was wrong and is right again: takes what a source sent since an instant and what did not end as applied, in its order and with its original times, and gives every lead of that source that found nobody to somebody. What was applied stays as it is; first-touch clocks start now. Anybody may call it twice.
+Returns {"payloads": tried, "applied", "unrouted": leads that waited, "routed"}. since: by when we received it. Errors: 22023 unknown source.';

@@ -170,8 +170,6 @@ BEGIN
         v_n := v_n + 1;
     END LOOP;
     v_n := v_n + crm._first_touch_breaches(200);
-    PERFORM crm._take_rule_events(100);
-    PERFORM crm.odds_apply(200);
     -- locks that a duplicate put on its original fall when their time is over
     UPDATE crm_data.duplicate_pair AS d SET locks_target = false, updated_at = now(), updated_by = 'tick' WHERE d.state = 'open' AND d.locks_target AND d.lock_expires_at < now();
     UPDATE crm_data.approval AS a SET state = 'expired', updated_at = now(), updated_by = 'tick' WHERE a.state IN ('open', 'approved') AND a.expires_at < now();
@@ -190,7 +188,20 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION crm._tick_step() IS 'Internal: one transaction of crm.tick.';
+COMMENT ON FUNCTION crm._tick_step() IS 'Internal: first transaction of crm.tick: the timers, and what waits for a channel.';
+
+CREATE OR REPLACE FUNCTION crm._tick_queues(OUT more boolean, OUT note text)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM crm._take_rule_events(200);
+    PERFORM crm.process_inbox(100);
+    PERFORM crm.odds_apply(200);
+    more := false;
+END
+$$;
+COMMENT ON FUNCTION crm._tick_queues() IS 'Internal: second transaction of crm.tick: the queues, after the timers so that nothing in them holds a timer back.';
 
 CREATE OR REPLACE FUNCTION crm._maintenance_step(OUT more boolean, OUT note text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE

@@ -387,6 +387,79 @@ preset: just_talked, proposal_sent, waiting or what the configuration touch_pres
 
 -- ---------------------------------------------------------------- leads
 
+-- Whom a lead goes to, and by which route; the lead need not be written yet.
+CREATE OR REPLACE FUNCTION crm._route_lead(INOUT l crm_data.lead, exclude bigint[], OUT member bigint, OUT config_id bigint, OUT canary boolean)
+    LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c record;
+    r jsonb;
+    v_place text := concat_ws(' ', l.province, l.city);
+    v_words text := lower(concat_ws(' ', l.company, l.need));
+    v_sales bigint[];
+BEGIN
+    SELECT x.body, x.version, x.id, x.canary INTO c FROM crm._config_for('assignment', 'default', l.id::text) AS x;
+    config_id := c.id;
+    canary := c.canary;
+    -- what the record does not say, its place, its words and its customer may
+    IF l.region IS NULL AND v_place <> '' THEN
+        SELECT x.key INTO l.region FROM jsonb_each(c.body -> 'regions') AS x, jsonb_array_elements_text(x.value) AS v WHERE position(v IN v_place) > 0 ORDER BY length(v) DESC, x.key LIMIT 1;
+    END IF;
+    IF l.region IS NULL AND l.geo IS NOT NULL THEN
+        SELECT x.key INTO l.region FROM jsonb_each(c.body -> 'boxes') AS x
+         WHERE CASE WHEN jsonb_array_length(x.value) = 2 THEN l.geo <@ box(point((x.value #>> '{0,0}')::float8, (x.value #>> '{0,1}')::float8), point((x.value #>> '{1,0}')::float8, (x.value #>> '{1,1}')::float8))
+                    -- more than two corners are a polygon
+                    ELSE l.geo <@ (SELECT string_agg(format('(%s,%s)', p.value ->> 0, p.value ->> 1), ',' ORDER BY p.n) FROM jsonb_array_elements(x.value) WITH ORDINALITY AS p (value, n))::polygon END
+         ORDER BY x.key LIMIT 1;
+    END IF;
+    IF l.industry IS NULL AND v_words <> '' THEN
+        SELECT x.key INTO l.industry FROM jsonb_each(c.body -> 'industries') AS x, jsonb_array_elements_text(x.value) AS v WHERE position(lower(v) IN v_words) > 0 ORDER BY length(v) DESC, x.key LIMIT 1;
+    END IF;
+    r := crm._route(c.body, crm._lead_document(l));
+    l.route := r ->> 'route';
+    l.route_version := c.version;
+
+    IF r #>> '{to,owner}' = 'account_owner' THEN
+        SELECT a.owner_id INTO member FROM crm_data.account AS a JOIN crm_data.member AS m ON m.id = a.owner_id AND (m.left_at IS NULL OR m.left_at > current_date) WHERE a.id = l.account_id AND a.owner_id <> ALL (exclude);
+    END IF;
+    IF member IS NULL AND r IS NOT NULL THEN
+        -- the fewest open tasks for his capacity; what cannot be matched by region or industry is still somebody's.
+        -- Of many who fit equally well eight are drawn by the number of the lead, so that the cost does not grow with the organisation.
+        v_sales := crm._members_with('{crm_sales}');
+        SELECT f.id INTO member
+          FROM (SELECT m.id, m.capacity, (r #> '{to,match}' ? 'region' AND l.region = ANY (m.regions))::int * coalesce((c.body #>> '{weights,region}')::int, 3)
+                                         + (r #> '{to,match}' ? 'industry' AND l.industry = ANY (m.industries))::int * coalesce((c.body #>> '{weights,industry}')::int, 2) AS fit
+                  FROM crm_data.member AS m
+                 WHERE (m.left_at IS NULL OR m.left_at > current_date) AND m.capacity > 0 AND m.id <> ALL (exclude) AND CASE WHEN v_sales <> '{}' THEN m.id = ANY (v_sales) ELSE m.rank < 5 END
+                 ORDER BY 3 DESC, hashint8extended(m.id, l.id) LIMIT 8) AS f
+          CROSS JOIN LATERAL (SELECT count(*) AS n FROM crm_data.task AS t WHERE t.owner_id = f.id AND t.state = 'open') AS k
+         ORDER BY f.fit DESC, k.n::float8 / f.capacity, f.id
+         LIMIT 1;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._route_lead(crm_data.lead, bigint[]) IS 'Internal: a lead with region, industry and route filled in, and the member it goes to by the assignment that decides about it; NULL for nobody.';
+
+CREATE OR REPLACE FUNCTION crm._lead_routed(l crm_data.lead) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF l.state = 'unrouted' THEN
+        INSERT INTO crm_data.alert (kind, level, object, record_id, message, dedupe_key)
+        VALUES ('unrouted', 'orange', 'lead', l.id, 'A lead found nobody: it waits in the queue of unrouted leads.', 'unrouted') ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+        PERFORM crm._notify('lead.unrouted', 'lead_unrouted:' || l.id, jsonb_build_object('lead', l.id), crm._members_with('{crm_admin}'));
+        RETURN;
+    END IF;
+    -- the clock runs from now, whenever the lead happened: a backlog is not late before anybody had it
+    INSERT INTO crm_data.task (kind, object, record_id, account_id, title, mandatory, due_at, escalate_at, priority, dedupe_key, owner_id, team_id)
+    VALUES ('first_touch', 'lead', l.id, l.account_id, '首次联系: ' || coalesce(l.company, l.name, l.id::text), true, l.first_touch_due_at, l.first_touch_due_at, 8, format('first_touch:%s:%s', l.id, l.assign_count), l.owner_id, l.team_id);
+    PERFORM crm._notify('task.first_touch', format('first_touch:%s:%s', l.id, l.assign_count), jsonb_build_object('lead', l.id, 'company', l.company, 'need', left(l.need, 200), 'due', l.first_touch_due_at), ARRAY[l.owner_id], l.account_id);
+END
+$$;
+COMMENT ON FUNCTION crm._lead_routed(crm_data.lead) IS 'Internal: what follows when a lead has found somebody or nobody: the first-touch task and its message, or the alert.';
+
 CREATE OR REPLACE FUNCTION crm.assign_lead(lead bigint, exclude bigint[] DEFAULT '{}') RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -394,58 +467,25 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     l crm_data.lead;
-    c record;
-    r jsonb;
-    v_member bigint;
-    v_sales boolean;
+    r record;
 BEGIN
     SELECT * INTO l FROM crm_data.lead AS x WHERE x.id = lead AND x.deleted_at IS NULL AND x.merged_into IS NULL FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no lead %', lead USING ERRCODE = 'no_data_found', HINT = 'It may have been merged.';
     END IF;
-    SELECT * INTO c FROM crm._config_for('assignment', 'default', l.id::text);
-    -- what the record does not say, its place, its words and its customer may
-    l.region := coalesce(l.region,
-        (SELECT x.key FROM jsonb_each(c.body -> 'regions') AS x, jsonb_array_elements_text(x.value) AS v WHERE position(v IN concat_ws(' ', l.province, l.city)) > 0 ORDER BY length(v) DESC, x.key LIMIT 1),
-        (SELECT x.key FROM jsonb_each(c.body -> 'boxes') AS x WHERE l.geo IS NOT NULL AND l.geo <@ box(point((x.value #>> '{0,0}')::float8, (x.value #>> '{0,1}')::float8), point((x.value #>> '{1,0}')::float8, (x.value #>> '{1,1}')::float8)) ORDER BY x.key LIMIT 1));
-    l.industry := coalesce(l.industry,
-        (SELECT x.key FROM jsonb_each(c.body -> 'industries') AS x, jsonb_array_elements_text(x.value) AS v WHERE position(lower(v) IN lower(concat_ws(' ', l.company, l.need))) > 0 ORDER BY length(v) DESC, x.key LIMIT 1));
-    r := crm._route(c.body, crm._lead_document(l));
-    PERFORM crm._config_count(c.id, r IS NULL);
-
-    IF r -> 'to' ->> 'owner' = 'account_owner' THEN
-        SELECT a.owner_id INTO v_member FROM crm_data.account AS a JOIN crm_data.member AS m ON m.id = a.owner_id AND (m.left_at IS NULL OR m.left_at > current_date) WHERE a.id = l.account_id AND a.owner_id <> ALL (exclude);
+    SELECT * INTO r FROM crm._route_lead(l, coalesce(exclude, '{}'));
+    IF r.canary THEN
+        PERFORM crm._config_count(r.config_id, (r.l).route IS NULL);
     END IF;
-    IF v_member IS NULL AND r IS NOT NULL THEN
-        -- the fewest open tasks for his capacity; what cannot be matched by region or industry is still somebody's
-        v_sales := EXISTS (SELECT FROM unnest(crm._members_with('{crm_sales}')) AS s);
-        SELECT m.id INTO v_member
-          FROM crm_data.member AS m
-          LEFT JOIN LATERAL (SELECT count(*) AS n FROM crm_data.task AS t WHERE t.owner_id = m.id AND t.state = 'open') AS k ON true
-         WHERE (m.left_at IS NULL OR m.left_at > current_date) AND m.capacity > 0 AND m.id <> ALL (exclude)
-           AND CASE WHEN v_sales THEN m.id = ANY (crm._members_with('{crm_sales}')) ELSE m.rank < 5 END
-         ORDER BY (r -> 'to' -> 'match' ? 'region' AND l.region = ANY (m.regions))::int * coalesce((c.body #>> '{weights,region}')::int, 3)
-                  + (r -> 'to' -> 'match' ? 'industry' AND l.industry = ANY (m.industries))::int * coalesce((c.body #>> '{weights,industry}')::int, 2) DESC,
-                  k.n::float8 / m.capacity, m.id
-         LIMIT 1;
-    END IF;
-
-    IF v_member IS NULL THEN
-        UPDATE crm_data.lead AS x SET state = 'unrouted', region = l.region, industry = l.industry, route = r ->> 'route', route_version = c.version, updated_at = now() WHERE x.id = lead;
-        INSERT INTO crm_data.alert (kind, level, object, record_id, message, dedupe_key)
-        VALUES ('unrouted', 'orange', 'lead', lead, 'A lead found nobody: it waits in the queue of unrouted leads.', 'unrouted') ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
-        PERFORM crm._notify('lead.unrouted', 'lead_unrouted:' || lead, jsonb_build_object('lead', lead), crm._members_with('{crm_admin}'));
-        RETURN NULL;
-    END IF;
-    UPDATE crm_data.lead AS x SET owner_id = v_member, team_id = (SELECT m.team_id FROM crm_data.member AS m WHERE m.id = v_member), state = CASE WHEN x.state IN ('new', 'unrouted', 'assigned', 'recycled') THEN 'assigned' ELSE x.state END,
-           region = l.region, industry = l.industry, route = r ->> 'route', route_version = c.version, assigned_at = now(), assign_count = x.assign_count + 1,
-           first_touch_due_at = now() + make_interval(mins => crm._setting('lead.first_touch', '5')::int), updated_at = now() WHERE x.id = lead
-    RETURNING * INTO l;
-    -- the clock runs from now, whenever the lead happened: a backlog is not late before anybody had it
-    INSERT INTO crm_data.task (kind, object, record_id, account_id, title, mandatory, due_at, escalate_at, priority, dedupe_key, owner_id, team_id)
-    VALUES ('first_touch', 'lead', lead, l.account_id, '首次联系: ' || coalesce(l.company, l.name, l.id::text), true, l.first_touch_due_at, l.first_touch_due_at, 8, format('first_touch:%s:%s', lead, l.assign_count), v_member, l.team_id);
-    PERFORM crm._notify('task.first_touch', format('first_touch:%s:%s', lead, l.assign_count), jsonb_build_object('lead', lead, 'company', l.company, 'need', left(l.need, 200), 'due', l.first_touch_due_at), ARRAY[v_member], l.account_id);
-    RETURN v_member;
+    UPDATE crm_data.lead AS x
+       SET region = (r.l).region, industry = (r.l).industry, route = (r.l).route, route_version = (r.l).route_version, updated_at = now(),
+           state = CASE WHEN r.member IS NULL THEN 'unrouted' WHEN x.state IN ('new', 'unrouted', 'assigned', 'recycled') THEN 'assigned' ELSE x.state END,
+           owner_id = coalesce(r.member, x.owner_id), team_id = CASE WHEN r.member IS NULL THEN x.team_id ELSE (SELECT m.team_id FROM crm_data.member AS m WHERE m.id = r.member) END,
+           assigned_at = CASE WHEN r.member IS NULL THEN x.assigned_at ELSE now() END, assign_count = x.assign_count + (r.member IS NOT NULL)::int,
+           first_touch_due_at = CASE WHEN r.member IS NULL THEN x.first_touch_due_at ELSE now() + make_interval(mins => crm._setting('lead.first_touch', '5')::int) END
+     WHERE x.id = lead RETURNING * INTO l;
+    PERFORM crm._lead_routed(l);
+    RETURN r.member;
 END
 $$;
 COMMENT ON FUNCTION crm.assign_lead(bigint, bigint[]) IS
@@ -466,7 +506,9 @@ DECLARE
     v_email text;
     v_company text;
     v_account bigint;
+    v_at timestamptz;
     l crm_data.lead;
+    r record;
 BEGIN
     IF jsonb_typeof(doc) <> 'object' THEN
         RAISE EXCEPTION 'a lead is an object' USING ERRCODE = 'invalid_parameter_value', HINT = '{"name": "..", "phone": "..", "source": "web", "context": {}}';
@@ -498,20 +540,45 @@ BEGIN
     SELECT a.id INTO v_account FROM crm_data.account AS a
      WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND (a.phone_norm = v_phone OR a.email_norm = v_email OR (v_company IS NOT NULL AND a.name_core = v_company))
      ORDER BY (a.phone_norm IS NOT DISTINCT FROM v_phone) DESC, a.id LIMIT 1;
-    INSERT INTO crm_data.lead (source, source_id, channel, campaign_id, context, attrs, client_key, name, company, title, phone, phone_norm, email, email_norm, legal_id4, need, industry, region, province, city, district, geo, account_id, occurred_at, ts_assumed)
-    VALUES (coalesce(doc ->> 'source', 'web'), (SELECT s.id FROM crm_data.source_system AS s WHERE s.name = doc ->> 'source'), doc ->> 'channel', (SELECT k.id FROM crm_data.campaign AS k WHERE k.code = doc ->> 'campaign'),
-            v_context, v_attrs, doc ->> 'client_key', doc ->> 'name', doc ->> 'company', doc ->> 'title', doc ->> 'phone', v_phone, doc ->> 'email', v_email, CASE WHEN doc ->> 'legal_id4' ~ '^[0-9]{3}[0-9Xx]$' THEN doc ->> 'legal_id4' END,
-            doc ->> 'need', doc ->> 'industry', doc ->> 'region', doc ->> 'province', doc ->> 'city', doc ->> 'district',
-            CASE WHEN v_context ? 'longitude' AND v_context ? 'latitude' THEN point(crm.parse_number(v_context ->> 'longitude')::float8, crm.parse_number(v_context ->> 'latitude')::float8) END,
-            v_account, coalesce(crm.parse_time(doc ->> 'occurred_at', false, crm._setting('organisation.timezone', 'Asia/Shanghai')), now()), crm.parse_time(doc ->> 'occurred_at') IS NULL)
+    -- assigned before it is written, so that it is written once
+    l.id := nextval('crm_data.lead_id_seq');
+    l.context := v_context;
+    l.name := doc ->> 'name';
+    l.company := doc ->> 'company';
+    l.need := doc ->> 'need';
+    l.industry := doc ->> 'industry';
+    l.region := doc ->> 'region';
+    l.province := doc ->> 'province';
+    l.city := doc ->> 'city';
+    l.district := doc ->> 'district';
+    l.source := coalesce(doc ->> 'source', 'web');
+    l.channel := doc ->> 'channel';
+    l.title := doc ->> 'title';
+    IF v_context ? 'longitude' AND v_context ? 'latitude' THEN
+        l.geo := point(crm.parse_number(v_context ->> 'longitude')::float8, crm.parse_number(v_context ->> 'latitude')::float8);
+    END IF;
+    l.account_id := v_account;
+    SELECT * INTO r FROM crm._route_lead(l, '{}');
+    v_at := crm.parse_time(doc ->> 'occurred_at', false, crm._setting('organisation.timezone', 'Asia/Shanghai'));
+    INSERT INTO crm_data.lead (id, source, source_id, channel, campaign_id, context, attrs, client_key, name, company, title, phone, phone_norm, email, email_norm, legal_id4, need, industry, region, province, city, district, geo, account_id,
+                               occurred_at, ts_assumed, state, route, route_version, owner_id, team_id, assigned_at, assign_count, first_touch_due_at) OVERRIDING SYSTEM VALUE
+    VALUES (l.id, l.source, (SELECT s.id FROM crm_data.source_system AS s WHERE s.name = doc ->> 'source'), l.channel, CASE WHEN doc ? 'campaign' THEN (SELECT k.id FROM crm_data.campaign AS k WHERE k.code = doc ->> 'campaign') END,
+            v_context, v_attrs, doc ->> 'client_key', l.name, l.company, l.title, doc ->> 'phone', v_phone, doc ->> 'email', v_email, CASE WHEN doc ->> 'legal_id4' ~ '^[0-9]{3}[0-9Xx]$' THEN doc ->> 'legal_id4' END,
+            l.need, (r.l).industry, (r.l).region, l.province, l.city, l.district, l.geo, v_account,
+            coalesce(v_at, now()), v_at IS NULL, CASE WHEN r.member IS NULL THEN 'unrouted' ELSE 'assigned' END, (r.l).route, (r.l).route_version,
+            r.member, CASE WHEN r.member IS NOT NULL THEN (SELECT m.team_id FROM crm_data.member AS m WHERE m.id = r.member) END, CASE WHEN r.member IS NOT NULL THEN now() END, (r.member IS NOT NULL)::int,
+            CASE WHEN r.member IS NOT NULL THEN now() + make_interval(mins => crm._setting('lead.first_touch', '5')::int) END)
     ON CONFLICT (client_key) DO NOTHING
-    RETURNING id INTO v_id;
-    IF v_id IS NULL THEN
+    RETURNING * INTO l;
+    IF NOT FOUND THEN
         SELECT x.id, x.owner_id INTO v_id, v_owner FROM crm_data.lead AS x WHERE x.client_key = doc ->> 'client_key';
         RETURN jsonb_build_object('lead', v_id, 'owner', v_owner, 'duplicate', true);
     END IF;
-    v_owner := crm.assign_lead(v_id);
-    RETURN jsonb_build_object('lead', v_id, 'owner', v_owner, 'account', v_account, 'duplicate', false);
+    IF r.canary THEN
+        PERFORM crm._config_count(r.config_id, l.route IS NULL);
+    END IF;
+    PERFORM crm._lead_routed(l);
+    RETURN jsonb_build_object('lead', l.id, 'owner', l.owner_id, 'account', v_account, 'duplicate', false);
 END
 $$;
 COMMENT ON FUNCTION crm.capture_lead(jsonb) IS

@@ -1,12 +1,16 @@
 -- Outbox: messages to people and systems. The database delivers nothing itself: relays claim, deliver and answer.
 
 CREATE OR REPLACE FUNCTION crm._topic_rule(topic text) RETURNS jsonb
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(c.body #> ARRAY['topics', topic], c.body #> ARRAY['topics', split_part(topic, '.', 1) || '.*'], c.body #> '{topics,*}', '{"channel": "email", "to": ["owner"]}')
-           || jsonb_build_object('fallback', coalesce(c.body -> 'fallback', '{}'))
-      FROM (SELECT 1) AS one LEFT JOIN crm_data.config AS c ON c.kind = 'notification' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active'
+DECLARE
+    b jsonb;
+BEGIN
+    SELECT c.body INTO b FROM crm_data.config AS c WHERE c.kind = 'notification' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active';
+    RETURN coalesce(b #> ARRAY['topics', topic], b #> ARRAY['topics', split_part(topic, '.', 1) || '.*'], b #> '{topics,*}', '{"channel": "email", "to": ["owner"]}')
+           || jsonb_build_object('fallback', coalesce(b -> 'fallback', '{}'));
+END
 $$;
 COMMENT ON FUNCTION crm._topic_rule(text) IS 'Internal: channel, recipients and fallbacks of a topic by the active configuration of kind notification: the topic itself, else its family (report.*), else *.';
 

@@ -1,12 +1,15 @@
 -- Rules: event, condition over the feature document, window, actions. One engine, no SQL of users; each rule fires once for what it says.
 
 CREATE OR REPLACE FUNCTION crm._emit(kind text, object text, record_id bigint, event jsonb DEFAULT '{}', at timestamptz DEFAULT now()) RETURNS void
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO crm_data.rule_event (kind, object, record_id, event, at)
-    SELECT _emit.kind, _emit.object, _emit.record_id, _emit.event, _emit.at
-     WHERE EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.status = 'active' AND c.body ->> 'on' = _emit.kind)
+#variable_conflict use_variable
+BEGIN
+    IF EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.status IN ('active', 'canary') AND c.body ->> 'on' = kind) THEN
+        INSERT INTO crm_data.rule_event (kind, object, record_id, event, at) VALUES (kind, object, record_id, event, at);
+    END IF;
+END
 $$;
 COMMENT ON FUNCTION crm._emit(text, text, bigint, jsonb, timestamptz) IS 'Internal: tells the rules that something happened to a record, if any listens; the next tick looks at it.';
 

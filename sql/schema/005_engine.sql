@@ -29,6 +29,8 @@ CREATE TABLE crm_data.config (
 );
 CREATE UNIQUE INDEX config_one_active_idx ON crm_data.config (kind, key, scope) WHERE status = 'active';
 CREATE UNIQUE INDEX config_one_canary_idx ON crm_data.config (kind, key, scope) WHERE status = 'canary';
+-- which rules listen to an event is asked for every event
+CREATE INDEX config_rule_on_idx ON crm_data.config ((body ->> 'on')) WHERE kind = 'rule' AND status IN ('active', 'canary');
 CREATE INDEX config_valid_idx ON crm_data.config USING gist (valid) WHERE valid IS NOT NULL;
 COMMENT ON TABLE crm_data.config IS 'Configuration: one row a version of a rule, setting, policy or definition. Versions never change; only the status moves.';
 COMMENT ON COLUMN crm_data.config.id IS 'Identifier.';

@@ -124,7 +124,8 @@ run_clock(FunctionCallInfo fcinfo, const char *sql)
 Datum
 crm_tick(PG_FUNCTION_ARGS)
 {
-	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_step()");
+	run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_step()");
+	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_queues()");
 }
 
 /*

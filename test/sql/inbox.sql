@@ -15,7 +15,40 @@ SELECT crm.ingest('web', 'in 5', 'form', '{"name": "nobody"}') - 'inbox' AS reje
 SELECT crm.ingest('telephony', 'in 6', 'call', '{"account_code": "INBOX-2", "connected": true, "seconds": 200}') - 'inbox' AS parked;
 INSERT INTO crm_data.account (code, name, owner_id) SELECT 'INBOX-2', 'Inbox Second', id FROM crm_data.member WHERE full_name = 'Inbox Rep';
 SELECT crm.retry_inbox('telephony') AS applied, crm.retry_inbox('telephony') AS again;
+-- by the clock too: once it is due again; not before, and less and less often
+SELECT crm.ingest('telephony', 'in 7', 'call', '{"account_code": "INBOX-3", "connected": true, "seconds": 200}') ->> 'state' AS state;
+INSERT INTO crm_data.account (code, name, owner_id) SELECT 'INBOX-3', 'Inbox Third', id FROM crm_data.member WHERE full_name = 'Inbox Rep';
+SELECT crm.process_inbox() AS not_due;
+UPDATE crm_data.inbox SET next_at = now() WHERE external_id = 'in 7';
+CALL crm.tick();
+SELECT state, attempts, next_at FROM crm_data.inbox WHERE external_id = 'in 7';
+-- a customer may switch a source off
+UPDATE crm_data.account SET sync_off = '{telephony}' WHERE code = 'INBOX-3';
+SELECT crm.ingest('telephony', 'in 8', 'call', '{"account_code": "INBOX-3", "connected": true, "seconds": 201}') - 'inbox' AS switched_off;
+-- the person is found by his number, and his company by him
+INSERT INTO crm_data.contact (account_id, name, phone) SELECT id, 'Inbox Person', '13911110078' FROM crm_data.account WHERE code = 'INBOX-2';
+SELECT crm.ingest('wecom_archive', 'in 9', 'chat', '{"phone": "139 1111 0078", "direction": "in", "body": "hello"}') ->> 'state' AS state;
+SELECT a.code, c.name, c.last_contact_at IS NOT NULL AS spoken_to FROM crm_data.interaction AS i JOIN crm_data.account AS a ON a.id = i.account_id JOIN crm_data.contact AS c ON c.id = i.contact_id WHERE i.body = 'hello';
+-- a source is as fresh as what it sent last
+SELECT last_seen_at IS NOT NULL AND last_applied_at IS NOT NULL AS fresh FROM crm_data.source_system WHERE name = 'telephony';
+
+-- after an accident: nobody was there for the leads, one payload had no customer yet; then all is well again, at its original times, and twice is once
+BEGIN;
+UPDATE crm_data.member SET capacity = 0;
+SELECT crm.ingest('app', 're 1', 'form', '{"phone": "13911110081", "name": "Re"}', '2026-01-22 18:00+08') ->> 'state' AS state;
+SELECT crm.ingest('app', 're 2', 'login', '{"account_code": "INBOX-4"}', '2026-01-22 18:01+08') ->> 'state' AS state;
+SELECT l.state, count(*) FILTER (WHERE a.state = 'open') AS alerts FROM crm_data.lead AS l LEFT JOIN crm_data.alert AS a ON a.dedupe_key = 'unrouted' WHERE l.client_key = 'app:re 1' GROUP BY 1;
+SELECT crm.reprocess('app', now() - interval '1 hour') AS still_nobody;
+UPDATE crm_data.member SET capacity = 10 WHERE full_name = 'Inbox Rep';
+INSERT INTO crm_data.account (code, name) VALUES ('INBOX-4', 'Inbox Fourth');
+SELECT crm.reprocess('app', now() - interval '1 hour') AS all_well, crm.reprocess('app', now() - interval '1 hour') AS again;
+SELECT l.state, l.occurred_at = '2026-01-22 18:00+08' AS its_time, l.first_touch_due_at > now() AS clock_starts_now, m.full_name FROM crm_data.lead AS l JOIN crm_data.member AS m ON m.id = l.owner_id WHERE l.client_key = 'app:re 1';
+SELECT e.kind, e.occurred_at = '2026-01-22 18:01+08' AS its_time FROM crm_data.event AS e JOIN crm_data.account AS a ON a.id = e.account_id WHERE a.code = 'INBOX-4';
+SELECT count(*) AS alerts FROM crm_data.alert WHERE dedupe_key = 'unrouted' AND state = 'open';
+ROLLBACK;
 -- bad input
+SELECT crm.reprocess('nowhere', now());
+SELECT crm.retry_inbox('nowhere');
 SELECT crm.ingest('nowhere', 'x', 'call', '{}');
 SELECT crm.ingest('web', 'x', 'form', '[]');
 SELECT crm.ingest('web', '', 'form', '{}');

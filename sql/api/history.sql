@@ -34,7 +34,7 @@ BEGIN
     SELECT c.relname::text, c.oid::regclass, v.columns
       FROM (VALUES ('stage_history', '{owner_id,team_id,grade,left_at}'::text[]), ('receivable_entry', '{owner_id,team_id,grade}'),
                    ('forecast', '{owner_id,team_id,grade}'), ('event', '{owner_id,team_id,grade}'), ('report_snapshot', '{}'),
-                   ('change', '{}'), ('history_root', '{}'), ('access_log', '{}')) AS v (name, columns)
+                   ('change', '{}'), ('history_root', '{}'), ('history_month', '{}'), ('access_log', '{}')) AS v (name, columns)
       JOIN pg_class AS c ON c.relnamespace = 'crm_data'::regnamespace AND c.relname = v.name
      ORDER BY c.relname;
 END
@@ -151,6 +151,43 @@ $function$;
 COMMENT ON FUNCTION crm._make_months(regclass, date) IS
 'Makes the monthly partitions of change or event from the oldest row of the default partition, or this month, to the month of a date, moves waiting rows into them and gives each its row security and triggers. Answers how many were made.';
 
+CREATE OR REPLACE FUNCTION crm._heads_digest() RETURNS bytea
+    LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT sha256(coalesce(string_agg(b.digest, '' ORDER BY b.object COLLATE "C", b.bucket), ''))
+      FROM (SELECT h.object, h.record_id / 100000 AS bucket,
+                   sha256(string_agg(convert_to(concat_ws(':', h.object, h.record_id, h.version, h.op, extract(epoch FROM h.at), ''), 'UTF8') || coalesce(h.hash, ''), '' ORDER BY h.record_id)) AS digest
+              FROM crm_data.history_head AS h GROUP BY h.object, h.record_id / 100000) AS b;
+END;
+COMMENT ON FUNCTION crm._heads_digest() IS
+'SHA-256 over all heads of retired months, in order of object and record.';
+
+CREATE OR REPLACE FUNCTION crm._retire_month(part regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    name text := (SELECT c.relname FROM pg_class AS c WHERE c.oid = part);
+    n bigint;
+BEGIN
+    -- where each record's history goes on: nobody may say later that it began there
+    EXECUTE format($query$
+        INSERT INTO crm_data.history_head AS o (record_id, at, version, object, op, hash)
+        SELECT DISTINCT ON (h.record_id, h.object) h.record_id, h.at, h.version, h.object, h.op, h.hash FROM %s AS h
+         ORDER BY h.record_id, h.object, h.version DESC
+        ON CONFLICT (record_id, object) DO UPDATE SET at = excluded.at, version = excluded.version, op = excluded.op, hash = excluded.hash
+         WHERE excluded.version > o.version$query$, part);
+    EXECUTE format('SELECT count(*) FROM %s', part) INTO n;
+    EXECUTE format('ALTER TABLE crm_data.change DETACH PARTITION %s', part);
+    -- between two roots: the next one covers it
+    LOCK TABLE crm_data.history_root IN SHARE ROW EXCLUSIVE MODE;
+    INSERT INTO crm_data.history_month (name, upto, changes, digest, created_at)
+    VALUES (name, (to_date(right(name, 7), 'YYYY_MM') + interval '1 month') AT TIME ZONE 'UTC', n, crm._heads_digest(), clock_timestamp());
+END
+$function$;
+COMMENT ON FUNCTION crm._retire_month(regclass) IS
+'Takes a month out of the history, with a head for each record in it, so that crm.verify_history still finds a change that is missing after it. part: its table, which stays.';
+
 CREATE OR REPLACE FUNCTION crm._maintain_history(months_ahead int DEFAULT 3) RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -163,8 +200,13 @@ BEGIN
                FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid JOIN pg_class AS p ON p.oid = i.inhparent
               WHERE i.inhparent IN ('crm_data.change'::regclass, 'crm_data.event'::regclass) AND c.relname ~ '_[0-9]{4}_[0-9]{2}$'
                 AND to_date(right(c.relname, 7), 'YYYY_MM') < (now() AT TIME ZONE 'UTC')::date
-                    - make_interval(months => crm._setting('keep.' || p.relname, CASE p.relname WHEN 'event' THEN '25' ELSE '120' END)::int + 1) LOOP
-        EXECUTE format('ALTER TABLE crm_data.%I DETACH PARTITION %s', m.parent, m.part);
+                    - make_interval(months => crm._setting('keep.' || p.relname, CASE p.relname WHEN 'event' THEN '25' ELSE '120' END)::int + 1)
+              ORDER BY c.relname LOOP
+        IF m.parent = 'change' THEN
+            PERFORM crm._retire_month(m.part);
+        ELSE
+            EXECUTE format('ALTER TABLE crm_data.%I DETACH PARTITION %s', m.parent, m.part);
+        END IF;
     END LOOP;
     RETURN crm._make_months('crm_data.change', ((now() AT TIME ZONE 'UTC') + make_interval(months => months_ahead))::date)
          + crm._make_months('crm_data.event', ((now() AT TIME ZONE 'UTC') + make_interval(months => months_ahead))::date);
@@ -372,11 +414,13 @@ BEGIN
          WHERE h.at >= from_at AND h.at < to_at
         WINDOW w AS (PARTITION BY h.object, h.record_id ORDER BY h.version, h.at, h.hash)
     ), linked AS (
-        SELECT c.*, coalesce(c.before_version, p.version, 0) AS prior_version, coalesce(c.before_hash, p.hash) AS prior_hash
+        SELECT c.*, coalesce(c.before_version, p.version, o.version, 0) AS prior_version, coalesce(c.before_hash, p.hash, o.hash) AS prior_hash
           FROM c
           LEFT JOIN LATERAL (SELECT h.version, h.hash FROM crm_data.change AS h
                               WHERE c.before_version IS NULL AND h.object = c.object AND h.record_id = c.record_id AND h.at < from_at
                               ORDER BY h.version DESC LIMIT 1) AS p ON true
+          -- the months before are retired
+          LEFT JOIN crm_data.history_head AS o ON c.before_version IS NULL AND p.version IS NULL AND o.object = c.object AND o.record_id = c.record_id AND o.version < c.version
     )
     SELECT l.object, l.record_id, l.version, concat_ws('/', l.object, l.record_id, l.version),
            CASE WHEN l.version = l.prior_version THEN 'inserted: a second row of this version'
@@ -398,15 +442,20 @@ BEGIN
                         WHEN h.version > r.row_version THEN 'changed: the history is ahead of the record'
                         ELSE 'changed: the record does not end its chain' END
               FROM %s AS r
-              LEFT JOIN LATERAL (SELECT c.version, c.hash FROM crm_data.change AS c
-                                  WHERE c.object = %1$L AND c.record_id = r.id ORDER BY c.version DESC LIMIT 1) AS h ON true
+              LEFT JOIN LATERAL (SELECT c.version, c.hash FROM crm_data.change AS c WHERE c.object = %1$L AND c.record_id = r.id
+                                  UNION ALL
+                                 SELECT o.version, o.hash FROM crm_data.history_head AS o WHERE o.object = %1$L AND o.record_id = r.id
+                                  ORDER BY 1 DESC LIMIT 1) AS h ON true
              WHERE r.last_at >= $1 AND r.last_at < $2
                AND (h.version IS DISTINCT FROM r.row_version OR h.hash IS DISTINCT FROM substring(r.last_hash FROM 17))
              ORDER BY r.id$query$, t.object, t.relid) USING from_at, to_at;
         RETURN QUERY EXECUTE format($query$
             SELECT %L::text, h.record_id, h.version, concat_ws('/', %1$L, h.record_id, h.version), 'lost: the record is gone without a delete'
-              FROM (SELECT DISTINCT ON (c.record_id) c.record_id, c.version, c.op, c.at FROM crm_data.change AS c
-                     WHERE c.object = %1$L ORDER BY c.record_id, c.version DESC) AS h
+              FROM (SELECT DISTINCT ON (c.record_id) c.record_id, c.version, c.op, c.at
+                      FROM (SELECT x.record_id, x.version, x.op, x.at FROM crm_data.change AS x WHERE x.object = %1$L
+                             UNION ALL
+                            SELECT o.record_id, o.version, o.op, o.at FROM crm_data.history_head AS o WHERE o.object = %1$L) AS c
+                     ORDER BY c.record_id, c.version DESC) AS h
              WHERE h.op <> 'delete' AND h.at >= $1 AND h.at < $2
                AND NOT EXISTS (SELECT FROM %2$s AS r WHERE r.id = h.record_id)
              ORDER BY h.record_id$query$, t.object, t.relid) USING from_at, to_at;
@@ -415,7 +464,7 @@ END
 $function$;
 COMMENT ON FUNCTION crm.verify_history(timestamptz, timestamptz) IS
 'Recomputes the digest chain of all changes of a period and answers what does not fit: a changed, missing or inserted row of the history, a record changed or removed behind its back. No rows: nothing was found.
-from_at, to_at: half-open period of change.at.';
+from_at, to_at: half-open period of change.at. A record whose first months are retired begins at its last change in them, which was kept.';
 
 -- ---------------------------------------------------------------- daily roots
 
@@ -425,12 +474,15 @@ CREATE OR REPLACE FUNCTION crm._root_of(prev bytea, from_at timestamptz, from_xi
 AS $function$
 BEGIN
     -- by hundred thousand records, then over those: no digest is taken over more than a hundred megabytes
-    SELECT coalesce(sum(b.n), 0), sha256(coalesce(prev, '') || coalesce(string_agg(b.digest, '' ORDER BY b.object COLLATE "C", b.bucket), ''))
+    SELECT coalesce(sum(b.n), 0), sha256(coalesce(prev, '')
+               || coalesce((SELECT string_agg(m.digest, '' ORDER BY m.id) FROM crm_data.history_month AS m
+                             WHERE m.created_at <= _root_of.upto AND (from_at IS NULL OR m.created_at > from_at)), '')
+               || coalesce(string_agg(b.digest, '' ORDER BY b.object COLLATE "C", b.bucket), ''))
       INTO changes, root
       FROM (SELECT h.object, h.record_id / 100000 AS bucket, count(*) AS n,
                    sha256(string_agg(convert_to(h.object || ':' || h.record_id || ':' || h.version || ':', 'UTF8') || coalesce(h.hash, ''), '' ORDER BY h.record_id, h.version, h.hash)) AS digest
               FROM crm_data.change AS h
-             WHERE h.at <= upto AND h.xid < watermark
+             WHERE h.at <= _root_of.upto AND h.xid < watermark
                AND NOT (from_xid IS NOT NULL AND h.at <= from_at AND h.xid < from_xid)
              GROUP BY h.object, h.record_id / 100000) AS b;
 END
@@ -481,7 +533,7 @@ AS $function$
 DECLARE
     r crm_data.history_root;
     before crm_data.history_root;
-    oldest timestamptz := (SELECT min(h.at) FROM crm_data.change AS h);
+    retired timestamptz := (SELECT max(m.upto) FROM crm_data.history_month AS m);
     x record;
 BEGIN
     FOR r IN SELECT * FROM crm_data.history_root AS h ORDER BY h.id LOOP
@@ -489,8 +541,8 @@ BEGIN
             due_at := r.due_at;
             problem := 'it does not follow from the root before';
             RETURN NEXT;
-        -- the first root of all is computed again as long as no month is retired
-        ELSIF before.id IS NOT NULL OR oldest <= r.upto OR r.changes = 0 THEN
+        -- what a root covered is computed again as long as none of it is retired
+        ELSIF retired IS NULL OR before.upto >= retired THEN
             SELECT * INTO x FROM crm._root_of(r.prev_root, before.upto, before.watermark, r.upto, r.watermark);
             IF x.root <> r.root THEN
                 due_at := r.due_at;
@@ -500,10 +552,15 @@ BEGIN
         END IF;
         before := r;
     END LOOP;
+    IF (SELECT m.digest FROM crm_data.history_month AS m ORDER BY m.id DESC LIMIT 1) <> crm._heads_digest() THEN
+        due_at := retired;
+        problem := 'the heads of the retired months are not what they were';
+        RETURN NEXT;
+    END IF;
 END
 $function$;
 COMMENT ON FUNCTION crm.verify_roots() IS
-'Computes every daily root again and answers those that no longer hold: part of the history was rewritten, with its chain, since. Roots of retired months do not hold either. Compare the roots themselves with those that left the database.';
+'Computes every daily root again and answers those that no longer hold: part of the history was rewritten, with its chain, since. Of roots over retired months only their order is checked. Compare the roots themselves with those that left the database.';
 
 CREATE OR REPLACE FUNCTION crm._job_verify_history(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER

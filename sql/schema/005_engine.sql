@@ -427,9 +427,48 @@ COMMENT ON COLUMN crm_data.history_root.upto IS 'Changes recorded after this bel
 COMMENT ON COLUMN crm_data.history_root.watermark IS 'Changes of this transaction and later ones belong to the next root: they may not have been committed.';
 COMMENT ON COLUMN crm_data.history_root.changes IS 'How many changes it covers.';
 COMMENT ON COLUMN crm_data.history_root.prev_root IS 'Root before; NULL for the first.';
-COMMENT ON COLUMN crm_data.history_root.root IS 'SHA-256 over prev_root and the hashes of the changes, in order of object, record and version.';
+COMMENT ON COLUMN crm_data.history_root.root IS 'SHA-256 over prev_root, the digests of the months retired since, and the hashes of the changes, in order of object, record and version.';
 COMMENT ON COLUMN crm_data.history_root.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.history_root.created_by IS 'Member or role that made the row.';
+
+CREATE TABLE crm_data.history_head (
+    record_id bigint NOT NULL,
+    at timestamptz NOT NULL,
+    version integer NOT NULL,
+    object text NOT NULL,
+    op text NOT NULL,
+    hash bytea,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER,
+    PRIMARY KEY (record_id, object)
+);
+COMMENT ON TABLE crm_data.history_head IS 'Where the history of a record goes on whose first months are retired: its last change in them.';
+COMMENT ON COLUMN crm_data.history_head.record_id IS 'Record.';
+COMMENT ON COLUMN crm_data.history_head.at IS 'Time of its last change in the retired months.';
+COMMENT ON COLUMN crm_data.history_head.version IS 'Its version: the first change that is still there has the next one.';
+COMMENT ON COLUMN crm_data.history_head.object IS 'Business object.';
+COMMENT ON COLUMN crm_data.history_head.op IS 'What that change was.';
+COMMENT ON COLUMN crm_data.history_head.hash IS 'Its hash, which the next change is chained to.';
+COMMENT ON COLUMN crm_data.history_head.created_at IS 'When the row was made.';
+COMMENT ON COLUMN crm_data.history_head.created_by IS 'Member or role that made the row.';
+
+CREATE TABLE crm_data.history_month (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL CHECK (name <> ''),
+    upto timestamptz NOT NULL,
+    changes bigint NOT NULL CHECK (changes >= 0),
+    digest bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE crm_data.history_month IS 'Month of the history that was retired. Its table stays beside the history until the operator archives or drops it.';
+COMMENT ON COLUMN crm_data.history_month.id IS 'Identifier.';
+COMMENT ON COLUMN crm_data.history_month.name IS 'Table that held it.';
+COMMENT ON COLUMN crm_data.history_month.upto IS 'End of the month: earlier changes are no longer in the history.';
+COMMENT ON COLUMN crm_data.history_month.changes IS 'How many changes it held.';
+COMMENT ON COLUMN crm_data.history_month.digest IS 'SHA-256 over all heads, as they were when it was retired. The next daily root covers it.';
+COMMENT ON COLUMN crm_data.history_month.created_at IS 'When it was retired.';
+COMMENT ON COLUMN crm_data.history_month.created_by IS 'Member or role that made the row.';
 
 CREATE TABLE crm_data.outbox (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

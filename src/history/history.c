@@ -1321,10 +1321,12 @@ last_change_of(Oid owner, const char *object, int64 id, int32 *version, bool *ha
 	SPI_connect();
 	if (last_plan == NULL)
 	{
-		SPIPlanPtr plan = SPI_prepare("SELECT version, hash, at FROM " CRM_DATA_SCHEMA
-									  ".change WHERE object OPERATOR(pg_catalog.=) $1 "
-									  "AND record_id OPERATOR(pg_catalog.=) $2 ORDER BY version DESC LIMIT 1",
-									  2, types);
+		SPIPlanPtr plan = SPI_prepare(
+			"SELECT version, hash, at FROM " CRM_DATA_SCHEMA ".change WHERE object OPERATOR(pg_catalog.=) $1 "
+			"AND record_id OPERATOR(pg_catalog.=) $2 UNION ALL SELECT version, hash, at FROM " CRM_DATA_SCHEMA
+			".history_head WHERE object OPERATOR(pg_catalog.=) $1 AND record_id OPERATOR(pg_catalog.=) $2 "
+			"ORDER BY 1 DESC LIMIT 1",
+			2, types);
 
 		if (plan == NULL || SPI_keepplan(plan) != 0)
 			elog(ERROR, "could not prepare the look-up in the history");

@@ -64,15 +64,20 @@ compare_short(const CrmField *fd, const CrmValue *a, const CrmValue *b, bool giv
 		return 6;
 	if (given && share_group(a->nick, b->nick))
 		return 7;
-	/* Without a common first letter the similarity is Jaro's, which the characters that occur on one side only bound. */
-	if (x[0] != y[0] && n <= CRM_SIM_MAX && m <= CRM_SIM_MAX)
+	/* The characters that occur on one side only bound Jaro's similarity; a common beginning adds a tenth of the rest for each of its letters. */
+	if (n <= CRM_SIM_MAX && m <= CRM_SIM_MAX)
 	{
+		/* What the shares of common characters must add up to for 0.75, by the length of the beginning. */
+		static const double least[] = {1.249, 1.165, 1.061, 0.927, 0.749};
 		size_t common = n - __builtin_popcountll(a->letters & ~b->letters);
 		size_t other = m - __builtin_popcountll(b->letters & ~a->letters);
+		int begin = 0;
 
+		while (begin < 4 && begin < (int) n && begin < (int) m && x[begin] == y[begin])
+			begin++;
 		if (other < common)
 			common = other;
-		if ((double) common / (double) n + (double) common / (double) m < 1.249)
+		if ((double) common / (double) n + (double) common / (double) m < least[begin])
 			return CRM_L_ELSE;
 	}
 	jw = crm_jaro_winkler(x, n, y, m);
@@ -139,6 +144,8 @@ compare_phone(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 
 			if (x == y)
 				return CRM_L_EXACT;
+			if (x % 10000000 != y % 10000000)
+				continue;
 			while (ten * 10 <= small)
 				ten *= 10;
 			/* The shorter number is the end of the longer one: seven digits at least. */
@@ -190,16 +197,14 @@ compare_email(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 	const CrmDetail *q = &fd->detail[b->detail];
 	const uint16_t *x = units(fd, a);
 	const uint16_t *y = units(fd, b);
-	double jw;
 	double local;
 
 	if (edits(fd, a, b, 1) <= 1)
 		return by_number(x, a->len, y, b->len) ? 3 : 6;
 	if (p->key[0] == q->key[0] && p->num[0] >= 3)
 		return 7;
-	jw = crm_jaro_winkler(x, a->len, y, b->len);
 	local = crm_jaro_winkler(x, p->num[0], y, q->num[0]);
-	if (jw >= 0.92 && local >= 0.85)
+	if (local >= 0.85 && crm_jaro_winkler(x, a->len, y, b->len) >= 0.92)
 		return 5;
 	if (p->key[1] == q->key[1] && p->key[1] != 0)
 		return local >= 0.85 ? 4 : p->flag ? CRM_L_ELSE : 2;
@@ -479,9 +484,11 @@ compare_person(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 static int
 compare_postcode(const CrmField *fd, const CrmValue *a, const CrmValue *b)
 {
+	uint32_t area = fd->atom[a - fd->value][1];
+
 	if (edits(fd, a, b, 1) <= 1)
 		return 6;
-	return a->atom[1] != 0 && a->atom[1] == b->atom[1] ? 4 : CRM_L_ELSE;
+	return area != 0 && area == fd->atom[b - fd->value][1] ? 4 : CRM_L_ELSE;
 }
 
 /* The level of two values of a field, by their indexes; 0 if one is missing. */
@@ -532,8 +539,8 @@ int
 crm_compare_field(CrmMatcher *m, int f, uint32_t a, uint32_t b)
 {
 	CrmField *fd = &m->field[f];
-	uint32_t va = fd->val[a];
-	uint32_t vb = fd->val[b];
+	uint32_t va = crm_value_of(m, f, a);
+	uint32_t vb = crm_value_of(m, f, b);
 	int level = crm_compare_values(m, f, va, vb);
 
 	/* Swapped with the partner field, or written into it: in either row. */
@@ -541,7 +548,8 @@ crm_compare_field(CrmMatcher *m, int f, uint32_t a, uint32_t b)
 	{
 		CrmField *g = &m->field[fd->partner];
 
-		if (equal_across(fd, va, g, g->val[b]) || equal_across(fd, vb, g, g->val[a]))
+		if (equal_across(fd, va, g, crm_value_of(m, fd->partner, b)) ||
+			equal_across(fd, vb, g, crm_value_of(m, fd->partner, a)))
 			level = CRM_L_CROSS;
 	}
 	return level;

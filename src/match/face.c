@@ -21,6 +21,7 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -35,6 +36,7 @@
 
 #include "common/locks.h"
 #include "match/match.h"
+#include "match/parallel.h"
 
 PG_FUNCTION_INFO_V1(crm_match_train);
 PG_FUNCTION_INFO_V1(crm_match_clusters);
@@ -50,6 +52,8 @@ typedef struct Run
 {
 	MemoryContext cxt;
 	CrmMatcher m;
+	CrmTeam *team; /* NULL: alone */
+	instr_time began;
 	CrmMeaning meanings[CRM_FIELDS_MAX];
 	const char *names[CRM_FIELDS_MAX];
 	int fields;
@@ -129,6 +133,7 @@ begin_run(Jsonb *fields)
 	MemoryContextSwitchTo(cxt);
 	run = palloc0(sizeof(Run));
 	run->cxt = cxt;
+	INSTR_TIME_SET_CURRENT(run->began);
 	read_fields(run, fields);
 	crm_matcher_init(&run->m, run->meanings, run->names, run->fields);
 	run->m.check = check;
@@ -250,12 +255,24 @@ read_rows(Run *run, Oid relid, const char *id_column, bool live_only, int max_ro
 	crm_matcher_finish(&run->m);
 }
 
-/* Tells people who wait how far it is; small tables are done before one could read it. */
+/*
+ * Tells people who wait how far it is, and what the phase took: seconds, and the most memory so far. Small
+ * tables are done before one could read it; they tell it only to who asks for messages of level debug1.
+ */
 static void
-tell(const Run *run, const char *what, double n)
+tell(Run *run, const char *what, double n)
 {
-	if (run->m.rows >= 200000)
-		ereport(NOTICE, (errmsg("match: %s: %.0f", what, n)));
+	instr_time now;
+	double seconds;
+	double mb = (double) MemoryContextMemAllocated(run->cxt, true);
+
+	INSTR_TIME_SET_CURRENT(now);
+	seconds = INSTR_TIME_GET_DOUBLE(now) - INSTR_TIME_GET_DOUBLE(run->began);
+	run->began = now;
+	if (run->team != NULL)
+		mb += (double) run->m.shared->bytes_most;
+	ereport(run->m.rows >= 200000 ? NOTICE : DEBUG1,
+			(errmsg("match: %s: %.0f (%.1f s, %.0f MB)", what, n, seconds, mb / 1048576)));
 }
 
 /* The candidate pairs. */
@@ -263,8 +280,19 @@ static void
 find_pairs(Run *run)
 {
 	tell(run, "rows read", run->m.rows);
+	run->team = crm_team_begin(&run->m);
+	crm_share(&run->m, run->team != NULL ? run->team : &crm_alone);
 	crm_block(&run->m);
 	tell(run, "candidate pairs", (double) run->m.pairs);
+}
+
+/* Ends a run. */
+static void
+end_run(Run *run, MemoryContext caller)
+{
+	crm_team_end(run->team);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(run->cxt);
 }
 
 /* Trained weights to bytes. */
@@ -417,7 +445,7 @@ crm_match_train(PG_FUNCTION_ARGS)
 	values[2] = Int64GetDatum(run->m.rows);
 	MemoryContextSwitchTo(caller);
 	tup = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
-	MemoryContextDelete(run->cxt);
+	end_run(run, caller);
 	PG_RETURN_DATUM(HeapTupleGetDatum(tup));
 }
 
@@ -426,7 +454,10 @@ static void
 weights_of_arg(FunctionCallInfo fcinfo, int arg, Run *run)
 {
 	if (PG_ARGISNULL(arg))
+	{
 		crm_train(&run->m);
+		tell(run, "trained on pairs", (double) run->m.pairs);
+	}
 	else
 		unpack_params(run, PG_GETARG_BYTEA_PP(arg));
 }
@@ -473,8 +504,7 @@ crm_match_clusters(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		pfree(DatumGetPointer(values[0]));
 	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(run->cxt);
+	end_run(run, caller);
 	return (Datum) 0;
 }
 
@@ -512,8 +542,7 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 		if (e % 1000 == 0)
 			CHECK_FOR_INTERRUPTS();
 	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(run->cxt);
+	end_run(run, caller);
 	return (Datum) 0;
 }
 
@@ -575,7 +604,7 @@ crm_match_compare(PG_FUNCTION_ARGS)
 	values[2] = explain(run, pattern, score);
 	MemoryContextSwitchTo(caller);
 	tup = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
-	MemoryContextDelete(run->cxt);
+	end_run(run, caller);
 	PG_RETURN_DATUM(HeapTupleGetDatum(tup));
 }
 
@@ -666,8 +695,7 @@ crm_match_keys(PG_FUNCTION_ARGS)
 		values[1] = Int64GetDatum(keys[i]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(run->cxt);
+	end_run(run, caller);
 	return (Datum) 0;
 }
 
@@ -767,7 +795,6 @@ crm_match_probe(PG_FUNCTION_ARGS)
 		values[3] = explain(run, pattern, found[k].w);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(run->cxt);
+	end_run(run, caller);
 	return (Datum) 0;
 }

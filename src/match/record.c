@@ -114,6 +114,18 @@ struct CrmScratch
 	Draft draft;
 };
 
+/* Room for one more value, its blocking hashes included. */
+static void
+more_values(CrmField *fd)
+{
+	uint32_t cap = fd->values_cap;
+
+	GROW(fd->value, fd->values, fd->values_cap, 1);
+	if (fd->values_cap > cap)
+		fd->atom =
+			crm_huge_grow(fd->atom, (size_t) cap * sizeof(*fd->atom), (size_t) fd->values_cap * sizeof(*fd->atom));
+}
+
 /* Begins with no rows; names are kept by reference. */
 void
 crm_matcher_init(CrmMatcher *m, const CrmMeaning *meanings, const char *const *names, int fields)
@@ -133,7 +145,7 @@ crm_matcher_init(CrmMatcher *m, const CrmMeaning *meanings, const char *const *n
 		fd->wslots = 1024;
 		fd->wslot = crm_huge_alloc(fd->wslots * sizeof(uint32_t));
 		/* Index 0 means missing everywhere. */
-		GROW(fd->value, 0, fd->values_cap, 1);
+		more_values(fd);
 		fd->values = 1;
 		GROW(fd->detail, 0, fd->details_cap, 1);
 		fd->details = 1;
@@ -153,12 +165,14 @@ crm_matcher_init(CrmMatcher *m, const CrmMeaning *meanings, const char *const *n
 void
 crm_matcher_free(CrmMatcher *m)
 {
+	if (m->shared != NULL)
+		crm_unshare(m);
 	for (int f = 0; f < m->fields; f++)
 	{
 		CrmField *fd = &m->field[f];
 
-		crm_huge_free(fd->val);
 		crm_huge_free(fd->value);
+		crm_huge_free(fd->atom);
 		crm_huge_free(fd->slot);
 		crm_huge_free(fd->detail);
 		crm_huge_free(fd->token);
@@ -174,8 +188,7 @@ crm_matcher_free(CrmMatcher *m)
 		crm_address_free(&m->scratch->address);
 		crm_huge_free(m->scratch);
 	}
-	crm_huge_free(m->pair);
-	crm_huge_free(m->keys);
+	crm_huge_free(m->val);
 	crm_huge_free(m->edge);
 	crm_huge_free(m->cluster);
 	memset(m, 0, sizeof(*m));
@@ -187,11 +200,10 @@ crm_matcher_add_row(CrmMatcher *m)
 {
 	if (m->rows >= m->rows_cap)
 	{
-		uint32_t cap = m->rows_cap < 512 ? 1024 : m->rows_cap * 2;
+		uint32_t cap = m->rows_cap == 0 ? 64 : m->rows_cap * 2;
+		size_t width = m->fields * sizeof(uint32_t);
 
-		for (int f = 0; f < m->fields; f++)
-			m->field[f].val = crm_huge_grow(m->field[f].val, (size_t) m->rows_cap * sizeof(uint32_t),
-											(size_t) cap * sizeof(uint32_t));
+		m->val = crm_huge_grow(m->val, m->rows_cap * width, cap * width);
 		m->rows_cap = cap;
 	}
 	return m->rows++;
@@ -823,14 +835,14 @@ crm_matcher_set(CrmMatcher *m, uint32_t row, int field, const char *s, size_t n)
 		i = (i + 1) & (fd->slots - 1);
 	if (fd->slot[i] == 0)
 	{
-		GROW(fd->value, fd->values, fd->values_cap, 1);
+		more_values(fd);
 		val = &fd->value[fd->values];
 		val->hash = h;
 		val->len = (uint16_t) (dr->text.n > 1000 ? 1000 : dr->text.n);
 		val->text = store(fd, dr->text.v, val->len);
 		for (uint32_t k = 0; k < val->len; k++)
 			val->letters |= UINT64_C(1) << (fd->pool[val->text + k] * 2654435761u >> 26);
-		memcpy(val->atom, dr->atom, sizeof(val->atom));
+		memcpy(fd->atom[fd->values], dr->atom, sizeof(dr->atom));
 		if (fd->meaning == CRM_M_GIVEN)
 			nick_groups(dr->text.v, val->len, val->nick);
 		if (dr->has_detail)
@@ -864,7 +876,7 @@ crm_matcher_set(CrmMatcher *m, uint32_t row, int field, const char *s, size_t n)
 	val = &fd->value[fd->slot[i]];
 	val->freq++;
 	fd->present++;
-	fd->val[row] = fd->slot[i];
+	m->val[(size_t) row * m->fields + field] = fd->slot[i];
 }
 
 /* After the last row: word frequencies, and the blocking hashes that need them. */
@@ -906,6 +918,7 @@ crm_matcher_finish(CrmMatcher *m)
 		for (uint32_t v = 1; v < fd->values; v++)
 		{
 			CrmValue *val = &fd->value[v];
+			uint32_t *atoms = fd->atom[v];
 			uint32_t best[3] = {0, 0, 0};
 
 			if (val->tokens == 0)
@@ -929,34 +942,34 @@ crm_matcher_finish(CrmMatcher *m)
 			}
 			if (fd->meaning == CRM_M_COMPANY)
 			{
-				val->atom[1] = atom(fd->word[best[0]].hash);
+				atoms[1] = atom(fd->word[best[0]].hash);
 				if (best[1] != 0)
 				{
-					val->atom[2] = atom(fd->word[best[1]].hash);
-					val->atom[3] = atom(fd->word[best[0]].hash ^ fd->word[best[1]].hash);
+					atoms[2] = atom(fd->word[best[1]].hash);
+					atoms[3] = atom(fd->word[best[0]].hash ^ fd->word[best[1]].hash);
 				}
-				val->atom[4] = atom(fd->word[fd->token[val->token]].hash);
+				atoms[4] = atom(fd->word[fd->token[val->token]].hash);
 			}
 			else if (fd->meaning == CRM_M_ADDRESS)
 			{
 				const CrmDetail *d = &fd->detail[val->detail];
 
-				val->atom[0] = atom(val->hash);
+				atoms[0] = atom(val->hash);
 				/* House number and the rarest other word. */
 				for (int k = 0; k < 3; k++)
 					if (best[k] != 0 &&
 						!(fd->pool[fd->word[best[k]].text] >= '0' && fd->pool[fd->word[best[k]].text] <= '9'))
 					{
 						if (d->num[1] != 0)
-							val->atom[1] = atom(mix(fd->word[best[k]].hash, d->num[1]));
-						val->atom[2] = atom(fd->word[best[k]].hash);
+							atoms[1] = atom(mix(fd->word[best[k]].hash, d->num[1]));
+						atoms[2] = atom(fd->word[best[k]].hash);
 						break;
 					}
 				if (best[1] != 0)
-					val->atom[3] = atom(fd->word[best[0]].hash ^ fd->word[best[1]].hash);
+					atoms[3] = atom(fd->word[best[0]].hash ^ fd->word[best[1]].hash);
 			}
 			else if (fd->meaning == CRM_M_PERSON && best[1] != 0)
-				val->atom[3] = atom(fd->word[best[0]].hash ^ fd->word[best[1]].hash);
+				atoms[3] = atom(fd->word[best[0]].hash ^ fd->word[best[1]].hash);
 		}
 	}
 }

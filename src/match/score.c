@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "match/match.h"
+#include "text/text.h"
 
 /* How true pairs usually agree: what a table too small to learn from is judged by, and where learning begins. */
 static const double usual[CRM_LEVELS] = {0,    0.10, 0.01, 0.02, 0.03, 0.03, 0.05, 0.05,
@@ -124,37 +125,158 @@ usual_equality(CrmMeaning meaning)
 	}
 }
 
-/* u from pairs of rows that a linear congruence picks. */
+/* Random pairs of one part of the job. */
+#define RANDOM_PART 16384
+#define RANDOM_PAIRS 1000000
+
+/* Pairs looked at together: their rows and values are asked for before they are needed. */
+#define TOGETHER 64
+
+/* The state of the linear congruence after n more steps (its powers by squaring). */
+static uint64_t
+congruence(uint64_t state, uint64_t n)
+{
+	uint64_t a = UINT64_C(6364136223846793005);
+	uint64_t c = UINT64_C(1442695040888963407);
+
+	for (; n > 0; n >>= 1)
+	{
+		if (n & 1)
+			state = state * a + c;
+		c = c * a + c;
+		a = a * a;
+	}
+	return state;
+}
+
+/* Asks for the values of pairs' rows: half of the time of scoring is waiting for memory. */
+static void
+fetch_values(const CrmMatcher *m, const CrmEdge *pair, uint32_t n)
+{
+	uint32_t width = (uint32_t) m->fields;
+
+	for (uint32_t k = 0; k < n; k++)
+	{
+		__builtin_prefetch(m->val + (size_t) pair[k].a * width);
+		__builtin_prefetch(m->val + (size_t) pair[k].b * width);
+	}
+	for (uint32_t k = 0; k < n; k++)
+		for (uint32_t f = 0; f < width; f++)
+		{
+			const CrmValue *value = m->field[f].value;
+
+			__builtin_prefetch(value + m->val[(size_t) pair[k].a * width + f]);
+			__builtin_prefetch(value + m->val[(size_t) pair[k].b * width + f]);
+		}
+}
+
+/* How many pairs are picked at random. */
+static size_t
+random_pairs(const CrmMatcher *m)
+{
+	size_t n = m->rows;
+
+	if (n < 2)
+		return 0;
+	return n * (n - 1) / 2 < RANDOM_PAIRS ? n * (n - 1) / 2 : RANDOM_PAIRS;
+}
+
+/* Levels of the random pairs of one part. A linear congruence picks them. */
+static void
+look_at_random(CrmMatcher *m, uint32_t part)
+{
+	size_t n = m->rows;
+	size_t from = (size_t) part * RANDOM_PART;
+	size_t to = from + RANDOM_PART < random_pairs(m) ? from + RANDOM_PART : random_pairs(m);
+	uint64_t state = congruence(UINT64_C(88172645463325252), 2 * from);
+	uint32_t count[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
+
+	while (from < to)
+	{
+		CrmEdge pair[TOGETHER];
+		uint32_t k = 0;
+
+		for (; from < to && k < TOGETHER; from++)
+		{
+			state = congruence(state, 1);
+			pair[k].a = (uint32_t) ((state >> 33) % n);
+			state = congruence(state, 1);
+			pair[k].b = (uint32_t) ((state >> 33) % n);
+			k += pair[k].a != pair[k].b;
+		}
+		fetch_values(m, pair, k);
+		for (uint32_t i = 0; i < k; i++)
+		{
+			uint64_t p = crm_compare_rows(m, pair[i].a, pair[i].b);
+
+			for (int f = 0; f < m->fields; f++)
+				count[f][level_of(p, f)]++;
+		}
+	}
+	for (int f = 0; f < m->fields; f++)
+		for (int l = 0; l < CRM_LEVELS; l++)
+			if (count[f][l] > 0)
+				__atomic_add_fetch(&m->shared->seen[f][l], count[f][l], __ATOMIC_RELAXED);
+}
+
+/* The bits of the kinds of key that two rows share. */
+static void
+shared_kinds(const CrmMatcher *m, CrmEdge p, uint64_t bits[2])
+{
+	const uint32_t *x = m->keys + (size_t) p.a * m->kinds;
+	const uint32_t *y = m->keys + (size_t) p.b * m->kinds;
+
+	bits[0] = bits[1] = 0;
+	for (int k = 0; k < m->kinds; k++)
+		if (x[k] == y[k] && x[k] != 0)
+			bits[k >> 6] |= UINT64_C(1) << (k & 63);
+}
+
+/* The samples that lie in one piece of the pairs. */
+static void
+look_at_piece(CrmMatcher *m, uint32_t piece)
+{
+	const CrmEdge *edge = m->team->at(m->team, m->piece[piece].where);
+	size_t base = 0;
+	size_t next;
+	size_t at;
+
+	for (uint32_t i = 0; i < piece; i++)
+		base += m->piece[i].n;
+	next = (base + m->step - 1) / m->step; /* the first sample behind the pieces before */
+	at = next * m->step - base;
+	while (at < m->piece[piece].n)
+	{
+		CrmEdge pair[TOGETHER];
+		uint32_t k = 0;
+
+		for (; k < TOGETHER && at < m->piece[piece].n; at += m->step)
+			pair[k++] = edge[at];
+		fetch_values(m, pair, k);
+		for (uint32_t i = 0; i < k; i++, next++)
+		{
+			m->sample[next].pattern = crm_compare_rows(m, pair[i].a, pair[i].b);
+			shared_kinds(m, pair[i], m->sample[next].kinds);
+		}
+	}
+}
+
+/* Part of a job: what learning looks at; the random pairs first. */
+void
+crm_learn_part(CrmMatcher *m, uint32_t part)
+{
+	uint32_t random = (uint32_t) ((random_pairs(m) + RANDOM_PART - 1) / RANDOM_PART);
+
+	if (part < random)
+		look_at_random(m, part);
+	else
+		look_at_piece(m, part - random);
+}
+
+/* u from the levels of the random pairs, and from the frequencies of values. */
 static void
 learn_u(CrmMatcher *m)
 {
-	size_t n = m->rows;
-	size_t want = 1000000;
-	uint64_t state = UINT64_C(88172645463325252);
-	double count[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
-
-	if (n < 2)
-		want = 0;
-	else if (want > n * (n - 1) / 2)
-		want = n * (n - 1) / 2;
-	for (size_t k = 0; k < want; k++)
-	{
-		uint32_t a;
-		uint32_t b;
-		uint64_t p;
-
-		state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-		a = (uint32_t) ((state >> 33) % n);
-		state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-		b = (uint32_t) ((state >> 33) % n);
-		if (a == b)
-			continue;
-		p = crm_compare_rows(m, a, b);
-		for (int f = 0; f < m->fields; f++)
-			count[f][level_of(p, f)]++;
-		if (k % 65536 == 0 && m->check != NULL)
-			m->check();
-	}
 	for (int f = 0; f < m->fields; f++)
 	{
 		double sum = 0;
@@ -162,9 +284,10 @@ learn_u(CrmMatcher *m)
 		double exact = 0;
 
 		for (int l = 1; l < CRM_LEVELS; l++)
-			sum += count[f][l];
+			sum += (double) m->shared->seen[f][l];
 		for (int l = 1; l < CRM_LEVELS; l++)
-			m->weights.u[f][l] = (count[f][l] + (l == CRM_L_ELSE ? 90.0 : 0.5)) / (sum + 90 + 0.5 * (CRM_LEVELS - 1));
+			m->weights.u[f][l] =
+				((double) m->shared->seen[f][l] + (l == CRM_L_ELSE ? 90.0 : 0.5)) / (sum + 90 + 0.5 * (CRM_LEVELS - 1));
 		/* Equality is known exactly from the frequencies, however rare. */
 		for (uint32_t v = 1; v < fd->values; v++)
 			exact += (double) fd->value[v].freq * (fd->value[v].freq - 1.0);
@@ -252,17 +375,11 @@ run_em(const CrmMatcher *m, const Count *c, size_t n, uint64_t skip, double mm[C
 	return lambda;
 }
 
-/* The bits of the kinds of key that two rows share. */
-static void
-shared_kinds(const CrmMatcher *m, CrmPair p, uint64_t bits[2])
+/* The bits of the fields that make a kind of key. */
+static uint64_t
+kind_fields(const CrmMatcher *m, int k)
 {
-	const uint32_t *x = m->keys + (size_t) p.a * m->kinds;
-	const uint32_t *y = m->keys + (size_t) p.b * m->kinds;
-
-	bits[0] = bits[1] = 0;
-	for (int k = 0; k < m->kinds; k++)
-		if (x[k] == y[k] && x[k] != 0)
-			bits[k >> 6] |= UINT64_C(1) << (k & 63);
+	return UINT64_C(1) << m->kind[k].f | (m->kind[k].g >= 0 ? UINT64_C(1) << m->kind[k].g : 0);
 }
 
 /* Learns all weights from the candidate pairs. */
@@ -270,11 +387,8 @@ void
 crm_train(CrmMatcher *m)
 {
 	CrmWeights *w = &m->weights;
-	size_t step = m->pairs > SAMPLE ? m->pairs / SAMPLE + 1 : 1;
-	size_t sample = 0;
 	Count *all;
 	Count *some;
-	uint64_t *bits;
 	double sum_m[CRM_FIELDS_MAX][CRM_LEVELS] = {{0}};
 	double sum_n[CRM_FIELDS_MAX] = {0};
 	double mm[CRM_FIELDS_MAX][CRM_LEVELS];
@@ -282,21 +396,20 @@ crm_train(CrmMatcher *m)
 	double n2 = m->rows > 1 ? (double) m->rows * (m->rows - 1.0) / 2 : 1;
 	double lambda;
 
+	if (m->shared == NULL)
+		crm_share(m, &crm_alone);
 	memset(w, 0, sizeof(*w));
 	w->fields = m->fields;
+	m->step = m->pairs > SAMPLE ? m->pairs / SAMPLE + 1 : 1;
+	m->samples = (m->pairs + m->step - 1) / m->step;
+	memset(m->shared->seen, 0, sizeof(m->shared->seen));
+	crm_shared_array(m, CRM_ARRAY_SAMPLE, m->samples * sizeof(CrmSample));
+	crm_run(m, CRM_JOB_LEARN, (uint32_t) ((random_pairs(m) + RANDOM_PART - 1) / RANDOM_PART) + m->pieces);
 	learn_u(m);
-	all = crm_huge_alloc((m->pairs / step + 1) * sizeof(Count));
-	some = crm_huge_alloc((m->pairs / step + 1) * sizeof(Count));
-	bits = crm_huge_alloc((m->pairs / step + 1) * 2 * sizeof(uint64_t));
-	for (size_t i = 0; i < m->pairs; i += step)
-	{
-		all[sample].pattern = crm_compare_rows(m, m->pair[i].a, m->pair[i].b);
-		all[sample].n = 1;
-		shared_kinds(m, m->pair[i], bits + 2 * sample);
-		sample++;
-		if (sample % 65536 == 0 && m->check != NULL)
-			m->check();
-	}
+	all = crm_text_alloc((m->samples + 1) * sizeof(Count));
+	some = crm_text_alloc((m->samples + 1) * sizeof(Count));
+	for (size_t i = 0; i < m->samples; i++)
+		all[i] = (Count){m->sample[i].pattern, 1};
 	for (int k = 0; k < m->kinds; k++)
 	{
 		size_t n = 0;
@@ -304,13 +417,13 @@ crm_train(CrmMatcher *m)
 		double share;
 		double weight;
 
-		for (size_t i = 0; i < sample; i++)
-			if (bits[2 * i + (k >> 6)] >> (k & 63) & 1)
+		for (size_t i = 0; i < m->samples; i++)
+			if (m->sample[i].kinds[k >> 6] >> (k & 63) & 1)
 				some[n++] = all[i];
 		if (n < 200)
 			continue;
 		patterns = gather(some, n);
-		share = run_em(m, some, patterns, m->kind_fields[k], mm, known);
+		share = run_em(m, some, patterns, kind_fields(m, k), mm, known);
 		/* A run that finds hardly any true pairs, or many thousands, teaches not by its size alone. */
 		weight = sqrt(share * (double) n);
 		/* A class that mostly differs is no class of true pairs, only the largest heap of another kind. */
@@ -319,7 +432,7 @@ crm_train(CrmMatcher *m)
 			double learned = 0;
 
 			for (int f = 0; f < m->fields; f++)
-				if (!(m->kind_fields[k] >> f & 1))
+				if (!(kind_fields(m, k) >> f & 1))
 				{
 					differs += known[f] * mm[f][CRM_L_ELSE];
 					learned += known[f];
@@ -328,7 +441,7 @@ crm_train(CrmMatcher *m)
 				continue;
 		}
 		for (int f = 0; f < m->fields; f++)
-			if (!(m->kind_fields[k] >> f & 1))
+			if (!(kind_fields(m, k) >> f & 1))
 			{
 				for (int l = 1; l < CRM_LEVELS; l++)
 					sum_m[f][l] += weight * mm[f][l];
@@ -366,7 +479,7 @@ crm_train(CrmMatcher *m)
 		}
 	/* The share of true pairs among all: those that the candidates hold, found as a fixed point. */
 	{
-		size_t patterns = gather(all, sample);
+		size_t patterns = gather(all, m->samples);
 
 		lambda = m->rows > 100 ? m->rows / n2 : 0.001;
 		for (int round = 0; round < 50; round++)
@@ -380,7 +493,7 @@ crm_train(CrmMatcher *m)
 
 				for (int f = 0; f < m->fields; f++)
 					s += w->w[f][level_of(all[i].pattern, f)];
-				matches += all[i].n * (double) step / (1 + exp(-s));
+				matches += all[i].n * (double) m->step / (1 + exp(-s));
 			}
 			if (m->rows <= 100)
 				break;
@@ -398,7 +511,7 @@ crm_train(CrmMatcher *m)
 	m->trained = true;
 	crm_huge_free(all);
 	crm_huge_free(some);
-	crm_huge_free(bits);
+	crm_shared_drop(m, CRM_ARRAY_SAMPLE, m->samples * sizeof(CrmSample));
 }
 
 /* What a level says when freq rows share the value: its weight, and for an equal value how rare it is. */
@@ -424,8 +537,8 @@ field_score(const CrmMatcher *m, int f, int l, uint32_t a, uint32_t b)
 
 	if (l != CRM_L_EXACT && l != 7)
 		return m->weights.w[f][l];
-	fa = fd->value[fd->val[a]].freq;
-	fb = fd->value[fd->val[b]].freq;
+	fa = fd->value[crm_value_of(m, f, a)].freq;
+	fb = fd->value[crm_value_of(m, f, b)].freq;
 	return value_score(m, f, l, fa > fb ? fa : fb);
 }
 
@@ -440,31 +553,25 @@ crm_score(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern)
 	return s;
 }
 
-/*
- * Scores the candidate pairs and keeps those of log odds of floor and more. Most candidates
- * share two fields and nothing else: fields are compared one by one, those that can move the
- * score most first, until it is clear that the floor cannot be reached.
- */
-void
-crm_score_all(CrmMatcher *m, double floor)
+/* The most that each field can say when its values differ, and the fields by how much that is above "different". */
+static void
+plan_scores(const CrmMatcher *m, double most[CRM_FIELDS_MAX], int order[CRM_FIELDS_MAX])
 {
-	double most[CRM_FIELDS_MAX]; /* the best that a field can say when its values differ */
-	int order[CRM_FIELDS_MAX];
-	float *shared[CRM_FIELDS_MAX]; /* what an equal value says, by value */
-	uint32_t *row;                 /* the values of a row side by side: pairs come in no order of rows */
-	size_t n = m->fields;
-
 	for (int f = 0; f < m->fields; f++)
 	{
-		double best = m->field[f].partner >= 0 ? m->weights.w[f][CRM_L_CROSS] : m->weights.w[f][1];
+		CrmMeaning meaning = m->field[f].meaning;
+		/* These have values that are spelled differently and yet equal. */
+		bool equal = meaning == CRM_M_COMPANY || meaning == CRM_M_PHONE || meaning == CRM_M_ADDRESS;
+		double best = m->weights.w[f][1];
 		int at = f;
 
 		for (int l = 1; l < CRM_LEVELS; l++)
-			if (l != CRM_L_EXACT && l != CRM_L_CROSS && m->weights.u[f][l] > 2e-6 && m->weights.w[f][l] > best)
-				best = m->weights.w[f][l];
-		/* Two spellings of one value are rare in the sample but not impossible. */
-		if (m->weights.w[f][CRM_L_EXACT] > best)
-			best = m->weights.w[f][CRM_L_EXACT];
+		{
+			double x = m->weights.w[f][l] + (l == CRM_L_EXACT ? TF_MAX : 0);
+
+			if ((l != CRM_L_EXACT || equal) && (l != CRM_L_CROSS || m->field[f].partner >= 0) && x > best)
+				best = x;
+		}
 		most[f] = best > 0 ? best : 0;
 		while (at > 0 && most[f] - m->weights.w[f][1] > most[order[at - 1]] - m->weights.w[order[at - 1]][1])
 		{
@@ -473,59 +580,110 @@ crm_score_all(CrmMatcher *m, double floor)
 		}
 		order[at] = f;
 	}
-	row = crm_huge_alloc((m->rows * n + 1) * sizeof(uint32_t));
+}
+
+/*
+ * Part of a job: scores the pairs of one piece and keeps those of log odds of the floor and more,
+ * in the places of the pairs. Most candidates share two fields and nothing else: fields are compared
+ * one by one, those that can move the score most first, until it is clear that the floor cannot be reached.
+ */
+void
+crm_score_piece(CrmMatcher *m, uint32_t piece)
+{
+	CrmEdge *edge = m->team->at(m->team, m->piece[piece].where);
+	uint32_t n = m->piece[piece].n;
+	uint32_t width = (uint32_t) m->fields;
+	uint32_t kept = 0;
+	double most[CRM_FIELDS_MAX];
+	int order[CRM_FIELDS_MAX];
+
+	plan_scores(m, most, order);
+	for (uint32_t from = 0; from < n; from += TOGETHER)
+	{
+		uint32_t to = from + TOGETHER < n ? from + TOGETHER : n;
+		double bound[TOGETHER];
+		uint32_t open[TOGETHER];
+
+		fetch_values(m, edge + from, to - from);
+		for (uint32_t i = from; i < to; i++)
+		{
+			const uint32_t *x = m->val + (size_t) edge[i].a * width;
+			const uint32_t *y = m->val + (size_t) edge[i].b * width;
+			double b = m->weights.prior;
+			uint32_t o = 0;
+
+			for (uint32_t f = 0; f < width; f++)
+			{
+				if (x[f] == y[f] && x[f] != 0)
+					b += m->field[f].value[x[f]].equal;
+				else if ((x[f] != 0 && y[f] != 0) || m->field[f].partner >= 0)
+				{
+					b += most[f];
+					o |= 1u << f;
+				}
+			}
+			bound[i - from] = b;
+			open[i - from] = b >= m->floor ? o : 0;
+			/* The texts that will be compared first. */
+			for (uint32_t k = 0, asked = 0; k < width && asked < 3 && b >= m->floor; k++)
+				if (o >> order[k] & 1)
+				{
+					const CrmField *fd = &m->field[order[k]];
+
+					/* (a value's details are at its own place, where there are any) */
+					__builtin_prefetch(fd->detail + (fd->details > 1 ? x[order[k]] : 0));
+					__builtin_prefetch(fd->detail + (fd->details > 1 ? y[order[k]] : 0));
+					__builtin_prefetch(fd->pool + fd->value[x[order[k]]].text);
+					__builtin_prefetch(fd->pool + fd->value[y[order[k]]].text);
+					asked++;
+				}
+		}
+		for (uint32_t i = from; i < to; i++)
+		{
+			uint32_t a = edge[i].a;
+			uint32_t b = edge[i].b;
+			double s = bound[i - from];
+
+			for (uint32_t k = 0; k < width && s >= m->floor; k++)
+				if (open[i - from] >> order[k] & 1)
+					s += field_score(m, order[k], crm_compare_field(m, order[k], a, b), a, b) - most[order[k]];
+			if (s < m->floor)
+				continue;
+			edge[kept].a = a;
+			edge[kept].b = b;
+			edge[kept++].w = (float) s;
+		}
+	}
+	m->piece[piece].n = kept;
+}
+
+/* Scores the candidate pairs; m->edge gets those of log odds of floor and more, the pairs themselves are gone. */
+void
+crm_score_all(CrmMatcher *m, double floor)
+{
+	m->floor = floor;
 	for (int f = 0; f < m->fields; f++)
 	{
 		CrmField *fd = &m->field[f];
 
-		for (size_t r = 0; r < m->rows; r++)
-			row[r * n + f] = fd->val[r];
-		shared[f] = crm_huge_alloc(fd->values * sizeof(float));
 		for (uint32_t v = 1; v < fd->values; v++)
-			shared[f][v] = (float) value_score(m, f, CRM_L_EXACT, fd->value[v].freq);
+			fd->value[v].equal = (float) value_score(m, f, CRM_L_EXACT, fd->value[v].freq);
 	}
+	if (m->keys != NULL)
+		crm_shared_drop(m, CRM_ARRAY_KEYS, (size_t) m->rows * m->kinds * sizeof(uint32_t));
+	if (m->pieces > 0)
+		crm_run(m, CRM_JOB_SCORE, m->pieces);
 	m->edges = 0;
-	for (size_t i = 0; i < m->pairs; i++)
+	for (uint32_t i = 0; i < m->pieces; i++)
+		m->edges += m->piece[i].n;
+	m->edge = crm_text_alloc((m->edges + 1) * sizeof(CrmEdge));
+	m->edges = 0;
+	for (uint32_t i = 0; i < m->pieces; i++)
 	{
-		uint32_t a = m->pair[i].a;
-		uint32_t b = m->pair[i].b;
-		double bound = m->weights.prior;
-		uint32_t open = 0;
-
-		if (i % 65536 == 0 && m->check != NULL)
-			m->check();
-		for (int f = 0; f < m->fields; f++)
-		{
-			uint32_t va = row[a * n + f];
-			uint32_t vb = row[b * n + f];
-
-			if (va == vb && va != 0)
-				bound += shared[f][va];
-			else if ((va != 0 && vb != 0) || m->field[f].partner >= 0)
-			{
-				bound += most[f];
-				open |= 1u << f;
-			}
-		}
-		for (int k = 0; k < m->fields && bound >= floor; k++)
-			if (open >> order[k] & 1)
-				bound += field_score(m, order[k], crm_compare_field(m, order[k], a, b), a, b) - most[order[k]];
-		if (bound < floor)
-			continue;
-		if (m->edges == m->edges_cap)
-		{
-			size_t cap = m->edges_cap < 1024 ? 65536 : m->edges_cap * 2;
-
-			m->edge = crm_huge_grow(m->edge, m->edges_cap * sizeof(CrmEdge), cap * sizeof(CrmEdge));
-			m->edges_cap = cap;
-		}
-		m->edge[m->edges].a = a;
-		m->edge[m->edges].b = b;
-		m->edge[m->edges++].w = (float) bound;
+		memcpy(m->edge + m->edges, m->team->at(m->team, m->piece[i].where), m->piece[i].n * sizeof(CrmEdge));
+		m->edges += m->piece[i].n;
 	}
-	for (int f = 0; f < m->fields; f++)
-		crm_huge_free(shared[f]);
-	crm_huge_free(row);
+	crm_block_free(m);
 }
 
 /*
@@ -554,7 +712,7 @@ crm_is_certain(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern, do
 		if (l != CRM_L_EXACT)
 			return false;
 		/* A company's name with all its parts: a missing legal form or region leaves a doubt. */
-		if (meaning == CRM_M_COMPANY && m->field[f].val[a] != m->field[f].val[b])
+		if (meaning == CRM_M_COMPANY && crm_value_of(m, f, a) != crm_value_of(m, f, b))
 			return false;
 		if (name)
 			has_name = true;

@@ -23,6 +23,21 @@ CREATE TABLE people2 AS SELECT * FROM people ORDER BY md5(id);
 SELECT crm.match_define('test people 2', 'people2', 'id', '{"first": "given_name", "last": "family_name", "born": "date", "phone": "phone", "city": "city"}');
 SELECT crm.match_train('test people') = crm.match_train('test people 2') AS same_weights;
 SELECT count(*) AS different FROM (SELECT * FROM crm.match_clusters('test people') EXCEPT SELECT * FROM crm.match_clusters('test people 2')) AS x;
+-- and whoever does the work: this process alone, two workers alone, all three
+SET max_parallel_workers_per_gather = 0;
+SELECT crm.match_train('test people') AS alone_learned \gset
+SELECT md5(string_agg(id || ':' || cluster, ',' ORDER BY id)) AS alone FROM crm.match_clusters('test people') \gset
+SET max_parallel_workers_per_gather = 2;
+SET min_parallel_table_scan_size = 0;
+SELECT crm.match_train('test people') = :'alone_learned' AS learned_same, md5(string_agg(id || ':' || cluster, ',' ORDER BY id)) = :'alone' AS clusters_same FROM crm.match_clusters('test people');
+SET parallel_leader_participation = off;
+SELECT crm.match_train('test people') = :'alone_learned' AS learned_same, md5(string_agg(id || ':' || cluster, ',' ORDER BY id)) = :'alone' AS clusters_same FROM crm.match_clusters('test people');
+SET max_parallel_workers = 0;
+SELECT crm.match_train('test people') = :'alone_learned' AS learned_same, md5(string_agg(id || ':' || cluster, ',' ORDER BY id)) = :'alone' AS clusters_same FROM crm.match_clusters('test people');
+RESET max_parallel_workers;
+RESET parallel_leader_participation;
+RESET min_parallel_table_scan_size;
+RESET max_parallel_workers_per_gather;
 -- meanings are guessed
 SET client_min_messages = notice;
 SELECT crm.match_define('test people 2', 'people2', 'id');

@@ -1,5 +1,37 @@
 -- Access: the policy compiler, and the triggers that tell every backend of a change.
 
+CREATE OR REPLACE FUNCTION crm._setting(key text, otherwise text) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- (in this language the plan is kept from one statement to the next)
+    RETURN coalesce((SELECT c.body ->> 'value' FROM crm_data.config AS c
+                      WHERE c.kind = 'setting' AND c.key = _setting.key AND c.scope = '*' AND c.status = 'active'), otherwise);
+END
+$$;
+COMMENT ON FUNCTION crm._setting(text, text) IS
+'The active value of a setting as text. Internal.
+key: its key in the configuration. otherwise: the answer when there is none.';
+
+CREATE OR REPLACE FUNCTION crm._setting_number(key text, otherwise int, low int, high int) RETURNS int
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    value text := crm._setting(key, otherwise::text);
+BEGIN
+    IF value !~ '^[0-9]{1,9}$' OR value::int NOT BETWEEN low AND high THEN
+        RAISE EXCEPTION USING ERRCODE = 'RM101', MESSAGE = format('setting "%s" is not a whole number from %s to %s', key, low, high),
+            HINT = 'Give it another value.';
+    END IF;
+    RETURN value::int;
+END
+$$;
+COMMENT ON FUNCTION crm._setting_number(text, int, int, int) IS
+'The active value of a setting that is a whole number. Internal.
+key: its key in the configuration. otherwise: the answer when there is none. low, high: its range. Errors: RM101 the value is something else.';
+
 CREATE OR REPLACE FUNCTION crm._check_policy(kind text, body jsonb) RETURNS void
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -118,14 +150,13 @@ CREATE OR REPLACE FUNCTION crm._compile_access() RETURNS int
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    stricter_wins boolean;
+    stricter_wins boolean := crm._setting('access.least_privilege', 'true')::boolean;
+    depth int := crm._setting_number('role.max_inherit_depth', 2, 0, 9);
+    days int := crm._setting_number('sandbox.days', 7, 0, 3650);
     changed int;
 BEGIN
     -- one at a time: two would each leave out what the other has not committed
     LOCK TABLE crm_data.access_profile IN SHARE ROW EXCLUSIVE MODE;
-
-    SELECT (c.body->>'value')::boolean INTO stricter_wins
-      FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = 'access.least_privilege' AND c.scope = '*' AND c.status = 'active';
 
     -- what has not changed is not written again
     IF EXISTS ((SELECT w.role_name, w.field_id, w.verb, w.mode, w.mask, w.valid_to, w.config_version FROM crm._wanted_field_policy() AS w EXCEPT SELECT t.role_name, t.field_id, t.verb, t.mode, t.mask, t.valid_to, t.config_version FROM crm_data.field_policy AS t)
@@ -210,7 +241,7 @@ BEGIN
         UNION ALL
         SELECT p.role_name, concat_ws('|', 'function:' || p.op, 'r', 'all', 0, 9, 0, 9) FROM crm_data.permission AS p WHERE p.object = 'function'
     ), profile AS (
-        SELECT r.role_name, coalesce(stricter_wins, true) AS least_privilege,
+        SELECT r.role_name, coalesce(stricter_wins, true) AS least_privilege, depth AS max_depth, days AS sandbox_days,
                coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'read'), '{}') AS read_fields,
                coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'write'), '{}') AS write_fields,
                coalesce((SELECT f.pairs FROM fields AS f WHERE f.role_name = r.role_name AND f.verb = 'export'), '{}') AS export_fields,
@@ -223,13 +254,13 @@ BEGIN
     ), gone AS (
         DELETE FROM crm_data.access_profile AS a WHERE NOT EXISTS (SELECT FROM role AS r WHERE r.role_name = a.role_name) RETURNING 1
     ), put AS (
-        INSERT INTO crm_data.access_profile AS a (role_name, least_privilege, read_fields, write_fields, export_fields, key_rules, row_rules, valid_to)
-        SELECT p.role_name, p.least_privilege, p.read_fields, p.write_fields, p.export_fields, p.key_rules, p.row_rules, p.valid_to FROM profile AS p
+        INSERT INTO crm_data.access_profile AS a (role_name, least_privilege, max_depth, sandbox_days, read_fields, write_fields, export_fields, key_rules, row_rules, valid_to)
+        SELECT p.role_name, p.least_privilege, p.max_depth, p.sandbox_days, p.read_fields, p.write_fields, p.export_fields, p.key_rules, p.row_rules, p.valid_to FROM profile AS p
         ON CONFLICT (role_name) DO UPDATE
-           SET least_privilege = excluded.least_privilege, read_fields = excluded.read_fields, write_fields = excluded.write_fields,
+           SET least_privilege = excluded.least_privilege, max_depth = excluded.max_depth, sandbox_days = excluded.sandbox_days, read_fields = excluded.read_fields, write_fields = excluded.write_fields,
                export_fields = excluded.export_fields, key_rules = excluded.key_rules, row_rules = excluded.row_rules, valid_to = excluded.valid_to
-         WHERE (a.least_privilege, a.read_fields, a.write_fields, a.export_fields, a.key_rules, a.row_rules, a.valid_to)
-               IS DISTINCT FROM (excluded.least_privilege, excluded.read_fields, excluded.write_fields, excluded.export_fields, excluded.key_rules, excluded.row_rules, excluded.valid_to)
+         WHERE (a.least_privilege, a.max_depth, a.sandbox_days, a.read_fields, a.write_fields, a.export_fields, a.key_rules, a.row_rules, a.valid_to)
+               IS DISTINCT FROM (excluded.least_privilege, excluded.max_depth, excluded.sandbox_days, excluded.read_fields, excluded.write_fields, excluded.export_fields, excluded.key_rules, excluded.row_rules, excluded.valid_to)
         RETURNING 1
     )
     SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM put) INTO changed;
@@ -238,7 +269,7 @@ END
 $$;
 COMMENT ON FUNCTION crm._compile_access() IS
 'Compiles the active configuration of the kinds field_policy, row_policy and permission into the tables of the same names and into one access profile a role; answers how many profiles changed. Runs by itself when such configuration changes. Internal.
-Errors: RM101 nobody would be left with the right to configure.';
+Errors: RM101 nobody would be left with the right to configure, or a setting of the policies is out of its range.';
 
 CREATE OR REPLACE FUNCTION crm._config_policy_check() RETURNS trigger
     LANGUAGE plpgsql VOLATILE
@@ -258,7 +289,7 @@ CREATE OR REPLACE FUNCTION crm._config_policy_compile() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF EXISTS (SELECT FROM touched AS t WHERE t.kind IN ('field_policy', 'row_policy', 'permission') OR (t.kind, t.key) = ('setting', 'access.least_privilege')) THEN
+    IF EXISTS (SELECT FROM touched AS t WHERE t.kind IN ('field_policy', 'row_policy', 'permission') OR (t.kind = 'setting' AND t.key IN ('access.least_privilege', 'role.max_inherit_depth', 'sandbox.days'))) THEN
         PERFORM crm._compile_access();
     END IF;
     RETURN NULL;
@@ -282,20 +313,6 @@ DROP TRIGGER IF EXISTS access_policy_delete ON crm_data.config;
 CREATE TRIGGER access_policy_delete AFTER DELETE ON crm_data.config REFERENCING OLD TABLE AS touched
     FOR EACH STATEMENT EXECUTE FUNCTION crm._config_policy_compile();
 COMMENT ON TRIGGER access_policy_delete ON crm_data.config IS 'Compiles the access profiles when a policy is taken away.';
-
-CREATE OR REPLACE FUNCTION crm._setting(key text, otherwise text) RETURNS text
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    -- (in this language the plan is kept from one statement to the next)
-    RETURN coalesce((SELECT c.body ->> 'value' FROM crm_data.config AS c
-                      WHERE c.kind = 'setting' AND c.key = _setting.key AND c.scope = '*' AND c.status = 'active'), otherwise);
-END
-$$;
-COMMENT ON FUNCTION crm._setting(text, text) IS
-'The active value of a setting as text. Internal.
-key: its key in the configuration. otherwise: the answer when there is none.';
 
 CREATE OR REPLACE FUNCTION crm._rows_allowed(object text, so_far bigint) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER

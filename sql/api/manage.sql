@@ -278,9 +278,9 @@ CREATE OR REPLACE FUNCTION crm._in_sandbox() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT EXISTS (SELECT FROM crm_data.member AS m WHERE m.id = crm.me() AND m.hired_at > current_date - 7)
+    SELECT EXISTS (SELECT FROM crm_data.member AS m WHERE m.id = crm.me() AND m.hired_at > current_date - crm._setting_number('sandbox.days', 7, 0, 3650))
 $$;
-COMMENT ON FUNCTION crm._in_sandbox() IS 'Whether the current person is in his first seven days. Internal.';
+COMMENT ON FUNCTION crm._in_sandbox() IS 'Whether the current person is in his first days (setting sandbox.days). Internal.';
 
 CREATE OR REPLACE FUNCTION crm.reveal(object text, id bigint, field text, reason text) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -440,13 +440,13 @@ BEGIN
         PERFORM crm._require('configure');
     END IF;
     RETURN QUERY
-        SELECT p.role_name, p.depth, p.path, p.depth <= 2
+        SELECT p.role_name, p.depth, p.path, p.depth <= crm._setting_number('role.max_inherit_depth', 2, 0, 9)
           FROM crm_data.member AS m CROSS JOIN LATERAL crm._role_paths(m.role_name) AS p
          WHERE m.id = person ORDER BY p.role_name;
 END
 $$;
 COMMENT ON FUNCTION crm.effective_roles(bigint) IS
-'Roles that a member has by inheritance, with the shortest way to each; deeper than two steps they are inert.
+'Roles that a member has by inheritance, with the shortest way to each; deeper than the setting role.max_inherit_depth (2) says they are inert.
 member: its identifier, NULL for oneself. Errors: 42501 another member without the right configure.';
 
 CREATE OR REPLACE FUNCTION crm.preview_as(role text, object text, id bigint) RETURNS jsonb
@@ -510,7 +510,7 @@ AS $$
     UNION ALL
     SELECT 'warning', 'inert role', m.full_name, e.path
       FROM crm_data.member AS m CROSS JOIN LATERAL crm._role_paths(m.role_name) AS e
-     WHERE e.depth > 2 AND EXISTS (SELECT FROM crm_data.access_profile AS p WHERE p.role_name = e.role_name)
+     WHERE e.depth > crm._setting_number('role.max_inherit_depth', 2, 0, 9) AND EXISTS (SELECT FROM crm_data.access_profile AS p WHERE p.role_name = e.role_name)
     UNION ALL
     SELECT 'warning', 'orphaned login', o.role_name::text, o.reason FROM crm._orphaned_roles() AS o
 $$;

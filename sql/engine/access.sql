@@ -43,7 +43,7 @@ CREATE FUNCTION crm.has_role(role text) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'crm_has_role';
 COMMENT ON FUNCTION crm.has_role(text) IS
-'Whether a role counts for the person who is asking: inherited over at most two steps; deeper ones are inert. True for superusers.
+'Whether a role counts for the person who is asking: inherited over no more steps than the setting role.max_inherit_depth says (2); deeper ones are inert. True for superusers.
 role: name of a role, for example crm_sales; false for one that does not exist. Raises nothing.';
 
 CREATE FUNCTION crm.may(function text) RETURNS boolean

@@ -257,6 +257,8 @@ COMMENT ON COLUMN crm_data.permission.created_by IS 'Member or role that made th
 CREATE TABLE crm_data.access_profile (
     role_name name PRIMARY KEY,
     least_privilege boolean NOT NULL DEFAULT true,
+    max_depth smallint NOT NULL DEFAULT 2 CHECK (max_depth BETWEEN 0 AND 9),
+    sandbox_days smallint NOT NULL DEFAULT 7 CHECK (sandbox_days BETWEEN 0 AND 3650),
     read_fields text[] NOT NULL DEFAULT '{}',
     write_fields text[] NOT NULL DEFAULT '{}',
     export_fields text[] NOT NULL DEFAULT '{}',
@@ -269,6 +271,8 @@ CREATE TABLE crm_data.access_profile (
 COMMENT ON TABLE crm_data.access_profile IS 'Compiled access profile, one row a group role: what the planner support functions read. Written only by the policy compiler.';
 COMMENT ON COLUMN crm_data.access_profile.role_name IS 'Role the profile is for.';
 COMMENT ON COLUMN crm_data.access_profile.least_privilege IS 'Whether with several roles the stricter explicit rule wins, else the wider.';
+COMMENT ON COLUMN crm_data.access_profile.max_depth IS 'Steps of inheritance over which a role counts (setting role.max_inherit_depth).';
+COMMENT ON COLUMN crm_data.access_profile.sandbox_days IS 'First days of a member in which he sees only his own rows unmasked (setting sandbox.days).';
 COMMENT ON COLUMN crm_data.access_profile.read_fields IS 'One text for each object number, in it a pair of letters for each field position: mode (n never, m mask, o own, t team, a always, - no rule; upper case for a default that gives way to the rules of other roles) and mask (- null, p phone, n name, e email, t text, z zero).';
 COMMENT ON COLUMN crm_data.access_profile.write_fields IS 'The same for changing a field.';
 COMMENT ON COLUMN crm_data.access_profile.export_fields IS 'The same for exporting a field.';

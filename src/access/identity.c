@@ -216,7 +216,7 @@ crm_my_teams(PG_FUNCTION_ARGS)
 }
 
 /*
- * crm.has_role(role text): does the role count for the person, over at most two steps?
+ * crm.has_role(role text): does the role count for the person, over not too many steps?
  */
 Datum
 crm_has_role(PG_FUNCTION_ARGS)

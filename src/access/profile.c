@@ -3,8 +3,8 @@
  *		What the current person may see and do, compiled and cached in the backend.
  *
  * A profile is put together from one compiled row for each role that counts (crm_data.access_profile, written by the policy
- * compiler), the person's row in member and the tree of teams. A role counts when the person inherits it over at most two
- * steps; deeper ones are inert here, whatever the catalog says. This file decides nothing about values or rows: guard.c does.
+ * compiler), the person's row in member and the tree of teams. A role counts when the person inherits it over no more steps than
+ * the compiled rows say (setting role.max_inherit_depth); deeper ones are inert here, whatever the catalog says. This file decides nothing about values or rows: guard.c does.
  *
  * Reading: systable scans with a fresh catalog snapshot. They see the newest committed policy even in a REPEATABLE READ
  * transaction, need no rights of the caller, and are legal while planning and in parallel workers.
@@ -48,8 +48,9 @@
 
 PG_FUNCTION_INFO_V1(crm_policy_changed);
 
-#define MAX_ROLE_DEPTH 2
-#define SANDBOX_DAYS 7
+/* what holds where no compiled row says anything */
+#define DEFAULT_ROLE_DEPTH 2
+#define DEFAULT_SANDBOX_DAYS 7
 
 /* the tables a profile is made of */
 #define T_PROFILE "access_profile"
@@ -79,6 +80,15 @@ typedef struct RoleStep
 	int depth;
 } RoleStep;
 
+/* what all compiled rows say alike, since one run of the compiler wrote them; should they differ, the strictest */
+typedef struct CommonRules
+{
+	bool known;
+	bool strict; /* with several roles the stricter rule wins */
+	int max_depth;
+	int sandbox_days;
+} CommonRules;
+
 uint64 crm_profile_generation = 1;
 
 static MemoryContext access_context = NULL;
@@ -99,8 +109,8 @@ static inline bool run_by_others(void);
 static const CrmProfile *find_profile(void);
 static CrmProfile *build_profile(const ProfileKey *key);
 static int read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, NameData *role);
-static void collect_roles(CrmProfile *profile, Oid role);
-static void read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict);
+static void collect_roles(CrmProfile *profile, Oid role, CommonRules *common);
+static void read_role(CrmProfile *profile, Oid role, int rank, CommonRules *learn, bool strict);
 static void merge_fields(StringInfo into, const char *rules, bool strict);
 static void add_rule(CrmProfile *profile, const char *text, int rank);
 static void add_key(CrmProfile *profile, const char *text, bool strict);
@@ -248,7 +258,7 @@ build_profile(const ProfileKey *key)
 	CrmProfile *profile = palloc0(sizeof(CrmProfile));
 	Oid role = InvalidOid;
 	NameData name;
-	bool strict = false;
+	CommonRules common = {false, false, DEFAULT_ROLE_DEPTH, DEFAULT_SANDBOX_DAYS};
 	int rank = 0;
 	static uint64 serial = 0;
 
@@ -296,13 +306,9 @@ build_profile(const ProfileKey *key)
 
 	if (OidIsValid(role) && GetCurrentTimestamp() < profile->expires)
 	{
-		collect_roles(profile, role);
-
-		/* how to combine roles must be known before the first one counts */
+		collect_roles(profile, role, &common);
 		for (int i = 0; i < profile->nroles; i++)
-			read_role(profile, profile->roles[i], rank, true, &strict);
-		for (int i = 0; i < profile->nroles; i++)
-			read_role(profile, profile->roles[i], rank, false, &strict);
+			read_role(profile, profile->roles[i], rank, NULL, common.strict);
 		for (int verb = 0; verb < FIELD_NVERBS; verb++)
 			for (int object = 0; object < profile->nobjects; object++)
 				for (int i = 0; i < profile->fields[verb][object]->len; i += sizeof(CrmFieldRule))
@@ -314,6 +320,8 @@ build_profile(const ProfileKey *key)
 	}
 	else
 		profile->expires = DT_NOEND;
+	if (!TIMESTAMP_NOT_FINITE(profile->sandbox_until))
+		profile->sandbox_until += common.sandbox_days * USECS_PER_DAY;
 	read_teams(profile);
 	hash_profile(profile);
 
@@ -349,9 +357,8 @@ read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, Na
 		profile->team = isnull ? 0 : DatumGetInt64(datum);
 		datum = attribute(tuple, rel, "rank", &isnull);
 		rank = isnull ? 0 : DatumGetInt16(datum);
+		/* from here; how long it lasts comes with the roles */
 		profile->sandbox_until = attribute_time(tuple, rel, "hired_at", DT_NOBEGIN);
-		if (!TIMESTAMP_NOT_FINITE(profile->sandbox_until))
-			profile->sandbox_until += SANDBOX_DAYS * USECS_PER_DAY;
 		profile->expires = attribute_time(tuple, rel, "left_at", DT_NOEND);
 		datum = attribute(tuple, rel, "role_name", &isnull);
 		if (!isnull)
@@ -363,11 +370,11 @@ read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, Na
 }
 
 /*
- * Find the roles that count: the role itself and those it inherits over at most two steps. The shortest way counts, so the
- * search goes in breadth.
+ * Find the roles that count: the role itself and those it inherits over not too many steps. The shortest way counts, so the
+ * search goes in breadth. How to combine them, and how many steps are too many, must be known before the first one counts.
  */
 static void
-collect_roles(CrmProfile *profile, Oid role)
+collect_roles(CrmProfile *profile, Oid role, CommonRules *common)
 {
 	int allocated = 16;
 	RoleStep *queue = palloc(sizeof(RoleStep) * allocated);
@@ -387,8 +394,7 @@ collect_roles(CrmProfile *profile, Oid role)
 		if (!inherits)
 			continue;
 #endif
-		if (queue[i].depth >= MAX_ROLE_DEPTH)
-			continue;
+		CHECK_FOR_INTERRUPTS();
 		list = SearchSysCacheList1(AUTHMEMMEMROLE, ObjectIdGetDatum(queue[i].role));
 		for (int j = 0; j < list->n_members; j++)
 		{
@@ -415,18 +421,19 @@ collect_roles(CrmProfile *profile, Oid role)
 		ReleaseSysCacheList(list);
 	}
 
-	profile->nroles = n;
-	profile->roles = palloc(sizeof(Oid) * n);
 	for (int i = 0; i < n; i++)
-		profile->roles[i] = queue[i].role;
+		read_role(profile, queue[i].role, 0, common, false);
+	profile->roles = palloc(sizeof(Oid) * n);
+	for (int i = 0; i < n && queue[i].depth <= common->max_depth; i++)
+		profile->roles[profile->nroles++] = queue[i].role;
 }
 
 /*
- * Read one role's compiled row: only whether least privilege is on, or all of it. A row whose end has come gives nothing until the
+ * Read one role's compiled row: only what is common to all of them, or all of it. A row whose end has come gives nothing until the
  * policies are compiled again.
  */
 static void
-read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict)
+read_role(CrmProfile *profile, Oid role, int rank, CommonRules *learn, bool strict)
 {
 	static const char *const columns[FIELD_NVERBS] = {"read_fields", "write_fields", "export_fields"};
 	Oid relid = crm_access_relation(T_PROFILE);
@@ -451,11 +458,20 @@ read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict)
 		Datum *parts;
 		int nparts;
 
-		datum = attribute(tuple, rel, "least_privilege", &isnull);
-		if (isnull || DatumGetBool(datum))
-			*strict = true;
-		profile->expires = Min(profile->expires, valid_to);
-		for (int verb = 0; verb < FIELD_NVERBS && !learn; verb++)
+		if (learn != NULL)
+		{
+			int depth = DatumGetInt16(attribute(tuple, rel, "max_depth", &isnull));
+			int days = DatumGetInt16(attribute(tuple, rel, "sandbox_days", &isnull));
+
+			datum = attribute(tuple, rel, "least_privilege", &isnull);
+			learn->strict |= isnull || DatumGetBool(datum);
+			learn->max_depth = learn->known ? Min(learn->max_depth, depth) : depth;
+			learn->sandbox_days = learn->known ? Max(learn->sandbox_days, days) : days;
+			learn->known = true;
+		}
+		else
+			profile->expires = Min(profile->expires, valid_to);
+		for (int verb = 0; verb < FIELD_NVERBS && learn == NULL; verb++)
 		{
 			datum = attribute(tuple, rel, columns[verb], &isnull);
 			if (isnull)
@@ -476,17 +492,17 @@ read_role(CrmProfile *profile, Oid role, int rank, bool learn, bool *strict)
 					}
 					profile->nobjects++;
 				}
-				merge_fields(profile->fields[verb][i], TextDatumGetCString(parts[i]), *strict);
+				merge_fields(profile->fields[verb][i], TextDatumGetCString(parts[i]), strict);
 			}
 		}
-		if (!learn)
+		if (learn == NULL)
 		{
 			datum = attribute(tuple, rel, "key_rules", &isnull);
 			if (!isnull)
 			{
 				deconstruct_array(DatumGetArrayTypeP(datum), TEXTOID, -1, false, TYPALIGN_INT, &parts, NULL, &nparts);
 				for (int i = 0; i < nparts; i++)
-					add_key(profile, TextDatumGetCString(parts[i]), *strict);
+					add_key(profile, TextDatumGetCString(parts[i]), strict);
 			}
 			datum = attribute(tuple, rel, "row_rules", &isnull);
 			if (!isnull)

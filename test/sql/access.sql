@@ -99,6 +99,17 @@ SET ROLE access_nobody;
 SELECT count(*), crm.has_role('crm_admin') FROM crm.account WHERE code LIKE 'ACCESS-%';
 RESET ROLE;
 REVOKE access_two FROM access_nobody;
+-- how deep is too deep is a setting
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '3') WHERE kind = 'setting' AND key = 'role.max_inherit_depth';
+SET ROLE access_nobody;
+SELECT count(*), crm.has_role('crm_admin') FROM crm.account WHERE code LIKE 'ACCESS-%';
+RESET ROLE;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '0') WHERE kind = 'setting' AND key = 'role.max_inherit_depth';
+SET ROLE access_admin;
+SELECT count(*), crm.has_role('crm_admin') FROM crm.account WHERE code LIKE 'ACCESS-%';
+RESET ROLE;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '10') WHERE kind = 'setting' AND key = 'role.max_inherit_depth';
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '2') WHERE kind = 'setting' AND key = 'role.max_inherit_depth';
 REVOKE access_one FROM access_nobody;
 
 -- several roles: the stricter explicit rule wins, and the other way when least privilege is off
@@ -139,7 +150,24 @@ RESET ROLE;
 UPDATE crm_data.member SET hired_at = current_date - 8 WHERE role_name = 'access_supervisor';
 SET ROLE access_supervisor;
 SELECT code, name, phone, annual_revenue FROM crm.account WHERE code = 'ACCESS-1' ORDER BY code;
+-- how long it lasts is a setting, and a plan that is kept follows it, also back
+PREPARE newcomer AS SELECT phone, annual_revenue FROM crm.account WHERE code = 'ACCESS-1';
+EXECUTE newcomer;
 RESET ROLE;
+SAVEPOINT before_setting;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '30') WHERE kind = 'setting' AND key = 'sandbox.days';
+SET ROLE access_supervisor;
+EXECUTE newcomer;
+SELECT phone, annual_revenue FROM crm.account WHERE code = 'ACCESS-1';
+RESET ROLE;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '"8"') WHERE kind = 'setting' AND key = 'sandbox.days';
+SET ROLE access_supervisor;
+EXECUTE newcomer;
+RESET ROLE;
+ROLLBACK TO before_setting;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '-1') WHERE kind = 'setting' AND key = 'sandbox.days';
+\echo :LAST_ERROR_SQLSTATE
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '"a week"') WHERE kind = 'setting' AND key = 'sandbox.days';
 -- whoever has left sees nothing
 UPDATE crm_data.member SET hired_at = current_date - 8, left_at = current_date WHERE role_name = 'access_supervisor';
 SET ROLE access_supervisor;

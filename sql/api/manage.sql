@@ -1,14 +1,18 @@
 -- What people manage of access: approvals, second confirmations, deletions, exports, single reveals, previews, audits, leavers.
 
 CREATE OR REPLACE FUNCTION crm._log_access(action text, object text, record_id bigint, field_id int, row_count bigint, reason text, approval_id bigint) RETURNS void
-    LANGUAGE sql VOLATILE SECURITY DEFINER
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    -- a transaction that is rolled back takes the row below along; the server's log keeps a line without values
+    RAISE LOG 'crm access: % by % (session %), object %, record %, field %, rows %, approval %', action, coalesce('member ' || crm.me(), SESSION_USER), SESSION_USER, object, record_id, field_id, row_count, approval_id;
     INSERT INTO crm_data.access_log (actor, action, object, record_id, field_id, row_count, reason, approval_id, endpoint)
-    VALUES (coalesce('member ' || crm.me(), SESSION_USER), action, object, record_id, field_id, row_count, reason, approval_id, nullif(current_setting('application_name'), ''))
+    VALUES (coalesce('member ' || crm.me(), SESSION_USER), action, object, record_id, field_id, row_count, reason, approval_id, nullif(current_setting('application_name'), ''));
+END
 $$;
 COMMENT ON FUNCTION crm._log_access(text, text, bigint, int, bigint, text, bigint) IS
-'Notes an access that must leave a trace. Internal.
+'Notes an access that must leave a trace, in the access log and, for who rolls back, as a line of level LOG in the server''s. Internal.
 action: reveal, export, preview and the like. The others: what it was about, NULL where it does not apply.';
 
 CREATE OR REPLACE FUNCTION crm._require(what text) RETURNS void
@@ -56,22 +60,16 @@ $$;
 COMMENT ON FUNCTION crm._approver_role(text, text) IS 'Role whose members decide a request: legal for contracts and their files, managers for bulk changes, administrators for the rest. Internal.
 kind, object: of the request.';
 
-CREATE OR REPLACE FUNCTION crm.request_approval(kind text, object text, payload jsonb DEFAULT '{}', reason text DEFAULT NULL, record_id bigint DEFAULT NULL) RETURNS bigint
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+CREATE OR REPLACE FUNCTION crm._new_request(kind text, object text, payload jsonb, reason text, record_id bigint) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     made bigint;
 BEGIN
-    IF kind NOT IN ('export', 'bulk', 'delete') THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown kind of request "%s"', kind), HINT = 'Kinds are export, bulk and delete.';
-    END IF;
     PERFORM crm._require('start_approval');
-    IF NOT EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = request_approval.object) THEN
+    IF NOT EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = _new_request.object) THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('there is no object "%s"', object);
-    END IF;
-    IF kind = 'bulk' AND coalesce((payload->>'rows')::bigint, 0) <= 0 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a bulk request says how many rows it is about', HINT = 'Give payload {"rows": n}.';
     END IF;
     IF record_id IS NOT NULL AND crm._see(object, record_id) IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object);
@@ -83,10 +81,29 @@ BEGIN
     RETURN made;
 END
 $$;
+COMMENT ON FUNCTION crm._new_request(text, text, jsonb, text, bigint) IS 'Notes a request, for crm.request_approval and crm.request_delete. Internal.';
+
+CREATE OR REPLACE FUNCTION crm.request_approval(kind text, object text, payload jsonb DEFAULT '{}', reason text DEFAULT NULL, record_id bigint DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF kind = 'delete' THEN
+        RETURN crm.request_delete(object, record_id, reason, (payload->>'challenge')::bigint);
+    END IF;
+    IF kind IS NULL OR kind NOT IN ('export', 'bulk') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown kind of request "%s"', kind), HINT = 'Kinds are export, bulk and delete.';
+    END IF;
+    IF kind = 'bulk' AND coalesce((payload->>'rows')::bigint, 0) <= 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a bulk request says how many rows it is about', HINT = 'Give payload {"rows": n}.';
+    END IF;
+    RETURN crm._new_request(kind, object, payload, reason, record_id);
+END
+$$;
 COMMENT ON FUNCTION crm.request_approval(text, text, jsonb, text, bigint) IS
 'Asks for what needs a second person; answers the number of the request, which is worthless after the setting approval.ttl (7 days).
-kind: export, bulk (payload {"rows": n}: one statement may touch up to n rows) or delete. object: of a view. payload: export {"columns": [..], "where": {column: value}, "max_rows": n}. reason: for who decides. record_id: of the row, NULL for many.
-Errors: 42501 no right start_approval; 22023 unknown kind or no rows; 42P01 no such object; P0002 no such row.';
+kind: export, bulk (payload {"rows": n}: one statement may touch up to n rows) or delete (the same as crm.request_delete; payload {"challenge": n} for a file). object: of a view. payload: export {"columns": [..], "where": {column: value}, "max_rows": n}. reason: for who decides. record_id: of the row, NULL for many.
+Errors: 42501 no right start_approval; 22023 unknown kind or no rows; 42P01 no such object; P0002 no such row; those of crm.request_delete.';
 
 CREATE OR REPLACE FUNCTION crm.decide(request bigint, approve boolean, note text DEFAULT NULL) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -157,7 +174,7 @@ AS $$
 DECLARE
     made bigint;
 BEGIN
-    IF object NOT IN ('contract', 'attachment', 'account', 'contact', 'opportunity', 'lead') THEN
+    IF object IS NULL OR object NOT IN ('contract', 'attachment', 'account', 'contact', 'opportunity', 'lead') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('rows of "%s" are not deleted', object);
     END IF;
     IF coalesce(reason, '') = '' THEN
@@ -169,7 +186,7 @@ BEGIN
     IF object = 'attachment' THEN
         PERFORM crm._use_challenge('delete', object, id, challenge);
     END IF;
-    made := crm.request_approval('delete', object, '{}', reason, id);
+    made := crm._new_request('delete', object, '{}', reason, id);
     PERFORM crm._log_access('request_delete', object, id, NULL, 1, reason, made);
     RETURN made;
 END
@@ -234,6 +251,13 @@ BEGIN
     SELECT * INTO asked FROM crm_data.approval AS a
      WHERE a.id = challenge AND a.kind = 'challenge' AND a.requested_by = crm.me() FOR UPDATE;
     IF NOT FOUND OR asked.state <> 'open' OR asked.expires_at <= clock_timestamp() OR asked.attempts_left <= 0 THEN
+        RETURN false;
+    END IF;
+    -- Whoever rolls back takes the count of his attempts along, but not the time: a code lives too short to be guessed at this pace. One at a time
+    -- for a person, and the same wait for right and wrong, so that a timeout tells nothing.
+    PERFORM FROM crm_data.member AS m WHERE m.id = crm.me() FOR NO KEY UPDATE;
+    PERFORM pg_sleep(CASE WHEN code ~ '^[0-9]{6}$' THEN 0.25 ELSE 0 END);
+    IF asked.expires_at <= clock_timestamp() THEN
         RETURN false;
     END IF;
     fits := asked.code_hash = sha256(asked.code_salt || convert_to(coalesce(code, ''), 'UTF8'))

@@ -68,6 +68,8 @@ SELECT deleted_at IS NOT NULL AS kept FROM crm_data.contract WHERE id = :contrac
 SET ROLE access_rep;
 SELECT crm.request_delete('attachment', :attachment, 'wrong scan');
 \echo :LAST_ERROR_SQLSTATE
+SELECT crm.request_approval('delete', 'attachment', '{}', 'wrong scan', :attachment);
+\echo :LAST_ERROR_SQLSTATE
 SELECT crm.challenge('delete', 'attachment', :attachment) AS challenge \gset
 RESET ROLE;
 SELECT payload->>'code' AS code, payload->>'op' AS op, recipient_id = (SELECT id FROM crm_data.member WHERE role_name = 'access_rep') AS to_him, dedupe_key = 'challenge:' || :challenge AS keyed FROM crm_data.outbox WHERE topic = 'sms.code' \gset

@@ -49,6 +49,8 @@ BEGIN
         END IF;
         object := 'account';
         record_id := v_account;
+        -- what it was found by is kept in the inbox alone: details are shown to more people than numbers and addresses are
+        d := d - '{phone,email}'::text[];
         IF kind IN ('meeting', 'survey', 'chat', 'email', 'note') THEN
             INSERT INTO crm_data.interaction (account_id, contact_id, kind, channel, direction, occurred_at, summary, body, next_step, satisfaction, auto, client_key, detail)
             VALUES (v_account, v_contact, kind, d ->> 'channel', CASE WHEN d ->> 'direction' IN ('in', 'out', 'internal') THEN d ->> 'direction' END, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step',

@@ -308,9 +308,12 @@ BEGIN
         RAISE EXCEPTION 'a follow-up has no field %', v_bad USING ERRCODE = 'undefined_column', HINT = 'Other facts go into detail.';
     END IF;
     IF doc ? 'client_key' THEN
-        SELECT x.id INTO v_id FROM crm_data.interaction AS x WHERE x.client_key = doc ->> 'client_key';
+        SELECT * INTO i FROM crm_data.interaction AS x WHERE x.client_key = doc ->> 'client_key';
         IF FOUND THEN
-            RETURN v_id;
+            IF i.author_id IS DISTINCT FROM crm.me() AND NOT crm._row_readable('interaction', to_jsonb(i)) THEN
+                RAISE EXCEPTION 'the client key belongs to another follow-up' USING ERRCODE = 'unique_violation', HINT = 'Give every follow-up a key of its own.';
+            END IF;
+            RETURN i.id;
         END IF;
     END IF;
     BEGIN
@@ -332,6 +335,10 @@ BEGIN
     IF NOT FOUND OR NOT coalesce(crm._may_work_on(v_owner, v_team) OR crm.has_role('crm_service'), false) THEN
         RAISE EXCEPTION 'there is no such customer or lead that you may follow up' USING ERRCODE = 'no_data_found', HINT = 'Give account_id or lead_id of a record of yours.';
     END IF;
+    -- the service desk speaks with leads, too, which it does not see
+    IF NOT crm._may_mention(i.contact_id, i.opportunity_id, CASE WHEN NOT crm.has_role('crm_service') THEN i.lead_id END) THEN
+        RAISE EXCEPTION 'there is no such contact, opportunity or lead' USING ERRCODE = 'no_data_found', HINT = 'A follow-up names records that you see.';
+    END IF;
     INSERT INTO crm_data.interaction (account_id, contact_id, opportunity_id, lead_id, campaign_id, kind, channel, direction, occurred_at, author_id, summary, body, progress, next_step, next_step_at, duration, depth, quality,
                                       satisfaction, auto, preset, client_key, endpoint, detail, owner_id, team_id)
     VALUES (i.account_id, i.contact_id, i.opportunity_id, i.lead_id, i.campaign_id, coalesce(i.kind, 'note'), i.channel, i.direction, coalesce(i.occurred_at, now()), crm.me(), i.summary, i.body, i.progress, i.next_step, i.next_step_at,
@@ -349,7 +356,7 @@ BEGIN
                 i.next_step, i.next_step_at, v_id, 'next_step:' || v_id, coalesce(crm.me(), v_owner), v_team)
         ON CONFLICT (dedupe_key) DO NOTHING;
         IF i.opportunity_id IS NOT NULL THEN
-            UPDATE crm_data.opportunity AS o SET next_step = i.next_step, next_step_at = i.next_step_at WHERE o.id = i.opportunity_id;
+            UPDATE crm_data.opportunity AS o SET next_step = i.next_step, next_step_at = i.next_step_at WHERE o.id = i.opportunity_id AND coalesce(crm._may_work_on(o.owner_id, o.team_id), false);
         END IF;
     END IF;
     RETURN v_id;
@@ -358,7 +365,7 @@ $$;
 COMMENT ON FUNCTION crm.log_interaction(jsonb) IS
 'Writes a follow-up and returns its number; the same client_key again returns the same one. A next step becomes a task of the author. Its points of quality are computed at once.
 doc: account_id, opportunity_id or lead_id; kind, channel, direction, occurred_at, summary, body, progress (picklist key_progress), next_step, next_step_at, duration, depth, satisfaction, contact_id, campaign_id, preset, client_key, endpoint, detail.
-Errors: 22023 a value of the wrong form or outside its list; 42703 an unknown field; P0002 no such customer of the caller''s.';
+Errors: 22023 a value of the wrong form or outside its list; 42703 an unknown field; P0002 no such customer of the caller''s, or a contact, opportunity or lead that he does not see; 23505 the client key is another''s.';
 
 CREATE OR REPLACE FUNCTION crm.log_touch(account bigint, preset text, note text DEFAULT NULL, opportunity bigint DEFAULT NULL, client_key text DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
@@ -470,7 +477,7 @@ DECLARE
     r record;
 BEGIN
     SELECT * INTO l FROM crm_data.lead AS x WHERE x.id = lead AND x.deleted_at IS NULL AND x.merged_into IS NULL FOR UPDATE;
-    IF NOT FOUND THEN
+    IF NOT FOUND OR NOT crm._row_readable('lead', to_jsonb(l)) THEN
         RAISE EXCEPTION 'there is no lead %', lead USING ERRCODE = 'no_data_found', HINT = 'It may have been merged.';
     END IF;
     SELECT * INTO r FROM crm._route_lead(l, coalesce(exclude, '{}'));
@@ -490,7 +497,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.assign_lead(bigint, bigint[]) IS
 'Gives a lead to somebody: by the routes of the active assignment (the owner of the same customer, region, industry, load), where the region comes from the place (province or coordinates) and the industry from the words if the lead does not say. Makes the first-touch task, due in lead.first_touch, and the message. Returns the member; NULL if there is nobody: then the lead is unrouted, with an alert.
-exclude: not these. Errors: P0002 no such lead.';
+exclude: not these. Errors: P0002 no such lead, or hidden.';
 
 CREATE OR REPLACE FUNCTION crm.capture_lead(doc jsonb) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

@@ -136,6 +136,7 @@ DECLARE
     columns text;
     answer jsonb;
     bad text;
+    parent record;
 BEGIN
     IF jsonb_typeof(doc) IS DISTINCT FROM 'object' OR coalesce(doc ->> 'code', doc #>> '{external,id}', '') = '' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an account is found by its code or by an external reference',
@@ -154,6 +155,14 @@ BEGIN
     END IF;
     IF found IS NULL AND doc ? 'code' THEN
         SELECT x.id INTO found FROM crm_data.account AS x WHERE x.code = doc ->> 'code';
+    END IF;
+    IF found IS NOT NULL AND NOT crm._row_readable('account', crm._image('account', found)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'the code or the external reference belongs to another account';
+    END IF;
+    -- what a system calls its customer is for those who connect it: whoever binds it gets all that the system sends
+    IF source IS NOT NULL AND NOT crm.row_visible('external_ref', 'create', NULL, NULL, NULL)
+       AND NOT EXISTS (SELECT FROM crm_data.external_ref AS r WHERE r.source_id = source AND r.external_id = doc #>> '{external,id}' AND r.object = 'account') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to bind an external reference';
     END IF;
 
     IF found IS NULL THEN
@@ -178,6 +187,17 @@ BEGIN
         IF bad IS NOT NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for fields of account: %s', bad);
         END IF;
+        -- hidden and missing get the same answer, before the foreign key gives another
+        FOR parent IN
+            SELECT g.attname AS name, p.relname AS object
+              FROM pg_constraint AS c JOIN pg_class AS p ON p.oid = c.confrelid JOIN pg_attribute AS g ON g.attrelid = c.conrelid AND ARRAY[g.attnum] = c.conkey
+             WHERE c.conrelid = 'crm_data.account'::regclass AND c.contype = 'f' AND coalesce(doc -> g.attname, 'null') <> 'null'
+               AND EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = p.relname)
+             ORDER BY g.attnum LOOP
+            IF crm._see(parent.object, (doc ->> parent.name)::bigint) IS NULL THEN
+                RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', MESSAGE = format('column "%s" refers to a row of %s that is not there', parent.name, parent.object);
+            END IF;
+        END LOOP;
         SELECT string_agg(quote_ident(k.key), ', ' ORDER BY k.key) INTO columns FROM jsonb_each(patch) AS k WHERE k.value <> 'null';
         PERFORM crm._engine_write('none', endpoint);
         EXECUTE format('INSERT INTO crm_data.account (%1$s) SELECT %1$s FROM jsonb_populate_record(NULL::crm_data.account, $1) RETURNING id', columns) INTO found USING patch;
@@ -197,7 +217,7 @@ $function$;
 COMMENT ON FUNCTION crm.save_account(jsonb, int) IS
 'Upsert of a customer: finds it by external reference or code and writes it as crm.write does, else inserts it. Answers {state: created | applied | partial | conflict, id, version, conflicts[]}.
 doc: fields and values, with "code" or "external": {"source", "id"}; "op_id" and "endpoint" (api) as for crm.write. expected_version: the row_version that was read; NULL: none, then what differs becomes a conflict and only empty fields that let a value win are filled. Without an owner the new customer is the caller''s. Not STRICT: expected_version may be NULL.
-Errors: those of crm.write; 22023 neither code nor reference; 42704 unknown source; 42703 no such field; 42501 not the caller''s to create; P0002 expected_version for a customer that does not exist.';
+Errors: those of crm.write; 22023 neither code nor reference; 42704 unknown source; 42703 no such field; 42501 not the caller''s to create, or to bind a reference; 23505 code or reference belongs to an account that is hidden; 23503 a reference to a row that is missing or hidden; P0002 expected_version for a customer that does not exist.';
 
 -- ---------------------------------------------------------------- follow-ups
 
@@ -212,6 +232,14 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         -- a time of recording in the future would keep the follow-up open for longer
         NEW.recorded_at := least(NEW.recorded_at, clock_timestamp());
+        -- nobody writes in another's name, or at another time than now; what comes from other systems has its own
+        IF NOT steward AND NOT crm.has_role('crm_sync') THEN
+            IF NEW.author_id <> crm.me() THEN
+                RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a follow-up is its writer''s: author_id is another member';
+            END IF;
+            NEW.author_id := crm.me();
+            NEW.recorded_at := now();
+        END IF;
         RETURN NEW;
     END IF;
     IF crm._engine_writes() = 'erase' THEN
@@ -231,12 +259,12 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION crm._interaction_rules() IS
-'Trigger of follow-ups: their content may be changed by their author until the setting interaction.lock_after (72 hours) after they were recorded, retracted by a data steward at any time, and not at all otherwise. References move with merges.
+'Trigger of follow-ups: their content may be changed by their author until the setting interaction.lock_after (72 hours) after they were recorded, retracted by a data steward at any time, and not at all otherwise. A new one is in the name of who writes it, and recorded now. References move with merges.
 Errors: RM205 too old; 42501 not the author.';
 DROP TRIGGER IF EXISTS crm_interaction_insert ON crm_data.interaction;
 CREATE TRIGGER crm_interaction_insert BEFORE INSERT ON crm_data.interaction FOR EACH ROW
-    WHEN (NEW.recorded_at > now()) EXECUTE FUNCTION crm._interaction_rules();
-COMMENT ON TRIGGER crm_interaction_insert ON crm_data.interaction IS 'No follow-up is recorded in the future.';
+    WHEN (NEW.recorded_at > now() OR CURRENT_USER = 'crm_gate') EXECUTE FUNCTION crm._interaction_rules();
+COMMENT ON TRIGGER crm_interaction_insert ON crm_data.interaction IS 'No follow-up is recorded in the future, nor, through the view, in another''s name.';
 -- the references are moved by merges, the quality is the engine's: the rest is the content
 DROP TRIGGER IF EXISTS crm_interaction_rules ON crm_data.interaction;
 CREATE TRIGGER crm_interaction_rules BEFORE UPDATE ON crm_data.interaction FOR EACH ROW
@@ -246,6 +274,17 @@ CREATE TRIGGER crm_interaction_rules BEFORE UPDATE ON crm_data.interaction FOR E
     EXECUTE FUNCTION crm._interaction_rules();
 ALTER TABLE crm_data.interaction ENABLE ALWAYS TRIGGER crm_interaction_insert, ENABLE ALWAYS TRIGGER crm_interaction_rules;
 COMMENT ON TRIGGER crm_interaction_rules ON crm_data.interaction IS 'A follow-up is its author''s for 72 hours, then nobody''s.';
+
+CREATE OR REPLACE FUNCTION crm._may_mention(contact bigint, opportunity bigint, lead bigint) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT (contact IS NULL OR EXISTS (SELECT FROM crm_data.contact AS c WHERE c.id = contact AND crm._row_readable('contact', to_jsonb(c))))
+       AND (opportunity IS NULL OR EXISTS (SELECT FROM crm_data.opportunity AS o WHERE o.id = opportunity AND crm._row_readable('opportunity', to_jsonb(o))))
+       AND (lead IS NULL OR EXISTS (SELECT FROM crm_data.lead AS l WHERE l.id = lead AND crm._row_readable('lead', to_jsonb(l))))
+$function$;
+COMMENT ON FUNCTION crm._may_mention(bigint, bigint, bigint) IS
+'Whether the caller sees the records that a follow-up names beside its customer: it is noted there. NULL: it names none; therefore not STRICT. Internal.';
 
 CREATE OR REPLACE FUNCTION crm._add_interaction(doc jsonb) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -276,6 +315,9 @@ BEGIN
     SELECT string_agg(k.key, ', ' ORDER BY k.key) INTO bad
       FROM jsonb_object_keys(doc) AS k (key) LEFT JOIN crm_data.field AS f ON f.object = 'interaction' AND f.name = k.key AND NOT f.custom
      WHERE f.id IS NULL OR f.write_class = 'engine' OR k.key IN ('id', 'recorded_at', 'author_id', 'created_at', 'created_by');
+    IF NOT crm._may_mention((doc ->> 'contact_id')::bigint, (doc ->> 'opportunity_id')::bigint, (doc ->> 'lead_id')::bigint) THEN
+        RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', MESSAGE = 'the follow-up names a contact, an opportunity or a lead that is not there';
+    END IF;
     IF bad IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('a follow-up has no field to be written: %s', bad);
     END IF;
@@ -292,7 +334,7 @@ END
 $function$;
 COMMENT ON FUNCTION crm._add_interaction(jsonb) IS
 'Adds a follow-up of the caller, once for a client_key: the same again answers the one that is there. doc: fields of the follow-up, with account_id and client_key; occurred_at is kept beside the time of recording.
-Errors: P0002 no such customer, or hidden; 42501 not the caller''s to add; 42703 a field that is not to be written.';
+Errors: P0002 no such customer, or hidden; 42501 not the caller''s to add; 42703 a field that is not to be written; 23503 a contact, opportunity or lead that is missing or hidden.';
 
 -- ---------------------------------------------------------------- drafts of a device that was offline
 

@@ -46,6 +46,9 @@ SELECT l.state, l.occurred_at = '2026-01-22 18:00+08' AS its_time, l.first_touch
 SELECT e.kind, e.occurred_at = '2026-01-22 18:01+08' AS its_time FROM crm_data.event AS e JOIN crm_data.account AS a ON a.id = e.account_id WHERE a.code = 'INBOX-4';
 SELECT count(*) AS alerts FROM crm_data.alert WHERE dedupe_key = 'unrouted' AND state = 'open';
 ROLLBACK;
+-- a number that a payload came with is shown to fewer people than the details of an event
+SELECT crm.ingest('telephony', 'in 10', 'chat_file', '{"account_code": "INBOX-1", "phone": "13911110078", "email": "in@example.cn", "name": "plan.pdf"}') ->> 'state' AS state;
+SELECT e.detail FROM crm_data.event AS e JOIN crm_data.account AS a ON a.id = e.account_id WHERE a.code = 'INBOX-1' AND e.kind = 'chat_file';
 -- bad input
 SELECT crm.reprocess('nowhere', now());
 SELECT crm.retry_inbox('nowhere');

@@ -96,6 +96,27 @@ SELECT crm.advance_stage(:deal, 'contact') - 'version' AS back;
 SELECT crm.advance_stage(:deal, 'lost', NULL, 'price') - 'version' AS lost;
 SET ROLE lead_bob;
 SELECT crm.advance_stage(:deal, 'contact');
+-- a follow-up on his own customer does not reach a deal, a contact or a lead that he does not see; nor does its key tell of another's
+RESET ROLE;
+INSERT INTO crm_data.account (name, owner_id, team_id) SELECT 'Lead Own', id, team_id FROM crm_data.member WHERE full_name = 'Lead Bob' RETURNING id AS own \gset
+SELECT id AS contact FROM crm_data.contact WHERE name = 'Lead Contact' \gset
+INSERT INTO crm_data.lead (source, name, phone, owner_id) VALUES ('web', 'Lead Other', '13911110077', :ann) RETURNING id AS other_lead \gset
+SET ROLE lead_bob;
+SELECT crm.log_interaction(jsonb_build_object('account_id', :own, 'opportunity_id', :deal, 'next_step', 'mine now'));
+SELECT crm.log_interaction(jsonb_build_object('account_id', :own, 'contact_id', :contact));
+SELECT crm.log_interaction(jsonb_build_object('account_id', :own, 'lead_id', :other_lead));
+SELECT crm.log_interaction(jsonb_build_object('account_id', :own, 'client_key', 'touch 1'));
+RESET ROLE;
+SELECT o.next_step, l.first_touch_at FROM crm_data.opportunity AS o, crm_data.lead AS l WHERE o.id = :deal AND l.id = :other_lead;
+CREATE ROLE lead_far LOGIN IN ROLE crm_manager;
+INSERT INTO crm_data.team (code, name, region) VALUES ('LEADS-FAR', 'Far', 'far');
+INSERT INTO crm_data.member (role_name, full_name, team_id, capacity) SELECT 'lead_far', 'Lead Far', id, 0 FROM crm_data.team WHERE code = 'LEADS-FAR';
+SET ROLE lead_far;
+\set VERBOSITY sqlstate
+SELECT crm.assign_lead(:other_lead);
+\set VERBOSITY terse
+RESET ROLE;
+UPDATE crm_data.lead SET deleted_at = now() WHERE id = :other_lead;
 SET ROLE lead_boss;
 SELECT crm.advance_stage(:deal, 'quote') ->> 'stage' AS reopened_by_the_manager;
 RESET ROLE;
@@ -107,9 +128,9 @@ SELECT crm.features('planet', 1);
 SELECT crm._workdays('2026-09-30 12:00+08', '2026-10-11 12:00+08') AS golden_week_with_its_working_saturday;
 -- leave as found
 UPDATE crm_data.opportunity SET deleted_at = now() WHERE id = :deal;
-UPDATE crm_data.account SET deleted_at = now() WHERE id = :acc;
+UPDATE crm_data.account SET deleted_at = now() WHERE id IN (:acc, :own);
 UPDATE crm_data.task SET state = 'cancelled', done_at = now() WHERE owner_id IN (:ann, :bob) AND state = 'open';
 UPDATE crm_data.lead SET deleted_at = now() WHERE client_key LIKE 'lt %';
 DELETE FROM crm_data.alert WHERE kind = 'first_touch';
 UPDATE crm_data.member SET left_at = current_date, role_name = NULL WHERE full_name LIKE 'Lead %';
-DROP ROLE lead_boss, lead_ann, lead_bob;
+DROP ROLE lead_boss, lead_ann, lead_bob, lead_far;

@@ -246,6 +246,7 @@ INSERT INTO crm_data.account (code, name, owner_id, team_id)
 SELECT 'WRITES-' || m.role_name, m.full_name, m.id, m.team_id FROM crm_data.member AS m WHERE m.role_name IN ('writes_rep', 'writes_other');
 SELECT id AS his FROM crm_data.account WHERE code = 'WRITES-writes_rep' \gset
 SELECT id AS others FROM crm_data.account WHERE code = 'WRITES-writes_other' \gset
+INSERT INTO crm_data.contact (account_id, name) VALUES (:others, '别人') RETURNING id AS others_contact \gset
 SET ROLE writes_rep;
 SELECT crm.write('account', :his, md5('w1')::uuid, 'web', 1, '{"city": "苏州"}') - 'id' AS own;
 \set VERBOSITY sqlstate
@@ -269,6 +270,21 @@ SELECT d ->> 'state' AS draft FROM crm.submit_drafts(ARRAY[
     jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w5')::uuid, 'patch', jsonb_build_object('account_id', :his, 'kind', 'visit', 'summary', '拜访')),
     jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w6')::uuid, 'patch', jsonb_build_object('account_id', :others, 'kind', 'visit', 'summary', '拜访'))]) AS d ORDER BY d -> 'place';
 SELECT crm.save_account('{"code": "WRITES-NEW", "name": "他的新客户"}') - 'id' AS created;
+-- what is hidden is as if it were not there: as a parent, as the other end of a follow-up, and under its code; who is no system binds no reference
+SELECT crm.save_account(jsonb_build_object('code', 'WRITES-HIS', 'name', '子公司', 'parent_id', :others));
+SELECT crm.save_account('{"code": "WRITES-HIS", "name": "子公司", "parent_id": -5}');
+SELECT crm.save_account('{"code": "WRITES-writes_other", "name": "别人的"}');
+SELECT crm.save_account('{"external": {"source": "erp", "id": "W-1"}, "code": "WRITES-HIS", "name": "子公司"}');
+SELECT d ->> 'error' AS draft FROM crm.submit_drafts(ARRAY[
+    jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w8')::uuid, 'patch', jsonb_build_object('account_id', :his, 'kind', 'visit', 'contact_id', :others_contact)),
+    jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w9')::uuid, 'patch', jsonb_build_object('account_id', :his, 'kind', 'visit', 'lead_id', -5))]) AS d ORDER BY d -> 'place';
+-- through the view, too, a follow-up is in its writer's name and of now
+INSERT INTO crm.interaction (account_id, kind, author_id) SELECT :his, 'note', m.id FROM crm.member AS m WHERE m.full_name <> '' AND m.id <> crm.me() LIMIT 1;
+BEGIN;
+INSERT INTO crm.interaction (account_id, kind, recorded_at) VALUES (:his, 'note', '2020-01-01') RETURNING author_id = crm.me() AS author, recorded_at > now() - interval '1 hour' AS now;
+ROLLBACK;
+INSERT INTO crm.attachment (object, record_id, account_id, kind, name, url, bytes, sha256, legal_reviewed_at) VALUES ('account', :his, :his, 'contract', 'scan', 'https://x.example/1', 1, sha256('x'), now());
+INSERT INTO crm.forecast (kind, period, account_id, member_id, amount, currency) VALUES ('base', '[2026-12-01,2027-01-01)', :his, crm.me(), 1, 'CNY');
 SELECT x ->> 'summary' AS summary FROM crm.account_related(:his, 'interaction') AS x;
 RESET ROLE;
 SELECT i.author_id = m.id AS author, i.owner_id = m.id AS owner FROM crm_data.interaction AS i JOIN crm_data.member AS m ON m.role_name = 'writes_rep' WHERE i.account_id = :his;

@@ -11,6 +11,7 @@ DECLARE
     v_email text;
     v_account bigint;
     v_contact bigint;
+    v_person record;
     v_off text[];
 BEGIN
     state := 'applied';
@@ -35,8 +36,13 @@ BEGIN
                 SELECT a.id, a.sync_off INTO v_account, v_off FROM crm_data.account AS a
                  WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND (a.phone_norm = v_phone OR a.email_norm = v_email) ORDER BY a.id LIMIT 1;
             END IF;
-            SELECT c.id, a.id, a.sync_off INTO v_contact, v_account, v_off FROM crm_data.contact AS c JOIN crm_data.account AS a ON a.id = c.account_id AND a.merged_into IS NULL AND a.deleted_at IS NULL
+            SELECT c.id AS contact, a.id AS account, a.sync_off INTO v_person FROM crm_data.contact AS c JOIN crm_data.account AS a ON a.id = c.account_id AND a.merged_into IS NULL AND a.deleted_at IS NULL
              WHERE c.merged_into IS NULL AND c.deleted_at IS NULL AND (c.phone_norm = v_phone OR c.email_norm = v_email) AND a.id = coalesce(v_account, a.id) ORDER BY c.id LIMIT 1;
+            IF FOUND THEN
+                v_contact := v_person.contact;
+                v_account := v_person.account;
+                v_off := v_person.sync_off;
+            END IF;
         END IF;
         IF v_account IS NULL THEN
             state := 'parked';

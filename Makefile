@@ -130,6 +130,7 @@ ISOLATION ?= \
 	writes_drain \
 	writes_restore \
 	writes_busy \
+	writes_tick \
 	odds_queue
 
 REGRESS_OPTS = --inputdir=. --outputdir=test

@@ -182,6 +182,8 @@ BEGIN
     IF EXISTS (SELECT FROM crm_data.outbox AS o WHERE o.state IN ('pending', 'failed') AND o.next_at <= now()) THEN
         NOTIFY crm_outbox;      -- one a tick, without content
     END IF;
+    -- writes that waited for the end of a lease; last, so that no customer is locked for longer than this takes
+    PERFORM crm.apply_operations(NULL, 200);
     more := false;
     IF v_n > 0 THEN
         note := format('tick: %s overdue tasks handled', v_n);

@@ -4,7 +4,7 @@ CREATE PROCEDURE crm.tick()
     LANGUAGE c
     AS 'MODULE_PATHNAME', 'crm_tick';
 COMMENT ON PROCEDURE crm.tick() IS
-'The short clock, to be called every minute or more often: overdue tasks are announced and escalated, first touches that were missed go to somebody else, expired locks and approvals fall, the queue of closed cases moves on, relays are woken. Each piece is bounded and a transaction of its own; calling it twice at once is harmless.';
+'The short clock, to be called every minute or more often: overdue tasks are announced and escalated, first touches that were missed go to somebody else, expired locks and approvals fall, writes that waited for a lease are applied, the queue of closed cases moves on, relays are woken. Each piece is bounded and a transaction of its own; calling it twice at once is harmless.';
 
 CREATE PROCEDURE crm.run_jobs()
     LANGUAGE c

@@ -59,6 +59,7 @@ typedef struct RowTableKey
 {
 	Oid relid;
 	Oid user;
+	uint32 unforced; /* the owner's own rows are not his policies' matter */
 } RowTableKey;
 
 typedef struct RowTable
@@ -169,7 +170,7 @@ crm_row_update(Oid relid, const Bitmapset *columns, const Datum *values, const b
 static RowTable *
 find_table(Relation rel, const Bitmapset *columns)
 {
-	RowTableKey key = {RelationGetRelid(rel), GetUserId()};
+	RowTableKey key = {RelationGetRelid(rel), GetUserId(), InNoForceRLSOperation()};
 	RowTable *table;
 	bool found;
 

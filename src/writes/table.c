@@ -120,6 +120,8 @@ fill_table(CrmWriteTable *table)
 		desc = RelationGetDescr(rel);
 		table->relid = relid;
 		table->owner = rel->rd_rel->relowner;
+		table->natts = desc->natts;
+		table->desc = CreateTupleDescCopy(desc);
 		table->columns = palloc0(desc->natts * sizeof(CrmWriteColumn));
 		table->ncolumns = 0;
 		for (int i = 0; i < desc->natts; i++)

@@ -7,6 +7,7 @@
 
 #include "crm.h"
 
+#include "access/tupdesc.h"
 #include "history/history.h"
 #include "utils/jsonb.h"
 
@@ -50,6 +51,8 @@ typedef struct CrmWriteTable
 	Oid relid;
 	Oid owner;
 	MemoryContext context;
+	int natts;
+	TupleDesc desc; /* a copy */
 	int ncolumns;
 	CrmWriteColumn *columns; /* without the dropped ones, in order */
 	/* places in columns, -1: none */

@@ -21,6 +21,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/namespace.h"
@@ -29,6 +30,7 @@
 #include "common/direct.h"
 #include "common/errors.h"
 #include "common/locks.h"
+#include "common/row_update.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "history/history.h"
@@ -125,6 +127,7 @@ static Jsonb *write_request(Request *request);
 static void lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record);
 static void lock_account(int64 id, Root *root, Record *record);
 static void wait_at_gate(int64 id);
+static bool pass_gate(int64 id);
 static bool read_record(CrmWriteTable *table, int64 id, bool lock, Record *record);
 static void set_owner(CrmWriteTable *table, Record *record, bool *changed_scope);
 static void no_such_record(const char *object, int64 id);
@@ -139,6 +142,8 @@ static int64 lease_seconds(void);
 static Jsonb *apply(Request *request, CrmWriteTable *table, Root *root, Record *record);
 static int32 update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew);
 static void update_root(Root *root, bool renew);
+static void set_root(CrmWriteTable *table, Root *root, bool renew, bool *written, Datum *values, bool *nulls);
+static int32 update_row(CrmWriteTable *table, int64 id, const bool *written, const Datum *values, const bool *nulls);
 static void store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version,
 							Jsonb *result);
 static void store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *conflicts);
@@ -400,6 +405,18 @@ wait_at_gate(int64 id)
 
 	SET_LOCKTAG_CRM(tag, CRM_LOCK_ACCOUNT, id);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/*
+ * Take a customer's place if nobody stands in line.
+ */
+static bool
+pass_gate(int64 id)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_CRM(tag, CRM_LOCK_ACCOUNT, id);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /*
@@ -766,49 +783,16 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 static int32
 update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew)
 {
-	StringInfoData sql;
-	Oid *types = palloc((table->ncolumns + 3) * sizeof(Oid));
-	Datum *values = palloc((table->ncolumns + 3) * sizeof(Datum));
-	char *nulls = palloc(table->ncolumns + 3);
-	int n = 1;
-	bool isnull;
+	bool *written = palloc(table->ncolumns * sizeof(bool));
+	Datum *values = palloc(table->ncolumns * sizeof(Datum));
+	bool *nulls = palloc(table->ncolumns * sizeof(bool));
 
-	types[0] = INT8OID;
-	values[0] = Int64GetDatum(id);
-	nulls[0] = ' ';
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "UPDATE " CRM_DATA_SCHEMA ".%s SET ", quote_identifier(table->object));
-	for (int i = 0; i < table->ncolumns; i++)
-	{
-		if (!merge->changed[i])
-			continue;
-		types[n] = table->columns[i].column.type;
-		values[n] = merge->values[i];
-		nulls[n] = merge->nulls[i] ? 'n' : ' ';
-		n++;
-		appendStringInfo(&sql, "%s%s = $%d", n > 2 ? ", " : "", quote_identifier(table->columns[i].column.name), n);
-	}
+	memcpy(written, merge->changed, table->ncolumns * sizeof(bool));
+	memcpy(values, merge->values, table->ncolumns * sizeof(Datum));
+	memcpy(nulls, merge->nulls, table->ncolumns * sizeof(bool));
 	if (root->is_record && table->op_seq >= 0)
-	{
-		types[n] = INT8OID;
-		values[n] = Int64GetDatum(root->op_seq);
-		nulls[n] = ' ';
-		n++;
-		appendStringInfo(&sql, "%sop_seq = $%d", n > 2 ? ", " : "", n);
-		if (renew)
-		{
-			types[n] = TIMESTAMPTZOID;
-			values[n] = TimestampTzGetDatum(GetCurrentTimestamp() + lease_seconds() * USECS_PER_SEC);
-			nulls[n] = ' ';
-			n++;
-			appendStringInfo(&sql, ", lease_until = $%d", n);
-		}
-	}
-	appendStringInfoString(&sql, " WHERE id OPERATOR(pg_catalog.=) $1 RETURNING row_version");
-	crm_execute(sql.data, n, types, values, nulls, SPI_OK_UPDATE_RETURNING);
-	if (SPI_processed != 1)
-		no_such_record(table->object, id);
-	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		set_root(table, root, renew, written, values, nulls);
+	return update_row(table, id, written, values, nulls);
 }
 
 /*
@@ -817,21 +801,96 @@ update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool 
 static void
 update_root(Root *root, bool renew)
 {
-	Oid types[3] = {INT8OID, INT8OID, TIMESTAMPTZOID};
-	Datum values[3] = {Int64GetDatum(root->id), Int64GetDatum(root->op_seq)};
+	CrmWriteTable *table = crm_write_table(root->object);
+	bool *written = palloc0(table->ncolumns * sizeof(bool));
+	Datum *values = palloc0(table->ncolumns * sizeof(Datum));
+	bool *nulls = palloc0(table->ncolumns * sizeof(bool));
 
-	if (strcmp(root->object, "account") != 0)
+	if (table->op_seq < 0)
 		return;
-	if (renew)
+	set_root(table, root, renew, written, values, nulls);
+	(void) update_row(table, root->id, written, values, nulls);
+}
+
+/*
+ * What a write changes in its root: the number of the last operation, and the end of the writer's lease.
+ */
+static void
+set_root(CrmWriteTable *table, Root *root, bool renew, bool *written, Datum *values, bool *nulls)
+{
+	written[table->op_seq] = true;
+	values[table->op_seq] = Int64GetDatum(root->op_seq);
+	nulls[table->op_seq] = false;
+	if (!renew)
+		return;
+	written[table->lease_until] = true;
+	values[table->lease_until] = TimestampTzGetDatum(GetCurrentTimestamp() + lease_seconds() * USECS_PER_SEC);
+	nulls[table->lease_until] = false;
+}
+
+/*
+ * Update columns of a row that is locked, and answer its version: without a statement where that is possible.
+ */
+static int32
+update_row(CrmWriteTable *table, int64 id, const bool *written, const Datum *values, const bool *nulls)
+{
+	Datum *row = palloc0(table->natts * sizeof(Datum));
+	bool *row_nulls = palloc(table->natts * sizeof(bool));
+	Bitmapset *columns = NULL;
+	HeapTuple result = NULL;
+	CrmRowOutcome outcome;
+	bool isnull;
+
+	memset(row_nulls, true, table->natts * sizeof(bool));
+	for (int i = 0; i < table->ncolumns; i++)
 	{
-		values[2] = TimestampTzGetDatum(GetCurrentTimestamp() + lease_seconds() * USECS_PER_SEC);
-		crm_execute("UPDATE " CRM_DATA_SCHEMA
-					".account SET op_seq = $2, lease_until = $3 WHERE id OPERATOR(pg_catalog.=) $1",
-					3, types, values, NULL, SPI_OK_UPDATE);
+		int a = table->columns[i].column.attnum - 1;
+
+		if (i == table->id)
+		{
+			row[a] = Int64GetDatum(id);
+			row_nulls[a] = false;
+		}
+		else if (written[i])
+		{
+			row[a] = values[i];
+			row_nulls[a] = nulls[i];
+			columns = bms_add_member(columns, a + 1 - FirstLowInvalidHeapAttributeNumber);
+		}
 	}
-	else
-		crm_execute("UPDATE " CRM_DATA_SCHEMA ".account SET op_seq = $2 WHERE id OPERATOR(pg_catalog.=) $1", 2, types,
-					values, NULL, SPI_OK_UPDATE);
+	outcome = crm_row_update(table->relid, columns, row, row_nulls, InvalidAttrNumber, 0, &result);
+	if (outcome == ROW_NOT_PLAIN)
+	{
+		StringInfoData sql;
+		Oid *types = palloc((table->ncolumns + 1) * sizeof(Oid));
+		Datum *args = palloc((table->ncolumns + 1) * sizeof(Datum));
+		char *arg_nulls = palloc(table->ncolumns + 1);
+		int n = 1;
+
+		types[0] = INT8OID;
+		args[0] = Int64GetDatum(id);
+		arg_nulls[0] = ' ';
+		initStringInfo(&sql);
+		appendStringInfo(&sql, "UPDATE " CRM_DATA_SCHEMA ".%s SET ", quote_identifier(table->object));
+		for (int i = 0; i < table->ncolumns; i++)
+		{
+			if (!written[i] || i == table->id)
+				continue;
+			types[n] = table->columns[i].column.type;
+			args[n] = values[i];
+			arg_nulls[n] = nulls[i] ? 'n' : ' ';
+			n++;
+			appendStringInfo(&sql, "%s%s = $%d", n > 2 ? ", " : "", quote_identifier(table->columns[i].column.name), n);
+		}
+		appendStringInfoString(&sql, " WHERE id OPERATOR(pg_catalog.=) $1 RETURNING row_version");
+		crm_execute(sql.data, n, types, args, arg_nulls, SPI_OK_UPDATE_RETURNING);
+		if (SPI_processed == 1)
+			return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		outcome = ROW_KEPT;
+	}
+	if (outcome == ROW_KEPT)
+		no_such_record(table->object, id);
+	return DatumGetInt32(heap_getattr(result, table->columns[table->row_version].column.attnum, table->desc, &isnull));
 }
 
 /*
@@ -1165,9 +1224,11 @@ crm_apply_operations(PG_FUNCTION_ARGS)
 			Oid id_type[1] = {INT8OID};
 			Datum id[1] = {Int64GetDatum(root.id)};
 
-			/* a customer who is being written to now is drained by that writer */
+			/* a customer who is being written to now is drained by that writer; the gate comes before the row, as in every write */
 			if (!one)
 			{
+				if (fair_lock && !pass_gate(root.id))
+					continue;
 				crm_execute("SELECT id FROM " CRM_DATA_SCHEMA
 							".account WHERE id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE SKIP LOCKED",
 							1, id_type, id, NULL, SPI_OK_SELECT);

@@ -45,7 +45,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION crm._caller() IS 'The role that is asking, the same inside SECURITY DEFINER functions: the session''s or the one of SET ROLE. Internal.';
 
-CREATE OR REPLACE FUNCTION crm._match_model(name text, OUT model int, OUT source regclass, OUT id_column name, OUT fields jsonb, OUT params bytea, OUT shipped boolean)
+CREATE OR REPLACE FUNCTION crm._match_model(name text, OUT model int, OUT source regclass, OUT id_column name, OUT fields jsonb, OUT params bytea, OUT shipped boolean, OUT links text[])
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -57,9 +57,10 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('match model "%s" does not exist', name),
             HINT = 'Define it with crm.match_define().';
     END IF;
+    SELECT array_agg(ARRAY[l.a, l.b, l.kind] ORDER BY l.a, l.b) INTO _match_model.links FROM crm_data.match_link AS l WHERE l.model = _match_model.model;
 END
 $$;
-COMMENT ON FUNCTION crm._match_model(text) IS 'Definition and trained weights of a match model; the rows of its table are read by the caller, with the caller''s rights. Internal. Errors: 42704 no such model.';
+COMMENT ON FUNCTION crm._match_model(text) IS 'Definition, trained weights and people''s decisions of a match model; the rows of its table are read by the caller, with the caller''s rights. Internal. Errors: 42704 no such model.';
 
 CREATE OR REPLACE FUNCTION crm._match_store(name text, source regclass, id_column name, fields jsonb) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -217,8 +218,8 @@ COMMENT ON FUNCTION crm.match_train(text) IS
 'Learns a match model from the rows of its table, without examples and always the same from the same rows. Returns what it learned: for each field and kind of agreement its chance among true pairs (m), among random pairs (u) and its weight (natural logarithm of m/u).
 Method: Fellegi and Sunter 1969; u from random pairs, m by expectation-maximisation over counts of agreement patterns of blocked pairs. Errors: 42704 no such model; 42703 a column is gone; 23505, 23502 the id column repeats or is null; 42501 no right.';
 
-CREATE OR REPLACE FUNCTION crm.match_clusters(name text, threshold float8 DEFAULT NULL) RETURNS TABLE (id text, cluster bigint)
-    LANGUAGE plpgsql STABLE
+CREATE OR REPLACE FUNCTION crm.match_clusters(name text, threshold float8 DEFAULT NULL, learn boolean DEFAULT false) RETURNS TABLE (id text, cluster bigint)
+    LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
@@ -226,17 +227,19 @@ DECLARE
     m record;
 BEGIN
     SELECT * INTO m FROM crm._match_model(match_clusters.name);
-    IF m.params IS NULL THEN
+    IF m.params IS NULL AND learn IS NOT TRUE THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" is not trained', match_clusters.name),
-            HINT = 'Run crm.match_train() first.';
+            HINT = 'Run crm.match_train() first, or learn and cluster in one pass: crm.match_clusters(name, learn => true).';
     END IF;
-    RETURN QUERY SELECT c.id, c.cluster FROM crm._match_clusters(m.source, m.id_column, m.fields, m.shipped, m.params, threshold) AS c;
+    RETURN QUERY SELECT c.id, c.cluster
+                   FROM crm._match_clusters(m.source, m.id_column, m.fields, m.shipped, CASE WHEN learn IS NOT TRUE THEN m.params END, threshold, m.links,
+                                            CASE WHEN learn THEN match_clusters.name END) AS c;
 END
 $$;
-COMMENT ON FUNCTION crm.match_clusters(text, float8) IS
-'One row for each row of the model''s table: its id and the number of its cluster; rows of one cluster are one person or company.
-threshold: probability above 0 and below 1 from which two groups are one, NULL for the model''s own. Given one trained state, the same rows give the same clusters in any order. Method: greedy correlation clustering on log odds.
-Errors: 42704 no such model; 55000 it is not trained; 22023 the threshold.';
+COMMENT ON FUNCTION crm.match_clusters(text, float8, boolean) IS
+'One row for each row of the model''s table: its id and the number of its cluster; rows of one cluster are one person or company. What people decided (crm.match_link, crm.reject_duplicate, crm.unmerge) holds, by any chain of rows.
+threshold: probability above 0 and below 1 from which two groups are one, NULL for the model''s own. learn: learns first, from the same reading of the table, and keeps that as crm.match_train does. Given one trained state, the same rows give the same clusters in any order and with any number of parallel workers. Method: greedy correlation clustering on log odds.
+Errors: 42704 no such model; 55000 it is not trained; 22023 the threshold; with learn those of crm.match_train.';
 
 CREATE OR REPLACE FUNCTION crm.match_pairs(name text, threshold float8 DEFAULT NULL)
     RETURNS TABLE (a text, b text, probability float8, band text, evidence jsonb)
@@ -253,12 +256,53 @@ BEGIN
             HINT = 'Run crm.match_train() first.';
     END IF;
     RETURN QUERY SELECT p.a, p.b, p.probability, p.band, p.evidence
-                   FROM crm._match_pairs(m.source, m.id_column, m.fields, m.shipped, m.params, threshold) AS p;
+                   FROM crm._match_pairs(m.source, m.id_column, m.fields, m.shipped, m.params, threshold, m.links) AS p;
 END
 $$;
 COMMENT ON FUNCTION crm.match_pairs(text, float8) IS
 'Pairs of rows of the model''s table that are likely one, the surest first: ids, probability, band (auto: may be merged without a person; suggest: shown to one) and the evidence by field, without values.
 threshold: least probability, above 0 and below 1, NULL for the model''s own. Errors: 42704 no such model; 55000 it is not trained; 22023 the threshold.';
+
+CREATE OR REPLACE FUNCTION crm.match_link(name text, a text, b text, same boolean, reason text DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s crm_data.match_state;
+    x text := CASE WHEN a COLLATE "C" < b THEN a ELSE b END;
+    y text := CASE WHEN a COLLATE "C" < b THEN b ELSE a END;
+BEGIN
+    IF name IS NULL OR a IS NULL OR b IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'model and both ids of a link must be given';
+    END IF;
+    SELECT * INTO s FROM crm_data.match_state AS m WHERE m.name = match_link.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('match model "%s" does not exist', name),
+            HINT = 'Define it with crm.match_define().';
+    END IF;
+    IF s.shipped THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('match model "%s" belongs to the CRM', name),
+            HINT = 'Decide about its records with crm.merge() and crm.reject_duplicate().';
+    END IF;
+    IF s.defined_by <> crm._caller() AND NOT crm.has_role('crm_admin') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('match model "%s" was defined by somebody else', name),
+            HINT = 'Define a model of your own with crm.match_define().';
+    END IF;
+    IF a = b THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a link needs two different rows';
+    END IF;
+    IF same IS NULL THEN
+        DELETE FROM crm_data.match_link AS l WHERE l.model = s.model AND l.a = x AND l.b = y;
+        RETURN;
+    END IF;
+    INSERT INTO crm_data.match_link AS l (model, a, b, kind, reason, actor)
+    VALUES (s.model, x, y, CASE WHEN same THEN 'must' ELSE 'cannot' END, match_link.reason, crm._caller())
+    ON CONFLICT ON CONSTRAINT match_link_model_a_b_key DO UPDATE SET kind = excluded.kind, reason = excluded.reason, actor = excluded.actor;
+END
+$$;
+COMMENT ON FUNCTION crm.match_link(text, text, text, boolean, text) IS
+'Decides about two rows of a match model of the caller''s own: they are one, or they are two; crm.match_clusters and crm.match_pairs obey. The last decision about a pair holds; where a chain of rows that are one meets a pair that is two, what keeps apart holds.
+a, b: ids of the rows as text, in any order; they need not exist yet. same: true one, false two, NULL takes the decision back. reason: why, for people. Errors: 42704 no such model; 42501 it is the CRM''s or somebody else''s; 22004 a name or id is null; 22023 both ids are the same.';
 
 -- A persisted index, for single documents against large tables
 
@@ -673,7 +717,7 @@ BEGIN
         'SELECT least(x.a::bigint, x.b::bigint) AS a, greatest(x.a::bigint, x.b::bigint) AS b, x.evidence, r.rule, coalesce(r.locks, false) AS locks,
                 CASE WHEN r.band IS NOT NULL THEN r.band ELSE x.band END AS band,
                 least(greatest(x.probability, CASE r.band WHEN ''auto'' THEN 0.999 WHEN ''suggest'' THEN 0.9 ELSE 0 END), 1)::float8 AS score
-           FROM crm._match_pairs(%L::regclass, ''id'', $1, true, $2, NULL) AS x
+           FROM crm._match_pairs(%L::regclass, ''id'', $1, true, $2, NULL, (SELECT o.links FROM crm._match_model($3) AS o)) AS x
                 JOIN %s AS ta ON ta.id = x.a::bigint JOIN %s AS tb ON tb.id = x.b::bigint
                 LEFT JOIN LATERAL crm._match_rule($3, $1, x.evidence, to_jsonb(ta)) AS r ON true
           WHERE $4 IS NULL OR ta.updated_at >= $4 OR tb.updated_at >= $4

@@ -7,19 +7,19 @@ COMMENT ON FUNCTION crm._match_train(regclass, name, jsonb, boolean, int) IS
 'Learns weights from the rows of a table without examples. live_only leaves out rows that were merged or deleted (columns merged_into, deleted_at); max_rows reads only the first in the order of ids, NULL all. Returns the weights as the engine reads them, the same for people, and how many rows there were. Method: Fellegi and Sunter 1969, expectation-maximisation on pattern counts.
 Errors: 42703 unknown column; 22023 unknown meaning; 54000 more than 16 fields; 23505, 23502 the id column repeats or is null.';
 
-CREATE FUNCTION crm._match_clusters(source regclass, id_column name, fields jsonb, live_only boolean, params bytea, threshold float8, OUT id text, OUT cluster bigint)
+CREATE FUNCTION crm._match_clusters(source regclass, id_column name, fields jsonb, live_only boolean, params bytea, threshold float8, links text[], save text, OUT id text, OUT cluster bigint)
     RETURNS SETOF record
-    LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 100000
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 1000000 ROWS 100000
     AS 'MODULE_PATHNAME', 'crm_match_clusters';
-COMMENT ON FUNCTION crm._match_clusters(regclass, name, jsonb, boolean, bytea, float8) IS
-'Clusters of the rows of a table. params: weights of crm._match_train, NULL to learn them now; threshold: probability above 0 and below 1, NULL for the model''s own. A cluster''s number is the place of its first row in the order of ids. Errors: as crm._match_train; 55000 the weights do not fit the fields; 22023 the threshold.';
+COMMENT ON FUNCTION crm._match_clusters(regclass, name, jsonb, boolean, bytea, float8, text[], text) IS
+'Clusters of the rows of a table. params: weights of crm._match_train, NULL to learn them now; threshold: probability above 0 and below 1, NULL for the model''s own; links: people''s decisions, each three words: id, id, must or cannot; save: model that keeps what is learned now, NULL for none. A cluster''s number is the place of its first row in the order of ids. Errors: as crm._match_train; 55000 the weights do not fit the fields; 22023 the threshold; 42501 the model is somebody else''s.';
 
-CREATE FUNCTION crm._match_pairs(source regclass, id_column name, fields jsonb, live_only boolean, params bytea, threshold float8, OUT a text, OUT b text, OUT probability float8, OUT band text, OUT evidence jsonb)
+CREATE FUNCTION crm._match_pairs(source regclass, id_column name, fields jsonb, live_only boolean, params bytea, threshold float8, links text[], OUT a text, OUT b text, OUT probability float8, OUT band text, OUT evidence jsonb)
     RETURNS SETOF record
     LANGUAGE c STABLE PARALLEL UNSAFE COST 1000000 ROWS 100000
     AS 'MODULE_PATHNAME', 'crm_match_pairs';
-COMMENT ON FUNCTION crm._match_pairs(regclass, name, jsonb, boolean, bytea, float8) IS
-'Pairs of rows of a table with the probability that both are one, the band (auto or suggest) and the evidence by field, without values; the surest first. Arguments and errors as crm._match_clusters.';
+COMMENT ON FUNCTION crm._match_pairs(regclass, name, jsonb, boolean, bytea, float8, text[]) IS
+'Pairs of rows of a table with the probability that both are one, the band (auto or suggest) and the evidence by field, without values; the surest first. Pairs that people decided to be two are left out, those that are one are auto. Arguments and errors as crm._match_clusters.';
 
 CREATE FUNCTION crm._match_compare(fields jsonb, params bytea, a jsonb, b jsonb, OUT probability float8, OUT band text, OUT evidence jsonb)
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000

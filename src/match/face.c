@@ -474,7 +474,77 @@ threshold_of_arg(FunctionCallInfo fcinfo, int arg, const Run *run)
 	return t;
 }
 
-/* crm._match_clusters(source, id_column, fields, live_only, params, threshold) -> id, cluster */
+/* The row of an id, false if there is none; rows are in the order of their ids. */
+static bool
+find_row(const Run *run, const char *id, uint32_t *row)
+{
+	uint32_t from = 0;
+	uint32_t to = run->m.rows;
+
+	while (from < to)
+	{
+		uint32_t mid = from + (to - from) / 2;
+		int c = strcmp(run->ids + run->id_at[mid], id);
+
+		if (c == 0)
+		{
+			*row = mid;
+			return true;
+		}
+		if (c < 0)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return false;
+}
+
+/* People's decisions, as an array of id, id, must or cannot; those of rows that are gone are left out. */
+static void
+links_of_arg(FunctionCallInfo fcinfo, int arg, Run *run)
+{
+	Datum *words;
+	bool *nulls;
+	int n;
+
+	if (PG_ARGISNULL(arg))
+		return;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(arg), TEXTOID, -1, false, TYPALIGN_INT, &words, &nulls, &n);
+	run->m.link = palloc(sizeof(CrmLink) * (n / 3 + 1));
+	for (int i = 0; i + 2 < n; i += 3)
+	{
+		CrmLink *l = &run->m.link[run->m.links];
+
+		if (nulls[i] || nulls[i + 1] || nulls[i + 2])
+			continue;
+		l->same = strcmp(TextDatumGetCString(words[i + 2]), "must") == 0;
+		if (find_row(run, TextDatumGetCString(words[i]), &l->a) &&
+			find_row(run, TextDatumGetCString(words[i + 1]), &l->b) && l->a != l->b)
+			run->m.links++;
+	}
+}
+
+/* Keeps what was learned, by the SQL function that knows who may. */
+static void
+save_weights(Run *run, const char *name)
+{
+	Oid types[4] = {TEXTOID, BYTEAOID, JSONBOID, INT8OID};
+	Datum args[4];
+
+	args[0] = CStringGetTextDatum(name);
+	args[1] = PointerGetDatum(pack_params(run));
+	args[2] = JsonbPGetDatum(describe(run));
+	args[3] = Int64GetDatum(run->m.rows);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (SPI_execute_with_args("SELECT " CRM_SCHEMA "._match_save($1, $2, $3, $4)", 4, types, args, NULL, false, 0) !=
+		SPI_OK_SELECT)
+		elog(ERROR, "SPI_execute failed");
+	SPI_finish();
+	MemoryContextSwitchTo(run->cxt);
+}
+
+/* crm._match_clusters(source, id_column, fields, live_only, params, threshold, links, save) -> id, cluster */
 Datum
 crm_match_clusters(PG_FUNCTION_ARGS)
 {
@@ -487,6 +557,9 @@ crm_match_clusters(PG_FUNCTION_ARGS)
 	run = run_of_args(fcinfo, 0);
 	find_pairs(run);
 	weights_of_arg(fcinfo, 4, run);
+	if (PG_ARGISNULL(4) && !PG_ARGISNULL(7))
+		save_weights(run, text_to_cstring(PG_GETARG_TEXT_PP(7)));
+	links_of_arg(fcinfo, 6, run);
 	threshold = threshold_of_arg(fcinfo, 5, run);
 	crm_score_all(&run->m, log(threshold / (1 - threshold)));
 	tell(run, "pairs above the threshold", (double) run->m.edges);
@@ -508,7 +581,24 @@ crm_match_clusters(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* crm._match_pairs(source, id_column, fields, live_only, params, threshold) -> a, b, probability, band, evidence */
+/* True if a person decided that two rows are two; *same where they decided that they are one. */
+static bool
+decided(const Run *run, const CrmEdge *e, bool *same)
+{
+	bool apart = false;
+
+	*same = false;
+	for (size_t i = 0; i < run->m.links; i++)
+		if ((run->m.link[i].a == e->a && run->m.link[i].b == e->b) ||
+			(run->m.link[i].a == e->b && run->m.link[i].b == e->a))
+		{
+			apart |= !run->m.link[i].same;
+			*same |= run->m.link[i].same;
+		}
+	return apart;
+}
+
+/* crm._match_pairs(source, id_column, fields, live_only, params, threshold, links) -> a, b, probability, band, evidence */
 Datum
 crm_match_pairs(PG_FUNCTION_ARGS)
 {
@@ -521,6 +611,7 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 	run = run_of_args(fcinfo, 0);
 	find_pairs(run);
 	weights_of_arg(fcinfo, 4, run);
+	links_of_arg(fcinfo, 6, run);
 	cut = threshold_of_arg(fcinfo, 5, run);
 	cut = log(cut / (1 - cut));
 	crm_score_all(&run->m, cut);
@@ -532,11 +623,15 @@ crm_match_pairs(PG_FUNCTION_ARGS)
 		uint64_t pattern = crm_compare_rows(&run->m, x->a, x->b);
 		Datum values[5];
 		bool nulls[5] = {false};
+		bool same;
 
+		if (decided(run, x, &same))
+			continue;
 		values[0] = CStringGetTextDatum(run->ids + run->id_at[x->a]);
 		values[1] = CStringGetTextDatum(run->ids + run->id_at[x->b]);
 		values[2] = Float8GetDatum(to_probability(x->w));
-		values[3] = CStringGetTextDatum(crm_is_certain(&run->m, x->a, x->b, pattern, x->w) ? "auto" : "suggest");
+		values[3] =
+			CStringGetTextDatum(same || crm_is_certain(&run->m, x->a, x->b, pattern, x->w) ? "auto" : "suggest");
 		values[4] = explain(run, pattern, x->w);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		if (e % 1000 == 0)

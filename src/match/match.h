@@ -120,6 +120,13 @@ typedef struct CrmEdge
 	float w; /* log odds, natural */
 } CrmEdge;
 
+/* What a person decided of two rows: they are one, or they are two. */
+typedef struct CrmLink
+{
+	uint32_t a, b;
+	bool same;
+} CrmLink;
+
 /* What was learned. */
 typedef struct CrmWeights
 {
@@ -180,6 +187,8 @@ typedef struct CrmMatcher
 	CrmEdge *edge;
 	size_t edges;
 	/* clustering */
+	struct CrmLink *link; /* decisions of people */
+	size_t links;
 	uint32_t *cluster;
 	/* work in parts, see team.c */
 	struct CrmTeam *team;
@@ -288,6 +297,7 @@ extern void crm_learn_part(CrmMatcher *m, uint32_t part);
 extern void crm_score_piece(CrmMatcher *m, uint32_t piece);
 extern double crm_score(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern);
 extern void crm_score_all(CrmMatcher *m, double floor);
+extern bool crm_is_apart(const CrmMatcher *m, uint64_t pattern);
 extern bool crm_is_certain(const CrmMatcher *m, uint32_t a, uint32_t b, uint64_t pattern, double score);
 
 /* cluster.c */

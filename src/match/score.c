@@ -104,6 +104,16 @@ is_vetoed(const CrmMatcher *m, uint64_t pattern)
 	return false;
 }
 
+/* True if a pattern holds a level that no other evidence outweighs, in a cluster either. */
+bool
+crm_is_apart(const CrmMatcher *m, uint64_t pattern)
+{
+	for (int f = 0; f < m->fields; f++)
+		if (level_limit(&m->field[f], level_of(pattern, f)) <= -20)
+			return true;
+	return false;
+}
+
 /* The usual chance that two random values of a meaning are equal, for tables too small to tell. */
 static double
 usual_equality(CrmMeaning meaning)

@@ -38,6 +38,24 @@ RESET max_parallel_workers;
 RESET parallel_leader_participation;
 RESET min_parallel_table_scan_size;
 RESET max_parallel_workers_per_gather;
+-- in one pass: what it learns is kept and is the same
+SELECT md5(string_agg(id || ':' || cluster, ',' ORDER BY id)) = :'alone' AS clusters_same FROM crm.match_clusters('test people 2', learn => true);
+SELECT a.params = b.params AS learned_same FROM crm_data.match_state AS a, crm_data.match_state AS b WHERE a.name = 'test people' AND b.name = 'test people 2';
+-- people decide: two rows are one, or two; what keeps apart holds against any chain
+SELECT crm.match_link('test people', '15c', '15a', false, 'father and son');
+SELECT crm.match_link('test people', '30a', '31a', true), crm.match_link('test people', '31a', '32a', true), crm.match_link('test people', '32a', '30b', false),
+       crm.match_link('test people', '1a', 'nobody', true);
+SELECT array_agg(id ORDER BY id) FROM crm.match_clusters('test people') WHERE id ~ '^(15|30|31|32)[abc]$' GROUP BY cluster ORDER BY 1;
+SELECT a, b FROM crm.match_pairs('test people') WHERE rtrim(a, 'abc') = '15' ORDER BY a, b;
+SELECT crm.match_link('test people', '15a', '15c', NULL);
+SELECT array_agg(id ORDER BY id) FROM crm.match_clusters('test people') WHERE id ~ '^15[abc]$' GROUP BY cluster ORDER BY 1;
+DELETE FROM crm_data.match_link AS l USING crm_data.match_state AS s WHERE s.model = l.model AND s.name = 'test people';
+\set VERBOSITY terse
+SELECT crm.match_link('test nothing', '1', '2', true);
+SELECT crm.match_link('account', '1', '2', true);
+SELECT crm.match_link('test people', '1', '1', true);
+SELECT crm.match_link('test people', NULL, '1', true);
+\set VERBOSITY default
 -- meanings are guessed
 SET client_min_messages = notice;
 SELECT crm.match_define('test people 2', 'people2', 'id');
@@ -188,6 +206,7 @@ SELECT crm.match_define('test of sales', 'people', 'id', '{"first": "given_name"
 SELECT crm.match_train('test of sales')->>'rows' AS rows;
 SELECT crm.match_define('test of sales', 'people2', 'id', '{"first": "given_name"}');
 SELECT crm.match_define('test people', 'people', 'id', '{"first": "given_name"}');
+SELECT crm.match_link('test people', '1a', '2a', true);
 SELECT count(*) FROM crm.match_clusters('test few');
 RESET ROLE;
 DELETE FROM crm_data.match_state WHERE name LIKE 'test %';

@@ -61,6 +61,8 @@ API_SQL = \
 	sql/api/metric.sql \
 	sql/api/report_board.sql \
 	sql/api/report_period.sql \
+	sql/api/consistency.sql \
+	sql/api/health.sql \
 	sql/api/source_watchdog.sql \
 	sql/api/demo_data.sql \
 	sql/api/odds.sql \
@@ -114,6 +116,8 @@ REGRESS ?= \
 	report_board \
 	metric \
 	report_period \
+	consistency \
+	health \
 	source_watchdog
 # and this one looks at all that they made
 REGRESS += catalog

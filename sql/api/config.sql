@@ -138,6 +138,13 @@ BEGIN
         END IF;
         RETURN QUERY SELECT 'error', '$.metrics', format('there is no metric %L', x.v #>> '{}') FROM jsonb_path_query(body, 'lax $.metrics[*]') AS x (v)
                       WHERE NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'metric' AND c.key = x.v #>> '{}' AND c.scope = '*' AND c.status = 'active');
+    ELSIF kind = 'recycle' THEN
+        IF jsonb_typeof(body -> 'rules') IS DISTINCT FROM 'array' OR crm._interval_problem(body ->> 'notice') IS NOT NULL THEN
+            RETURN QUERY SELECT 'error', '$.rules', 'it has a list of rules, and a notice that is an interval'::text;
+        END IF;
+        RETURN QUERY SELECT 'error', format('$.rules[%s]', x.ord - 1), format('a rule has a condition and a pool, and %L is none', x.value ->> 'pool')
+          FROM jsonb_array_elements(CASE jsonb_typeof(body -> 'rules') WHEN 'array' THEN body -> 'rules' ELSE '[]' END) WITH ORDINALITY AS x (value, ord)
+         WHERE NOT x.value ? 'when' OR NOT EXISTS (SELECT FROM crm_data.pool AS p WHERE p.name = x.value ->> 'pool');
     ELSIF kind = 'touch_preset' THEN
         IF NOT body ?& ARRAY['kind', 'text'] THEN
             RETURN QUERY SELECT 'error', '$', 'a button has a kind and a text'::text;

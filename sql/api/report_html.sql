@@ -30,6 +30,13 @@ AS $$
         ('control', 'Second way', '对照值'), ('deviation_rate', 'Difference', '差异'), ('previous', 'Day before', '前一日'), ('status', 'Status', '状态'), ('ok', 'ok', '正常'), ('differs', 'differs', '不一致'), ('jumped', 'jumped', '突变'),
         ('indicator', 'Indicator', '指标'), ('target', 'Target', '目标'), ('advice', 'Advice', '建议'), ('value_rate', 'Share', '比率'),
         ('active_users', 'Daily of monthly users', '日活/月活'), ('completeness', 'Completeness', '数据完整率'), ('approval_hours', 'Hours to a decision', '平均审批时长(小时)'), ('error_rate', 'Payloads refused', '接口错误率'),
+        ('orphan', 'Record of a customer that is gone', '所属客户已删除或合并'), ('dangling', 'Names a record that does not exist', '指向不存在的记录'), ('copied_owner', 'Owner is not the customer''s', '归属与客户不一致'),
+        ('contact_mismatch', 'One person under two numbers', '同一人联系方式不一致'), ('stage_mismatch', 'Stage and outcome disagree', '阶段与结果不一致'), ('plan_sum', 'Instalments are not the contract''s amount', '付款计划合计不等于合同额'), ('overpaid', 'Paid more than the contract', '回款超过合同额'),
+        ('label', 'What is wrong', '问题'), ('severity', 'Severity', '严重程度'), ('error', 'error', '错误'), ('warning', 'warning', '警告'), ('info', 'info', '提示'), ('open', 'Open', '未解决'), ('new', 'New', '新增'), ('gone', 'Gone', '已消除'),
+        ('fields', 'Fields', '字段'), ('field', 'Field', '字段'), ('system', 'System', '系统'), ('compared', 'Compared', '已比对'), ('differing', 'Differ', '不一致'), ('missing_here', 'Missing here', '本系统缺失'), ('missing_there', 'Missing there', '对方缺失'),
+        ('difference_rate', 'Share', '差异率'), ('unmatched', 'Records that are no customer of ours', '未匹配到客户的记录'), ('records', 'Records', '记录数'), ('stewards', 'Open differences by steward', '各责任人未解决差异'),
+        ('summary', 'Summary', '概览'), ('object', 'Object', '对象'), ('filled_rate', 'Filled', '填写率'), ('distinct_values', 'Values', '取值数'), ('changes', 'Changes', '修改次数'), ('used_by', 'Used by', '被引用'),
+        ('retire', 'could go', '建议停用'), ('seldom_filled', 'seldom filled', '很少填写'), ('one_value', 'always the same', '取值单一'), ('unused', 'not used', '未使用'), ('unpriced', 'Without rate', '缺汇率'),
         ('model_accuracy', 'Accuracy of the win probability', '模型准确率'), ('poor', 'poor', '不达标'), ('no_data', 'no data', '无数据')) AS v (k, en, zh) WHERE v.k = key), key)
 $$;
 COMMENT ON FUNCTION crm._say(text, text) IS 'Internal: a heading of the reports in a language (en, zh); the key itself if it has none.';

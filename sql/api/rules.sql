@@ -369,7 +369,8 @@ BEGIN
         END IF;
         v_n := v_n + 1;
     END LOOP;
+    PERFORM crm._score_health(due);
     RETURN v_n;
 END
 $$;
-COMMENT ON FUNCTION crm._job_score_accounts(timestamptz) IS 'Job: risk of every open deal and information health of every active customer, and the rules that listen to them. Internal.';
+COMMENT ON FUNCTION crm._job_score_accounts(timestamptz) IS 'Job: risk of every open deal and information health of every active customer, and the rules that listen to them; health of every customer. Internal.';

@@ -70,6 +70,7 @@ FROM (VALUES
     ('quote.unviewed', '5', 'working days', '>=', 's3', 'Working days without a look at the quote that count as a signal'),
     ('tech.open_questions', '3', 'questions', '>=', 's3', 'Open technical questions that book an expert'),
     ('budget.wait_mentions', '2', 'mentions', '>', 's3', 'Mentions of a waiting budget that send the phased payment plan'),
+    ('consistency.max_issues', '5000', 'issues', '<=', 'design', 'New data issues of one kind, or of one field and system, that one check opens'),
     ('consistency.alert', '5', 'percent', '>', 's3', 'Share of differing fields between two systems that raises an alert'),
     ('rule.canary_pct', '1', 'percent', NULL, 's3', 'Share of the records a new rule decides at first'),
     ('rule.canary_hours', '72', 'hours', NULL, 's3', 'Time a new rule must run without an anomaly'),
@@ -367,6 +368,8 @@ FROM (VALUES
     ('report', 'director_daily', '{"en": "Director''s daily", "zh": "总监日报", "to": ["crm_director"], "topic": "report.director"}'),
     ('report', 'followup_watch', '{"en": "Customers nobody speaks to", "zh": "久未跟进客户", "to": ["crm_manager"]}'),
     ('report', 'field_map_check', '{"en": "Cross-system check", "zh": "跨系统字段映射校验", "to": ["crm_steward"], "map": "core", "topic": "report.field_map"}'),
+    ('report', 'consistency_scan', '{"en": "Consistency of the data", "zh": "数据一致性巡检", "to": ["crm_steward"], "topic": "report.consistency"}'),
+    ('report', 'field_review', '{"en": "Use of the fields", "zh": "字段季度复盘", "to": ["crm_steward"], "topic": "report.field_review"}'),
     ('report', 'deviation', '{"en": "Deviation of the forecast", "zh": "预测偏差归因分析", "to": ["crm_manager", "crm_director"], "topic": "report.deviation"}'),
     ('report', 'monthly_snapshot', '{"en": "Monthly snapshot", "zh": "月度快照", "to": ["crm_director"], "metrics": ["bookings", "billings", "receipts", "orders", "customers", "win_rate", "pipeline", "weighted_pipeline"], "topic": "report.snapshot"}'),
     ('report', 'team_performance', '{"en": "Team performance", "zh": "团队业绩报表", "to": ["crm_manager", "crm_director"], "metrics": ["bookings", "receipts", "win_rate", "follow_ups"], "topic": "report.team"}'),
@@ -447,16 +450,10 @@ FROM (VALUES
     ('model_refit', 'month', '2 hours', '_job_model_refit', 'latest', 'Fits the models anew and decides about challengers'),
     ('access_audit', 'month', '3 hours', '_job_access_audit', 'latest', 'Access audit'),
     ('health_report', 'month', '9 hours', '_job_health_report', 'all', 'Five indicators of the CRM''s own health'),
-    ('deviation', 'month', '14 days 8 hours', '_job_deviation', 'all', 'Deviation of the forecast, on the 15th')
-) AS v (name, cadence, offset_, procedure, catch_up, description);
-
--- Due times that are kept for what is added later: each is off until the function of its line exists.
-INSERT INTO crm_data.job (name, cadence, offset_, procedure, catch_up, description, enabled)
-SELECT v.name, v.cadence, v.offset_::interval, v.procedure, v.catch_up, v.description, false
-FROM (VALUES
-    ('consistency_scan', 'day', '2 hours 30 minutes', '_job_consistency_scan', 'latest', 'Compares related records and applies the quality rules; off, it needs a function that compares related records'),
-    ('rfm_grade', 'day', '4 hours 30 minutes', '_job_rfm_grade', 'latest', 'Grades customers by recency, frequency and money; off, it needs a function that writes grades from contracts and receipts'),
-    ('recycle', 'day', '6 hours', '_job_recycle', 'latest', 'Returns neglected customers to the pool; off, it needs a function that returns customers to the pool by the configuration of kind recycle'),
-    ('field_map_check', 'month', '4 days 7 hours', '_job_field_map_check', 'all', 'Cross-system check of the core fields, on the 5th; off, it needs a function that compares records with the payloads of other systems by the configuration of kind field_map'),
-    ('field_review', 'quarter', '9 hours', '_job_field_review', 'latest', 'Use of every field in the quarter before; off, it needs counts of reads and changes by field')
+    ('deviation', 'month', '14 days 8 hours', '_job_deviation', 'all', 'Deviation of the forecast, on the 15th'),
+    ('consistency_scan', 'day', '2 hours 30 minutes', '_job_consistency_scan', 'latest', 'Compares related records and applies the quality rules'),
+    ('rfm_grade', 'day', '4 hours 30 minutes', '_job_rfm_grade', 'latest', 'Grades customers by recency, frequency and money'),
+    ('recycle', 'day', '6 hours', '_job_recycle', 'latest', 'Returns neglected customers to the pool, after a notice'),
+    ('field_map_check', 'month', '4 days 7 hours', '_job_field_map_check', 'all', 'Cross-system check of the core fields, on the 5th'),
+    ('field_review', 'quarter', '9 hours', '_job_field_review', 'latest', 'Use of every field in the quarter before')
 ) AS v (name, cadence, offset_, procedure, catch_up, description);

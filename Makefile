@@ -54,6 +54,7 @@ API_SQL = \
 	sql/api/features.sql \
 	sql/api/leads.sql \
 	sql/api/rules.sql \
+	sql/api/simulate.sql \
 	sql/api/inbox.sql \
 	sql/api/jobs.sql \
 	sql/api/report_html.sql \
@@ -108,6 +109,7 @@ REGRESS ?= \
 	config \
 	leads \
 	rule_engine \
+	simulate \
 	inbox \
 	outbox \
 	jobs \

@@ -225,86 +225,6 @@ END
 $$;
 COMMENT ON FUNCTION crm._lead_document(crm_data.lead) IS 'Internal: what the conditions of routes see of a lead: its columns without the empty ones, the context, and the owner of the customer it belongs to.';
 
-CREATE OR REPLACE FUNCTION crm.config_simulate(kind text, key text, version int, period interval DEFAULT '30 days', scope text DEFAULT '*') RETURNS jsonb
-    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
-    SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_variable
-DECLARE
-    v_new jsonb;
-    v_old jsonb;
-    v_result jsonb;
-    v_loss numeric;
-BEGIN
-    SELECT c.body INTO v_new FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.version = version AND c.scope = scope;
-    IF v_new IS NULL THEN
-        RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';
-    END IF;
-    SELECT c.body INTO v_old FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope AND c.status = 'active';
-    IF kind = 'assignment' THEN
-        WITH r AS (
-            SELECT l.id, crm._route(v_new, d.doc) AS n, crm._route(v_old, d.doc) AS o
-              FROM crm_data.lead AS l CROSS JOIN LATERAL (SELECT crm._lead_document(l) AS doc) AS d
-             WHERE l.recorded_at >= now() - period AND l.deleted_at IS NULL AND l.merged_into IS NULL
-        ), c AS (
-            SELECT count(*) AS total,
-                   count(*) FILTER (WHERE r.n IS NOT NULL AND NOT (r.n ->> 'catch_all')::boolean) AS new_covered,
-                   count(*) FILTER (WHERE r.o IS NOT NULL AND NOT (r.o ->> 'catch_all')::boolean) AS old_covered,
-                   count(*) FILTER (WHERE r.n IS NULL AND (r.o IS NOT NULL OR v_old IS NULL)) AS newly_unmatched,
-                   count(*) FILTER (WHERE r.n ->> 'route' IS DISTINCT FROM r.o ->> 'route') AS changed,
-                   (array_agg(r.id ORDER BY r.id) FILTER (WHERE (r.n IS NULL OR (r.n ->> 'catch_all')::boolean) AND r.o IS NOT NULL AND NOT (r.o ->> 'catch_all')::boolean))[1:20] AS examples
-              FROM r
-        )
-        SELECT jsonb_build_object('records', c.total, 'coverage', CASE WHEN c.total > 0 THEN round(100.0 * c.new_covered / c.total, 1) END,
-                                  'coverage_before', CASE WHEN c.total > 0 AND v_old IS NOT NULL THEN round(100.0 * c.old_covered / c.total, 1) END,
-                                  'changed', c.changed, 'newly_unmatched', c.newly_unmatched, 'examples', coalesce(to_jsonb(c.examples), '[]'))
-          INTO v_result FROM c;
-    ELSIF kind = 'quality_rule' AND to_regclass('crm_data.' || quote_ident(v_new ->> 'object')) IS NOT NULL THEN
-        EXECUTE format('SELECT jsonb_build_object(''records'', count(*), ''hits'', count(*) FILTER (WHERE jsonb_path_exists(to_jsonb(t), $1::jsonpath, ''{}'', true)),
-                               ''hits_before'', count(*) FILTER (WHERE jsonb_path_exists(to_jsonb(t), $2::jsonpath, ''{}'', true))) FROM crm_data.%I AS t', v_new ->> 'object')
-           INTO v_result USING v_new ->> 'when', coalesce(v_old ->> 'when', '$ ? (1 == 0)');
-    ELSE
-        v_result := jsonb_build_object('records', 0, 'note', 'nothing to rehearse: this kind decides about no records by itself');
-    END IF;
-    v_loss := coalesce((v_result ->> 'coverage_before')::numeric - (v_result ->> 'coverage')::numeric, 0);
-    RETURN v_result || jsonb_build_object('period', period, 'loss', v_loss,
-        'blocked', v_loss > crm._setting('simulate.max_coverage_loss', '2')::numeric OR coalesce((v_result ->> 'newly_unmatched')::int, 0) > 0);
-END
-$$;
-COMMENT ON FUNCTION crm.config_simulate(text, text, int, interval, text) IS
-'Rehearses a version on the records of a period and compares it with the active one, changing nothing: how many records there are, how many a route other than the last one takes (coverage, percent), how many go elsewhere, how many go nowhere, examples of those that lose their route.
-blocked: it loses more than simulate.max_coverage_loss points of coverage or leaves a record unmatched; it cannot be activated then. Errors: 42704 no such version.';
-
-CREATE OR REPLACE FUNCTION crm.config_impact(kind text, key text, version int, scope text DEFAULT '*') RETURNS jsonb
-    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
-    SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_variable
-DECLARE
-    v_body jsonb;
-    v_records jsonb := '{}';
-BEGIN
-    SELECT c.body INTO v_body FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.version = version AND c.scope = scope;
-    IF v_body IS NULL THEN
-        RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';
-    END IF;
-    v_records := CASE kind
-        WHEN 'tag' THEN (SELECT jsonb_build_object('account', count(*)) FROM crm_data.account AS a WHERE a.tags @> ARRAY[key])
-        WHEN 'stage' THEN (SELECT jsonb_build_object('opportunity', count(*)) FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id JOIN crm_data.pipeline AS p ON p.id = s.pipeline_id
-                            WHERE o.outcome = 'open' AND p.code || '/' || s.code = key)
-        WHEN 'assignment' THEN (SELECT jsonb_build_object('lead', count(*)) FROM crm_data.lead AS l WHERE l.state IN ('new', 'unrouted', 'assigned'))
-        WHEN 'risk_signal' THEN (SELECT jsonb_build_object('opportunity', count(*)) FROM crm_data.opportunity AS o WHERE o.outcome = 'open')
-        ELSE '{}' END;
-    RETURN jsonb_build_object('records', v_records,
-        'used_by', (SELECT coalesce(jsonb_agg(c.kind || '/' || c.key ORDER BY c.kind, c.key), '[]') FROM crm_data.config AS c
-                     WHERE c.status = 'active' AND (c.kind, c.key) <> (kind, key) AND jsonb_path_exists(c.body, '$.** ? (@ == $k)', jsonb_build_object('k', key))),
-        'reports', (SELECT coalesce(jsonb_agg(c.key ORDER BY c.key), '[]') FROM crm_data.config AS c WHERE c.status = 'active' AND c.kind = 'report' AND kind = 'metric' AND c.body -> 'metrics' ? key),
-        'roles', CASE WHEN kind IN ('field_policy', 'row_policy', 'permission') THEN jsonb_build_array(v_body ->> 'role') ELSE '[]' END);
-END
-$$;
-COMMENT ON FUNCTION crm.config_impact(text, text, int, text) IS
-'What a version touches before it is activated: records, other configuration that names it, reports, roles. Errors: 42704 no such version.';
-
 CREATE OR REPLACE FUNCTION crm._config_check(kind text, key text, version int, scope text, wanted text[]) RETURNS crm_data.config
     LANGUAGE plpgsql STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -402,6 +322,9 @@ DECLARE
     c crm_data.config := crm._config_check(kind, key, version, scope, '{proposed}');
     v_until timestamptz := now() + coalesce(duration, make_interval(hours => crm._setting('rule.canary_hours', '72')::int));
 BEGIN
+    IF kind NOT IN ('assignment', 'rule', 'risk_signal') THEN
+        RAISE EXCEPTION 'a % decides about no single record', kind USING ERRCODE = 'invalid_parameter_value', HINT = 'Assignments, rules and risk signals can be tried on a share; others are activated with crm.config_approve.';
+    END IF;
     IF coalesce(pct, 1) <= 0 OR coalesce(pct, 1) > 50 THEN
         RAISE EXCEPTION 'a canary takes up to 50 percent, not %', pct USING ERRCODE = 'invalid_parameter_value', HINT = 'Take the default of 1 percent.';
     END IF;
@@ -411,8 +334,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.config_canary(text, text, int, numeric, interval, text) IS
-'Tries a proposed version on a share of the records, chosen by a stable hash of their key; an hourly job promotes it when the time is over without an anomaly, else takes it back. Returns until when.
-pct: above 0, up to 50, default rule.canary_pct. duration: default rule.canary_hours. Errors: as crm.config_approve.';
+'Tries a proposed version of an assignment, rule or risk signal on a share of the records, chosen by a stable hash of their key, while the version in force decides about the others; an hourly job promotes it when the time is over without an anomaly, else takes it back. Returns until when.
+pct: above 0, up to 50, default rule.canary_pct. duration: default rule.canary_hours. Errors: as crm.config_approve; 22023 another kind, or an odd share.';
 
 CREATE OR REPLACE FUNCTION crm._canary_takes(key text, record_key text, pct numeric) RETURNS boolean
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -433,15 +356,26 @@ END
 $$;
 COMMENT ON FUNCTION crm._config_for(text, text, text) IS 'Internal: the version of a configuration that decides about one record: body, number and row; a canary for its share of the records.';
 
-CREATE OR REPLACE FUNCTION crm._config_count(id bigint, anomaly boolean) RETURNS void
-    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+CREATE OR REPLACE FUNCTION crm._canaries(kind text, record_key text) RETURNS text[]
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    UPDATE crm_data.config AS c
-       SET counters = jsonb_build_object('records', coalesce((c.counters ->> 'records')::bigint, 0) + 1, 'anomalies', coalesce((c.counters ->> 'anomalies')::bigint, 0) + anomaly::int)
-     WHERE c.id = _config_count.id AND c.status = 'canary'
+BEGIN
+    RETURN ARRAY(SELECT c.key FROM crm_data.config AS c WHERE c.kind = _canaries.kind AND c.scope = '*' AND c.status = 'canary' AND crm._canary_takes(c.key, record_key, c.rollout_pct));
+END
 $$;
-COMMENT ON FUNCTION crm._config_count(bigint, boolean) IS 'Internal: counts a record that a canary decided about, and whether something was odd.';
+COMMENT ON FUNCTION crm._canaries(text, text) IS 'Internal: keys of a kind whose canary decides about a record; about all others the active versions do.';
+
+CREATE OR REPLACE FUNCTION crm._config_count(id bigint, anomaly boolean, hit boolean DEFAULT true, changed boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    INSERT INTO crm_data.config_trial (config_id, hit, changed, anomaly) VALUES (id, hit, changed, anomaly);
+END
+$$;
+COMMENT ON FUNCTION crm._config_count(bigint, boolean, boolean, boolean) IS 'Internal: notes a record that a canary decided about: whether something was odd, whether it took the record, whether the version in force would have decided otherwise.';
 
 CREATE OR REPLACE FUNCTION crm._job_config_canary(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
@@ -449,13 +383,23 @@ CREATE OR REPLACE FUNCTION crm._job_config_canary(due timestamptz) RETURNS bigin
 AS $$
 DECLARE
     c record;
+    n record;
+    v_why text;
     v_n bigint := 0;
 BEGIN
     FOR c IN SELECT x.* FROM crm_data.config AS x WHERE x.status = 'canary' ORDER BY x.id FOR UPDATE LOOP
-        IF coalesce((c.counters ->> 'anomalies')::bigint, 0) > crm._setting('rule.canary_anomalies', '0')::bigint THEN
-            UPDATE crm_data.config AS x SET status = 'retired', rollout_pct = NULL, note = concat_ws('; ', x.note, 'taken back: anomalies as a canary'), updated_at = now(), updated_by = 'canary' WHERE x.id = c.id;
+        WITH gone AS (DELETE FROM crm_data.config_trial AS t WHERE t.config_id = c.id RETURNING t.hit, t.changed, t.anomaly)
+        SELECT count(*) + coalesce((c.counters ->> 'records')::bigint, 0) AS records, count(*) FILTER (WHERE g.hit) + coalesce((c.counters ->> 'hits')::bigint, 0) AS hits,
+               count(*) FILTER (WHERE g.changed) + coalesce((c.counters ->> 'changed')::bigint, 0) AS changed, count(*) FILTER (WHERE g.anomaly) + coalesce((c.counters ->> 'anomalies')::bigint, 0) AS anomalies
+          INTO n FROM gone AS g;
+        UPDATE crm_data.config AS x SET counters = jsonb_build_object('records', n.records, 'hits', n.hits, 'changed', n.changed, 'anomalies', n.anomalies)
+         WHERE x.id = c.id AND x.counters IS DISTINCT FROM jsonb_build_object('records', n.records, 'hits', n.hits, 'changed', n.changed, 'anomalies', n.anomalies);
+        v_why := CASE WHEN n.anomalies > crm._setting('rule.canary_anomalies', '0')::bigint THEN format('%s anomalies', n.anomalies)
+                      WHEN n.records >= 50 AND 100 * n.changed > n.records * crm._setting('rule.canary_shift', '50')::numeric THEN format('%s of %s decisions other than before', n.changed, n.records) END;
+        IF v_why IS NOT NULL THEN
+            UPDATE crm_data.config AS x SET status = 'retired', rollout_pct = NULL, note = concat_ws('; ', x.note, 'taken back: ' || v_why || ' as a canary'), updated_at = now(), updated_by = 'canary' WHERE x.id = c.id;
             INSERT INTO crm_data.alert (kind, level, message, value, dedupe_key)
-            VALUES ('canary_failed', 'orange', format('Version %s of %s/%s showed %s anomalies on its share and was taken back.', c.version, c.kind, c.key, c.counters ->> 'anomalies'), (c.counters ->> 'anomalies')::float8, 'canary:' || c.id)
+            VALUES ('canary_failed', 'orange', format('Version %s of %s/%s showed %s on its share and was taken back.', c.version, c.kind, c.key, v_why), n.anomalies, 'canary:' || c.id)
             ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
             v_n := v_n + 1;
         ELSIF c.canary_until <= due THEN
@@ -463,10 +407,12 @@ BEGIN
             v_n := v_n + 1;
         END IF;
     END LOOP;
+    -- a version that was approved or replaced meanwhile is on trial no more
+    DELETE FROM crm_data.config_trial AS t WHERE NOT EXISTS (SELECT FROM crm_data.config AS x WHERE x.id = t.config_id AND x.status = 'canary');
     RETURN v_n;
 END
 $$;
-COMMENT ON FUNCTION crm._job_config_canary(timestamptz) IS 'Job: promotes canaries whose time is over without an anomaly and takes the others back, with an alert. Internal.';
+COMMENT ON FUNCTION crm._job_config_canary(timestamptz) IS 'Job: adds up what canaries decided, promotes those whose time is over without an anomaly and takes the others back, with an alert. An anomaly is an error, a record without a route, or far more decisions other than before (rule.canary_shift). Internal.';
 
 CREATE OR REPLACE FUNCTION crm.config_rollback(kind text, key text, to_version int, scope text DEFAULT '*') RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

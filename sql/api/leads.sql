@@ -395,7 +395,7 @@ preset: just_talked, proposal_sent, waiting or what the configuration touch_pres
 -- ---------------------------------------------------------------- leads
 
 -- Whom a lead goes to, and by which route; the lead need not be written yet.
-CREATE OR REPLACE FUNCTION crm._route_lead(INOUT l crm_data.lead, exclude bigint[], OUT member bigint, OUT config_id bigint, OUT canary boolean)
+CREATE OR REPLACE FUNCTION crm._route_lead(INOUT l crm_data.lead, exclude bigint[], OUT member bigint, OUT config_id bigint, OUT canary boolean, OUT changed boolean)
     LANGUAGE plpgsql STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -425,6 +425,9 @@ BEGIN
     END IF;
     r := crm._route(c.body, crm._lead_document(l));
     l.route := r ->> 'route';
+    IF canary THEN
+        changed := l.route IS DISTINCT FROM (SELECT crm._route(k.body, crm._lead_document(l)) ->> 'route' FROM crm_data.config AS k WHERE k.kind = 'assignment' AND k.key = 'default' AND k.scope = '*' AND k.status = 'active');
+    END IF;
     l.route_version := c.version;
 
     IF r #>> '{to,owner}' = 'account_owner' THEN
@@ -446,7 +449,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION crm._route_lead(crm_data.lead, bigint[]) IS 'Internal: a lead with region, industry and route filled in, and the member it goes to by the assignment that decides about it; NULL for nobody.';
+COMMENT ON FUNCTION crm._route_lead(crm_data.lead, bigint[]) IS 'Internal: a lead with region, industry and route filled in, and the member it goes to by the assignment that decides about it; NULL for nobody. changed: a canary decided, and the version in force takes another route.';
 
 CREATE OR REPLACE FUNCTION crm._lead_routed(l crm_data.lead) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -482,7 +485,7 @@ BEGIN
     END IF;
     SELECT * INTO r FROM crm._route_lead(l, coalesce(exclude, '{}'));
     IF r.canary THEN
-        PERFORM crm._config_count(r.config_id, (r.l).route IS NULL);
+        PERFORM crm._config_count(r.config_id, (r.l).route IS NULL, r.member IS NOT NULL, r.changed);
     END IF;
     UPDATE crm_data.lead AS x
        SET region = (r.l).region, industry = (r.l).industry, route = (r.l).route, route_version = (r.l).route_version, updated_at = now(),
@@ -582,7 +585,7 @@ BEGIN
         RETURN jsonb_build_object('lead', v_id, 'owner', v_owner, 'duplicate', true);
     END IF;
     IF r.canary THEN
-        PERFORM crm._config_count(r.config_id, l.route IS NULL);
+        PERFORM crm._config_count(r.config_id, l.route IS NULL, r.member IS NOT NULL, r.changed);
     END IF;
     PERFORM crm._lead_routed(l);
     RETURN jsonb_build_object('lead', l.id, 'owner', l.owner_id, 'account', v_account, 'duplicate', false);

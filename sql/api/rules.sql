@@ -129,6 +129,64 @@ END
 $$;
 COMMENT ON FUNCTION crm._rule_act(text, int, jsonb, text, bigint, jsonb, text) IS 'Internal: runs the actions of a rule on a record; each leaves a key, so that a repetition does nothing.';
 
+-- Does a condition see more than the event? Then it needs the feature document, which costs.
+CREATE OR REPLACE FUNCTION crm._needs_features(path text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN path ~ '\$\.(?!event\M)|@\.(account|opportunity|contract|lead)\M';
+COMMENT ON FUNCTION crm._needs_features(text) IS 'Internal: whether a condition looks at more than the event itself.';
+
+CREATE OR REPLACE FUNCTION crm._run_rule(rule text, version int, body jsonb, delayed boolean, object text, id bigint, event jsonb, at timestamptz, INOUT doc jsonb, OUT holds boolean, OUT acted boolean)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_key text;
+    v_within interval;
+    v_count int;
+    v_id bigint;
+BEGIN
+    acted := false;
+    IF NOT doc ? 'features' AND crm._needs_features(body ->> 'when') THEN
+        doc := doc || coalesce(crm._features(object, id, at), '{}') || '{"features": true}';
+    END IF;
+    holds := jsonb_path_exists(doc, (body ->> 'when')::jsonpath, crm._rule_vars(body), true);
+    v_key := format('%s:%s:%s', rule, object, id) || CASE body ->> 'once'
+        WHEN 'record' THEN ':' || coalesce(event ->> 'id', event ->> 'dedupe', '')
+        WHEN 'stage' THEN ':' || coalesce(doc #>> '{opportunity,stage_id}', doc #>> '{journey,node}', '') ELSE '' END;
+    IF NOT holds THEN
+        IF body ->> 'once' = 'breach' THEN
+            UPDATE crm_data.rule_match AS m SET cleared_at = at WHERE m.key = v_key AND m.fired AND m.cleared_at IS NULL;
+        END IF;
+        RETURN;
+    END IF;
+    IF NOT delayed AND body ? 'delay' THEN
+        INSERT INTO crm_data.rule_event (kind, object, record_id, event, at)
+        VALUES ('rule:' || rule, object, id, event, at + CASE WHEN jsonb_typeof(body -> 'delay') = 'object' THEN make_interval(days => (crm._rule_value(body -> 'delay') #>> '{}')::int) ELSE (body ->> 'delay')::interval END);
+        RETURN;
+    END IF;
+    v_within := (body #>> '{window,within}')::interval;
+    IF v_within IS NOT NULL THEN
+        INSERT INTO crm_data.rule_match (rule, version, object, record_id, key, at) VALUES (rule, version, object, id, v_key, at);
+        SELECT count(*) INTO v_count FROM crm_data.rule_match AS m WHERE m.object = object AND m.record_id = id AND m.rule = rule AND NOT m.fired AND m.at > at - v_within AND m.at <= at;
+        -- once a window: not again before the one that fired is over
+        IF v_count < coalesce((crm._rule_value(body #> '{window,count}') #>> '{}')::int, 1)
+           OR EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = object AND m.record_id = id AND m.rule = rule AND m.fired AND m.at > at - v_within) THEN
+            RETURN;
+        END IF;
+        v_key := v_key || ':' || extract(epoch FROM at);
+    END IF;
+    INSERT INTO crm_data.rule_match (rule, version, object, record_id, key, at, fired) VALUES (rule, version, object, id, v_key, at, true)
+    ON CONFLICT (key) WHERE fired AND cleared_at IS NULL DO NOTHING RETURNING rule_match.id INTO v_id;
+    IF v_id IS NOT NULL THEN
+        -- a breach that comes back is a new one for the keys that actions leave
+        PERFORM crm._rule_act(rule, version, body, object, id, event, v_key || CASE WHEN body ->> 'once' = 'breach' THEN ':' || v_id ELSE '' END);
+        acted := true;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._run_rule(text, int, jsonb, boolean, text, bigint, jsonb, timestamptz, jsonb) IS 'Internal: lets one version of a rule look at a record; delayed: its delay is over. doc collects the feature document once one rule needs it.';
+
 CREATE OR REPLACE FUNCTION crm._run_rules(kind text, object text, id bigint, event jsonb, at timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -136,58 +194,54 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     r record;
+    o record;
+    v_old record;
     doc jsonb := jsonb_build_object('event', event);
-    v_full boolean := false;
-    v_holds boolean;
-    v_key text;
-    v_within interval;
-    v_count int;
-    v_id bigint;
     v_fired int := 0;
     v_rule text := CASE WHEN kind LIKE 'rule:%' THEN substr(kind, 6) END;
+    v_ids bigint[];
+    v_trial text[];
 BEGIN
-    FOR r IN SELECT c.key, c.version, c.body FROM crm_data.config AS c
-              WHERE c.kind = 'rule' AND c.scope = '*' AND c.status = 'active' AND CASE WHEN v_rule IS NOT NULL THEN c.key = v_rule ELSE c.body ->> 'on' = kind END ORDER BY c.key LOOP
-        IF NOT v_full AND r.body ->> 'when' ~ '\$\.(?!event\M)|@\.account|@\.opportunity' THEN
-            doc := doc || coalesce(crm._features(object, id, at), '{}');
-            v_full := true;
+    IF v_rule IS NOT NULL THEN
+        v_ids := ARRAY(SELECT c.id FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.key = v_rule AND c.scope = '*' AND c.status IN ('active', 'canary'));
+    ELSE
+        v_ids := ARRAY(SELECT c.id FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.body ->> 'on' = kind AND c.scope = '*' AND c.status IN ('active', 'canary'));
+    END IF;
+    IF v_ids = '{}' THEN
+        RETURN 0;
+    END IF;
+    v_trial := crm._canaries('rule', object || ':' || id);
+    FOR r IN SELECT c.id, c.key, c.version, c.body, c.status = 'canary' AS trial FROM crm_data.config AS c
+              WHERE c.id = ANY (v_ids) AND (c.status = 'canary') = (c.key = ANY (v_trial)) ORDER BY c.key LOOP
+        IF NOT r.trial THEN
+            SELECT * INTO o FROM crm._run_rule(r.key, r.version, r.body, v_rule IS NOT NULL, object, id, event, at, doc);
+            doc := o.doc;
+            v_fired := v_fired + o.acted::int;
+            CONTINUE;
         END IF;
-        v_holds := jsonb_path_exists(doc, (r.body ->> 'when')::jsonpath, crm._rule_vars(r.body), true);
-        v_key := format('%s:%s:%s', r.key, object, id) || CASE r.body ->> 'once'
-            WHEN 'record' THEN ':' || coalesce(event ->> 'id', event ->> 'dedupe', '')
-            WHEN 'stage' THEN ':' || coalesce(doc #>> '{opportunity,stage_id}', doc #>> '{journey,node}', '') ELSE '' END;
-        IF NOT v_holds THEN
-            IF r.body ->> 'once' = 'breach' THEN
-                UPDATE crm_data.rule_match AS m SET cleared_at = at WHERE m.key = v_key AND m.fired AND m.cleared_at IS NULL;
+        -- a version on trial: what it gets wrong is counted, and the one in force stands in for it
+        SELECT c.version, c.body INTO v_old FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.key = r.key AND c.scope = '*' AND c.status = 'active';
+        BEGIN
+            SELECT * INTO o FROM crm._run_rule(r.key, r.version, r.body, v_rule IS NOT NULL, object, id, event, at, doc);
+            doc := o.doc;
+            v_fired := v_fired + o.acted::int;
+            IF v_old.body IS NOT NULL AND NOT doc ? 'features' AND crm._needs_features(v_old.body ->> 'when') THEN
+                doc := doc || coalesce(crm._features(object, id, at), '{}') || '{"features": true}';
             END IF;
-            CONTINUE;
-        END IF;
-        IF v_rule IS NULL AND r.body ? 'delay' THEN
-            INSERT INTO crm_data.rule_event (kind, object, record_id, event, at)
-            VALUES ('rule:' || r.key, object, id, event, at + CASE WHEN jsonb_typeof(r.body -> 'delay') = 'object' THEN make_interval(days => (crm._rule_value(r.body -> 'delay') #>> '{}')::int) ELSE (r.body ->> 'delay')::interval END);
-            CONTINUE;
-        END IF;
-        v_within := (r.body #>> '{window,within}')::interval;
-        IF v_within IS NOT NULL THEN
-            INSERT INTO crm_data.rule_match (rule, version, object, record_id, key, at) VALUES (r.key, r.version, object, id, v_key, at);
-            SELECT count(*) INTO v_count FROM crm_data.rule_match AS m WHERE m.object = object AND m.record_id = id AND m.rule = r.key AND NOT m.fired AND m.at > at - v_within AND m.at <= at;
-            -- once a window: not again before the one that fired is over
-            CONTINUE WHEN v_count < coalesce((crm._rule_value(r.body #> '{window,count}') #>> '{}')::int, 1)
-                       OR EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = object AND m.record_id = id AND m.rule = r.key AND m.fired AND m.at > at - v_within);
-            v_key := v_key || ':' || extract(epoch FROM at);
-        END IF;
-        INSERT INTO crm_data.rule_match (rule, version, object, record_id, key, at, fired) VALUES (r.key, r.version, object, id, v_key, at, true)
-        ON CONFLICT (key) WHERE fired AND cleared_at IS NULL DO NOTHING RETURNING rule_match.id INTO v_id;
-        CONTINUE WHEN v_id IS NULL;
-        -- a breach that comes back is a new one for the keys that actions leave
-        PERFORM crm._rule_act(r.key, r.version, r.body, object, id, event, v_key || CASE WHEN r.body ->> 'once' = 'breach' THEN ':' || v_id ELSE '' END);
-        v_fired := v_fired + 1;
-        v_id := NULL;
+            PERFORM crm._config_count(r.id, false, o.holds, o.holds IS DISTINCT FROM coalesce(v_old.body ->> 'on' = r.body ->> 'on' AND jsonb_path_exists(doc, (v_old.body ->> 'when')::jsonpath, crm._rule_vars(v_old.body), true), false));
+        EXCEPTION WHEN OTHERS THEN
+            PERFORM crm._config_count(r.id, true, false, false);
+            IF v_old.body IS NOT NULL THEN
+                SELECT * INTO o FROM crm._run_rule(r.key, v_old.version, v_old.body, v_rule IS NOT NULL, object, id, event, at, doc);
+                doc := o.doc;
+                v_fired := v_fired + o.acted::int;
+            END IF;
+        END;
     END LOOP;
     RETURN v_fired;
 END
 $$;
-COMMENT ON FUNCTION crm._run_rules(text, text, bigint, jsonb, timestamptz) IS 'Internal: lets all active rules on an event look at a record; returns how many fired. Rules that see only the event cost no feature document.';
+COMMENT ON FUNCTION crm._run_rules(text, text, bigint, jsonb, timestamptz) IS 'Internal: lets all rules on an event look at a record, each by the version that decides about that record; returns how many fired. Rules that see only the event cost no feature document.';
 
 CREATE OR REPLACE FUNCTION crm._take_rule_events(lim int) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -214,14 +268,41 @@ COMMENT ON FUNCTION crm._take_rule_events(int) IS 'Internal: takes some events f
 -- ---------------------------------------------------------------- risk
 
 CREATE OR REPLACE FUNCTION crm._risk_signals(deal bigint, at timestamptz) RETURNS TABLE (signal text, weight int, action jsonb)
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT c.key, (c.body ->> 'weight')::int, c.body -> 'then' -> 0
-      FROM (SELECT crm._features('opportunity', deal, at) AS doc) AS f, crm_data.config AS c
-     WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status = 'active' AND jsonb_path_exists(f.doc, (c.body ->> 'when')::jsonpath, crm._rule_vars(c.body), true)
+DECLARE
+    doc jsonb := crm._features('opportunity', deal, at);
+    v_trial text[] := crm._canaries('risk_signal', 'opportunity:' || deal);
+BEGIN
+    RETURN QUERY
+    SELECT c.key, (c.body ->> 'weight')::int, c.body -> 'then' -> 0 FROM crm_data.config AS c
+     WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status IN ('active', 'canary') AND (c.status = 'canary') = (c.key = ANY (v_trial))
+       AND jsonb_path_exists(doc, (c.body ->> 'when')::jsonpath, crm._rule_vars(c.body), true);
+END
 $$;
-COMMENT ON FUNCTION crm._risk_signals(bigint, timestamptz) IS 'Internal: the risk signals that hold for a deal, with their weight and first action.';
+COMMENT ON FUNCTION crm._risk_signals(bigint, timestamptz) IS 'Internal: the risk signals that hold for a deal, each by the version that decides about it, with their weight and first action.';
+
+CREATE OR REPLACE FUNCTION crm._try_signals(deal bigint, at timestamptz) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_trial text[] := crm._canaries('risk_signal', 'opportunity:' || deal);
+    doc jsonb;
+BEGIN
+    IF v_trial = '{}' THEN
+        RETURN;
+    END IF;
+    doc := crm._features('opportunity', deal, at);
+    PERFORM crm._config_count(t.id, false, t.new, t.new IS DISTINCT FROM t.old)
+       FROM (SELECT c.id, jsonb_path_exists(doc, (c.body ->> 'when')::jsonpath, crm._rule_vars(c.body), true) AS new,
+                    coalesce((SELECT jsonb_path_exists(doc, (k.body ->> 'when')::jsonpath, crm._rule_vars(k.body), true) FROM crm_data.config AS k
+                               WHERE k.kind = c.kind AND k.key = c.key AND k.scope = c.scope AND k.status = 'active'), false) AS old
+               FROM crm_data.config AS c WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status = 'canary' AND c.key = ANY (v_trial)) AS t;
+END
+$$;
+COMMENT ON FUNCTION crm._try_signals(bigint, timestamptz) IS 'Internal: notes what the risk signals on trial say of a deal beside those in force.';
 
 CREATE OR REPLACE FUNCTION crm._risk_level(score numeric, before text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -246,6 +327,7 @@ DECLARE
 BEGIN
     SELECT * INTO o FROM crm_data.opportunity AS x WHERE x.id = deal;
     SELECT round(100 * (1 - coalesce(exp(sum(ln(greatest(1 - s.weight / 100.0, 1e-9)))), 1)))::numeric INTO v_score FROM crm._risk_signals(deal, at) AS s;
+    PERFORM crm._try_signals(deal, at);
     v_level := crm._risk_level(v_score, o.risk_level);
     UPDATE crm_data.opportunity AS x SET risk_score = v_score, risk_level = v_level WHERE x.id = deal AND (x.risk_score IS DISTINCT FROM v_score OR x.risk_level IS DISTINCT FROM v_level);
     IF v_level IS DISTINCT FROM coalesce(o.risk_level, 'green') OR v_level <> 'green' THEN
@@ -302,13 +384,13 @@ COMMENT ON TRIGGER process_discount_hold ON crm_data.line_item IS 'No discount w
 
 -- ---------------------------------------------------------------- information health, watches
 
-CREATE OR REPLACE FUNCTION crm._info_health(account bigint, at timestamptz) RETURNS TABLE (score int, contact_freshness numeric, contract_scans numeric, recent_summaries numeric)
+CREATE OR REPLACE FUNCTION crm._info_health(account bigint, at timestamptz, model jsonb DEFAULT NULL) RETURNS TABLE (score int, contact_freshness numeric, contract_scans numeric, recent_summaries numeric)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT round((p.fresh * (h.body #>> '{weights,contact_freshness}')::numeric + p.scans * (h.body #>> '{weights,contract_scans}')::numeric + p.words * (h.body #>> '{weights,recent_summaries}')::numeric)
                  / ((h.body #>> '{weights,contact_freshness}')::numeric + (h.body #>> '{weights,contract_scans}')::numeric + (h.body #>> '{weights,recent_summaries}')::numeric))::int, round(p.fresh), round(p.scans), round(p.words)
-      FROM crm_data.config AS h
+      FROM (SELECT coalesce(model, (SELECT c.body FROM crm_data.config AS c WHERE c.kind = 'health_model' AND c.key = 'information' AND c.scope = '*' AND c.status = 'active')) AS body) AS h
      CROSS JOIN LATERAL (
         SELECT 100 * coalesce((SELECT CASE WHEN count(*) > 0 THEN greatest(0, least(1, (extract(epoch FROM (h.body #>> '{contact_freshness,zero}')::interval) - extract(epoch FROM at - max(greatest(c.last_contact_at, c.updated_at))))
                                                          / (extract(epoch FROM (h.body #>> '{contact_freshness,zero}')::interval) - extract(epoch FROM (h.body #>> '{contact_freshness,full}')::interval)))) END
@@ -318,9 +400,9 @@ AS $$
                                  FROM crm_data.contract AS k WHERE k.account_id = account AND k.deleted_at IS NULL AND k.state IN ('signed', 'active', 'finished')), 1)::numeric AS scans,
                100 * (SELECT count(*) FILTER (WHERE y.summary IS NOT NULL OR y.body IS NOT NULL) FROM (SELECT i.summary, i.body FROM crm_data.interaction AS i WHERE i.account_id = account AND i.retracted_at IS NULL AND i.occurred_at <= at
                                                                                   ORDER BY i.occurred_at DESC, i.id DESC LIMIT coalesce((h.body ->> 'recent_summaries')::int, 3)) AS y)::numeric / coalesce((h.body ->> 'recent_summaries')::int, 3) AS words) AS p
-     WHERE h.kind = 'health_model' AND h.key = 'information' AND h.scope = '*' AND h.status = 'active'
+     WHERE h.body IS NOT NULL
 $$;
-COMMENT ON FUNCTION crm._info_health(bigint, timestamptz) IS 'Internal: how complete what we know of a customer is, 0 to 100, with its parts: freshness of the contacts, contracts with their scan, summaries of the last conversations.';
+COMMENT ON FUNCTION crm._info_health(bigint, timestamptz, jsonb) IS 'Internal: how complete what we know of a customer is, 0 to 100, with its parts: freshness of the contacts, contracts with their scan, summaries of the last conversations. model: weights other than those in force.';
 
 CREATE OR REPLACE FUNCTION crm._job_followup_watch(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

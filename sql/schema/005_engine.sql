@@ -49,11 +49,30 @@ COMMENT ON COLUMN crm_data.config.approver IS 'Who approved it, never the author
 COMMENT ON COLUMN crm_data.config.note IS 'Why it was written.';
 COMMENT ON COLUMN crm_data.config.digest IS 'SHA-256 over the body''s text; written with decode because convert_to is not immutable.';
 COMMENT ON COLUMN crm_data.config.based_on IS 'Version it was derived from; a rollback names the version it copies.';
-COMMENT ON COLUMN crm_data.config.counters IS 'Canary counters: records decided, unmatched, errors.';
+COMMENT ON COLUMN crm_data.config.counters IS 'Canary counters: records decided, hits, decisions other than those of the version in force, anomalies.';
 COMMENT ON COLUMN crm_data.config.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.config.created_by IS 'Member or role that made the row.';
 COMMENT ON COLUMN crm_data.config.updated_at IS 'When the row was last changed.';
 COMMENT ON COLUMN crm_data.config.updated_by IS 'Member or role that last changed the row.';
+
+CREATE TABLE crm_data.config_trial (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    config_id bigint NOT NULL REFERENCES crm_data.config (id),
+    hit boolean NOT NULL DEFAULT true,
+    changed boolean NOT NULL DEFAULT false,
+    anomaly boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER
+);
+CREATE INDEX config_trial_config_id_idx ON crm_data.config_trial (config_id);
+COMMENT ON TABLE crm_data.config_trial IS 'What a canary decided, a row a record, so that nobody waits for a counter; the hourly job adds them up into the counters of the version.';
+COMMENT ON COLUMN crm_data.config_trial.id IS 'Identifier.';
+COMMENT ON COLUMN crm_data.config_trial.config_id IS 'Version on trial.';
+COMMENT ON COLUMN crm_data.config_trial.hit IS 'Whether its condition held, or its route took the record.';
+COMMENT ON COLUMN crm_data.config_trial.changed IS 'Whether the version in force would have decided otherwise.';
+COMMENT ON COLUMN crm_data.config_trial.anomaly IS 'Whether it failed, or left the record without a route.';
+COMMENT ON COLUMN crm_data.config_trial.created_at IS 'When the row was made.';
+COMMENT ON COLUMN crm_data.config_trial.created_by IS 'Member or role that made the row.';
 
 CREATE TABLE crm_data.match_state (
     model integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

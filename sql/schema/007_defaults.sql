@@ -74,6 +74,7 @@ FROM (VALUES
     ('consistency.alert', '5', 'percent', '>', 's3', 'Share of differing fields between two systems that raises an alert'),
     ('rule.canary_pct', '1', 'percent', NULL, 's3', 'Share of the records a new rule decides at first'),
     ('rule.canary_hours', '72', 'hours', NULL, 's3', 'Time a new rule must run without an anomaly'),
+    ('rule.canary_shift', '50', 'percent', '>', 'design', 'Share of decisions other than before, of fifty and more, that counts as an anomaly of a new rule'),
     ('rule.canary_anomalies', '0', 'anomalies', '<=', 's3', 'Anomalies a new rule may show and still be promoted'),
     ('journey.stall', '48', 'hours', '>', 's3', 'Time at a journey node that calls for a hand'),
     ('renewal.activity_window', '30', 'days', '<=', 's3', 'Days before expiry whose activity the renewal model reads'),

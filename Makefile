@@ -95,6 +95,7 @@ REGRESS ?= \
 	access_direct \
 	access_identity \
 	access_manage \
+	access_summary \
 	access_attack \
 	text \
 	match \

@@ -82,7 +82,7 @@ BEGIN
                LATERAL (SELECT CASE WHEN r->>'object' IS NULL THEN 'a permission without an object'
                                     WHEN r->>'scope' IS NULL THEN format('the permission for %s has no scope', r->>'object')
                                     WHEN r->>'scope' <> ALL (scopes) THEN format('unknown scope "%s"', r->>'scope')
-                                    WHEN r->'ops' IS NULL OR NOT r->'ops' <@ '["create", "read", "update", "delete", "export"]' THEN format('unknown operation on %s', r->>'object')
+                                    WHEN r->'ops' IS NULL OR NOT r->'ops' <@ '["create", "read", "update", "delete", "export", "summary"]' THEN format('unknown operation on %s', r->>'object')
                                END AS text) AS x
          WHERE x.text IS NOT NULL LIMIT 1;
     END IF;
@@ -95,7 +95,7 @@ END
 $$;
 COMMENT ON FUNCTION crm._check_policy(text, jsonb) IS
 'Refuses a policy that cannot be compiled: unknown role, field, class, mode, mask or operation, a permission or a row rule without a scope, bounds outside 0 to 9. Internal.
-kind: field_policy, row_policy or permission; other kinds pass. body: field_policy {"role", "default", "read"|"write"|"export": {"classes": {class: mode}, "fields": {"object.field": mode}}, "masks": {class or "object.field": mask}}; row_policy {"role", "rows": [{"object", "verbs", "scope", "grade_min", "grade_max", "rank_min", "rank_max"}]}; permission {"role", "ops": [{"object", "ops", "scope"}], "functions": []}; each may have "valid_to".
+kind: field_policy, row_policy or permission; other kinds pass. body: field_policy {"role", "default", "read"|"write"|"export": {"classes": {class: mode}, "fields": {"object.field": mode}}, "masks": {class or "object.field": mask}}; row_policy {"role", "rows": [{"object", "verbs", "scope", "grade_min", "grade_max", "rank_min", "rank_max"}]}; permission {"role", "ops": [{"object", "ops": create, read, update, delete, export or summary (figures over many rows, and none of the rows), "scope"}], "functions": []}; each may have "valid_to".
 Errors: RM101 with the first problem.';
 
 CREATE OR REPLACE FUNCTION crm._wanted_field_policy() RETURNS TABLE (role_name name, field_id int, verb text, mode text, mask text, valid_to timestamptz, config_version int)
@@ -229,7 +229,7 @@ BEGIN
                  ON p.object = o.name OR (p.object = '*' AND NOT EXISTS (SELECT FROM crm_data.permission AS q WHERE q.role_name = p.role_name AND q.object = o.name))
                JOIN crm_data.row_policy AS w
                  ON w.role_name = p.role_name
-                AND w.verb = CASE p.op WHEN 'read' THEN 'read' WHEN 'export' THEN 'export' ELSE 'write' END
+                AND w.verb = CASE p.op WHEN 'read' THEN 'read' WHEN 'summary' THEN 'read' WHEN 'export' THEN 'export' ELSE 'write' END
                 AND (w.object = o.name OR (w.object = '*' AND NOT EXISTS (SELECT FROM crm_data.row_policy AS q WHERE q.role_name = w.role_name AND q.object = o.name)))
          WHERE p.object <> 'function'
     ), rule AS (

@@ -48,8 +48,18 @@ COMMENT ON COLUMN crm.finance_card.invoice_state IS 'How far it is invoiced.';
 COMMENT ON COLUMN crm.finance_card.receipt_state IS 'How far it is paid.';
 COMMENT ON COLUMN crm.finance_card.payment_plan IS 'Agreed instalments: [{seq, name, due_on, amount, currency, paid_on}].';
 
+CREATE OR REPLACE VIEW crm.regional_results AS
+SELECT r.region, r.month, r.outcome, r.deals, r.customers, r.amount FROM crm._regional_results() AS r;
+COMMENT ON VIEW crm.regional_results IS 'What deals came to, by region of their team, month of closing and outcome, for whoever may read them or has the operation summary on opportunity. A group stands here when deals of enough customers are behind it (setting access.min_group, 5), when its month is over, and when the person''s scope takes in the whole region; there are no totals over groups, since the difference would be the group that is left out.';
+COMMENT ON COLUMN crm.regional_results.region IS 'Region of the team; NULL for deals without one, shown to whoever reaches all.';
+COMMENT ON COLUMN crm.regional_results.month IS 'First day of the month in which they were closed, in the organisation''s time zone whatever the session says.';
+COMMENT ON COLUMN crm.regional_results.outcome IS 'won or lost.';
+COMMENT ON COLUMN crm.regional_results.deals IS 'How many deals.';
+COMMENT ON COLUMN crm.regional_results.customers IS 'Of how many customers.';
+COMMENT ON COLUMN crm.regional_results.amount IS 'Sum of their amounts in the organisation''s currency; NULL where too few customers'' deals have an amount and a rate, or the person may not read the amount of a deal.';
+
 CREATE OR REPLACE VIEW crm.permission_matrix AS
-SELECT m.role_name, m.object, m.may_create, m.may_read, m.may_update, m.may_delete, m.may_export FROM crm._permission_matrix() AS m;
+SELECT m.role_name, m.object, m.may_create, m.may_read, m.may_update, m.may_delete, m.may_export, m.may_summarize FROM crm._permission_matrix() AS m;
 COMMENT ON VIEW crm.permission_matrix IS 'Who may do what: for each role and object the rows that each operation reaches, from the compiled policies and the rights of the catalog. Administrators and risk see all roles, others their own.';
 COMMENT ON COLUMN crm.permission_matrix.role_name IS 'Role.';
 COMMENT ON COLUMN crm.permission_matrix.object IS 'Business object.';
@@ -58,3 +68,4 @@ COMMENT ON COLUMN crm.permission_matrix.may_read IS 'Rows that it may read.';
 COMMENT ON COLUMN crm.permission_matrix.may_update IS 'Rows that it may change.';
 COMMENT ON COLUMN crm.permission_matrix.may_delete IS 'Rows that it may delete, or ask to.';
 COMMENT ON COLUMN crm.permission_matrix.may_export IS 'Rows that it may export once somebody approved.';
+COMMENT ON COLUMN crm.permission_matrix.may_summarize IS 'Rows that count for it in crm.regional_results.';

@@ -16,7 +16,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON crm.%I TO crm_owner', object);
     END LOOP;
 
-    FOREACH object IN ARRAY ARRAY['sales_card', 'service_card', 'finance_card', 'permission_matrix'] LOOP
+    FOREACH object IN ARRAY ARRAY['sales_card', 'service_card', 'finance_card', 'permission_matrix', 'regional_results'] LOOP
         EXECUTE format('GRANT SELECT ON crm.%I TO %s', object, everybody);
     END LOOP;
 
@@ -136,6 +136,7 @@ BEGIN
         ('crm.mint_token(bigint, interval)', 'crm_admin'),
         ('crm._recent_summaries(bigint)', '*'),
         ('crm._permission_matrix()', '*'),
+        ('crm._regional_results()', '*'),
         ('crm.request_approval(text, text, jsonb, text, bigint)', '*'),
         ('crm.decide(bigint, boolean, text)', '*'),
         ('crm.requests()', '*'),

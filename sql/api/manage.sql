@@ -637,7 +637,7 @@ $$;
 COMMENT ON FUNCTION crm._job_access_audit(timestamptz) IS 'The monthly audit of access: every finding that is not open already becomes an alert; answers how many. Internal.
 due_at: when the job was due.';
 
-CREATE OR REPLACE FUNCTION crm._permission_matrix() RETURNS TABLE (role_name name, object text, may_create text, may_read text, may_update text, may_delete text, may_export text)
+CREATE OR REPLACE FUNCTION crm._permission_matrix() RETURNS TABLE (role_name name, object text, may_create text, may_read text, may_update text, may_delete text, may_export text, may_summarize text)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -654,7 +654,8 @@ AS $$
            string_agg(DISTINCT r.reach, ', ') FILTER (WHERE r.verbs LIKE '%r%' AND has_table_privilege(p.role_name, v.view, 'SELECT')),
            string_agg(DISTINCT r.reach, ', ') FILTER (WHERE r.verbs LIKE '%u%' AND has_table_privilege(p.role_name, v.view, 'UPDATE')),
            string_agg(DISTINCT r.reach, ', ') FILTER (WHERE r.verbs LIKE '%d%' AND has_table_privilege(p.role_name, v.view, 'DELETE')),
-           string_agg(DISTINCT r.reach, ', ') FILTER (WHERE r.verbs LIKE '%e%' AND has_function_privilege(p.role_name, 'crm.export(bigint)', 'EXECUTE'))
+           string_agg(DISTINCT r.reach, ', ') FILTER (WHERE r.verbs LIKE '%e%' AND has_function_privilege(p.role_name, 'crm.export(bigint)', 'EXECUTE')),
+           string_agg(DISTINCT r.reach, ', ') FILTER (WHERE r.verbs ~ '[rs]' AND o.object = 'opportunity' AND has_table_privilege(p.role_name, 'crm.regional_results', 'SELECT'))
       FROM crm_data.access_profile AS p CROSS JOIN object AS o CROSS JOIN LATERAL (SELECT format('crm.%I', o.object) AS view) AS v
            LEFT JOIN rule AS r ON r.role_name = p.role_name AND r.object = o.object
      WHERE EXISTS (SELECT FROM pg_roles AS x WHERE x.rolname = p.role_name) AND (crm.may('configure') OR crm.has_role('crm_risk') OR crm.has_role(p.role_name))
@@ -662,6 +663,40 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._permission_matrix() IS 'Rows of the view permission_matrix. Internal.';
 GRANT EXECUTE ON FUNCTION crm._permission_matrix() TO crm_gate;
+
+-- Figures for people who may see what many deals come to, and none of them. What is fixed here cannot be turned into a question about one deal: the groups
+-- are the same for everybody and do not overlap, no sum goes over several of them, and a month counts once it is over.
+CREATE OR REPLACE FUNCTION crm._regional_results() RETURNS TABLE (region text, month date, outcome text, deals bigint, customers bigint, amount numeric)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    smallest int := crm._setting_number('access.min_group', 5, 2, 1000000);
+    zone text := crm._setting('organisation.timezone', 'Asia/Shanghai');
+    with_amount boolean := crm._field_allowed('read', (SELECT f.id FROM crm_data.field AS f WHERE f.object = 'opportunity' AND f.name = 'amount' AND NOT f.custom), NULL, NULL);
+BEGIN
+    RETURN QUERY
+        WITH reached AS (
+            -- whole regions only: a part of one, by team or grade, would differ from the whole by too few
+            SELECT r.region
+              FROM (SELECT t.region, t.id FROM crm_data.team AS t UNION ALL SELECT NULL, NULL) AS r CROSS JOIN generate_series(0, 9) AS g (grade)
+             GROUP BY r.region HAVING bool_and(crm.row_visible('opportunity', 'summary', NULL, r.id, g.grade::smallint))
+        ), deal AS (
+            SELECT t.region, date_trunc('month', o.closed_at AT TIME ZONE zone)::date AS month, o.outcome, o.account_id, crm._in_base(o.amount, o.currency, o.closed_at) AS amount
+              FROM crm_data.opportunity AS o LEFT JOIN crm_data.team AS t ON t.id = o.team_id
+             WHERE o.deleted_at IS NULL AND o.outcome IN ('won', 'lost') AND date_trunc('month', o.closed_at AT TIME ZONE zone) < date_trunc('month', now() AT TIME ZONE zone)
+        )
+        SELECT d.region, d.month, d.outcome, count(*), count(DISTINCT d.account_id),
+               CASE WHEN with_amount AND count(DISTINCT d.account_id) FILTER (WHERE d.amount IS NOT NULL) >= smallest THEN sum(d.amount) END
+          FROM deal AS d JOIN reached AS r ON r.region IS NOT DISTINCT FROM d.region
+         GROUP BY d.region, d.month, d.outcome
+        HAVING count(DISTINCT d.account_id) >= smallest;
+END
+$$;
+COMMENT ON FUNCTION crm._regional_results() IS
+'Rows of the view regional_results: the groups that are large enough, of the regions that the current person may see a summary of as a whole. Internal.
+Errors: RM101 the setting access.min_group is not a whole number from 2 on.';
+GRANT EXECUTE ON FUNCTION crm._regional_results() TO crm_gate;
 
 CREATE OR REPLACE FUNCTION crm._recent_summaries(account bigint) RETURNS jsonb
     LANGUAGE sql STABLE SECURITY DEFINER

@@ -23,7 +23,7 @@ CREATE FUNCTION crm.row_visible(object text, verb text, owner bigint, team bigin
     AS 'MODULE_PATHNAME', 'crm_row_visible';
 COMMENT ON FUNCTION crm.row_visible(text, text, bigint, bigint, smallint) IS
 'Whether the current person may do something with a row: the row policies of the tables call it.
-object: name of the table. verb: read, create, update, delete or export, or look: read data that nobody owns, which whoever reads some of reads all of; both must be constants. owner, team, grade: of the row, NULL when it has none.
+object: name of the table. verb: read, create, update, delete or export; summary: count for a summary, which whoever reads the row may too; or look: read data that nobody owns, which whoever reads some of reads all of; both must be constants. owner, team, grade: of the row, NULL when it has none.
 Not STRICT: a row may lack owner, team or grade; without a grade, bounds of grade do not apply. Raises nothing.';
 
 CREATE FUNCTION crm.me() RETURNS bigint

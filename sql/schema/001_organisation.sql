@@ -277,7 +277,7 @@ COMMENT ON COLUMN crm_data.access_profile.read_fields IS 'One text for each obje
 COMMENT ON COLUMN crm_data.access_profile.write_fields IS 'The same for changing a field.';
 COMMENT ON COLUMN crm_data.access_profile.export_fields IS 'The same for exporting a field.';
 COMMENT ON COLUMN crm_data.access_profile.key_rules IS 'Custom fields that the role reads otherwise than their column, as field of the column|key|pair of letters.';
-COMMENT ON COLUMN crm_data.access_profile.row_rules IS 'Rows reached, as object|verbs|scope|grade_min|grade_max|rank_min|rank_max with the verbs r c u d e; function:name for a right to run something.';
+COMMENT ON COLUMN crm_data.access_profile.row_rules IS 'Rows reached, as object|verbs|scope|grade_min|grade_max|rank_min|rank_max with the verbs r c u d e s (summary); function:name for a right to run something.';
 COMMENT ON COLUMN crm_data.access_profile.valid_to IS 'First end of a right in this row: from then on the row gives nothing until it is compiled again.';
 COMMENT ON COLUMN crm_data.access_profile.created_at IS 'When the row was compiled.';
 COMMENT ON COLUMN crm_data.access_profile.created_by IS 'Member or role that caused it.';

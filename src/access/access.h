@@ -66,6 +66,7 @@ typedef enum CrmScope
 #define ROW_UPDATE 4
 #define ROW_DELETE 8
 #define ROW_EXPORT 16
+#define ROW_SUMMARY 64 /* read what many rows come to, and none of them */
 #define ROW_ANYONES 32 /* whoever reads some rows reads all: reference data, which nobody owns */
 
 typedef struct CrmRowRule

@@ -358,13 +358,14 @@ crm_may(const CrmProfile *profile, const char *function)
 static int
 verb_of(const char *verb)
 {
-	return strcmp(verb, "read") == 0     ? ROW_READ
-		   : strcmp(verb, "create") == 0 ? ROW_CREATE
-		   : strcmp(verb, "update") == 0 ? ROW_UPDATE
-		   : strcmp(verb, "delete") == 0 ? ROW_DELETE
-		   : strcmp(verb, "export") == 0 ? ROW_EXPORT
-		   : strcmp(verb, "look") == 0   ? ROW_READ | ROW_ANYONES
-										 : 0;
+	return strcmp(verb, "read") == 0      ? ROW_READ
+		   : strcmp(verb, "create") == 0  ? ROW_CREATE
+		   : strcmp(verb, "update") == 0  ? ROW_UPDATE
+		   : strcmp(verb, "delete") == 0  ? ROW_DELETE
+		   : strcmp(verb, "export") == 0  ? ROW_EXPORT
+		   : strcmp(verb, "summary") == 0 ? ROW_READ | ROW_SUMMARY
+		   : strcmp(verb, "look") == 0    ? ROW_READ | ROW_ANYONES
+										  : 0;
 }
 
 /* what of a call of row_visible is the same for every row */

@@ -613,7 +613,8 @@ static void
 add_rule(CrmProfile *profile, const char *text, int rank)
 {
 	static const char *const scopes[] = {"own", "team", "subtree", "region", "all"};
-	static const char letters[] = "rcude";
+	static const char letters[] = "rcudes";
+	static const int bits[] = {ROW_READ, ROW_CREATE, ROW_UPDATE, ROW_DELETE, ROW_EXPORT, ROW_SUMMARY};
 	char *part[7];
 	char *rest = pstrdup(text);
 	CrmRowRule *rule;
@@ -631,7 +632,7 @@ add_rule(CrmProfile *profile, const char *text, int rank)
 	}
 	for (const char *c = part[1]; *c; c++)
 		if (strchr(letters, *c) != NULL)
-			verbs |= 1 << (strchr(letters, *c) - letters);
+			verbs |= bits[strchr(letters, *c) - letters];
 	for (int i = 0; i < lengthof(scopes); i++)
 		if (strcmp(part[2], scopes[i]) == 0)
 			scope = i;

@@ -112,3 +112,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._job_drift(timestamptz) IS 'Job: measures the drift of the last thirty days, keeps the figures, raises an alert for each that is out of bounds; answers how many. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._is_decayed(name text, at timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT EXISTS (SELECT FROM crm_data.model_metric AS k JOIN crm_data.model AS m ON m.id = k.model_id
+                    WHERE m.name = _is_decayed.name AND m.status = 'champion' AND k.alarmed AND k.metric IN ('observed_expected', 'precision', 'sentinel') AND k.segment = '*'
+                      AND k.created_at <= _is_decayed.at AND k.created_at > _is_decayed.at - interval '7 days');
+END;
+COMMENT ON FUNCTION crm._is_decayed(text, timestamptz) IS 'Whether the drift monitor found the champion of a model wrong in the week before a time. Internal.';

@@ -120,6 +120,7 @@ COMMENT ON FUNCTION crm._timing_model(daterange, timestamptz) IS
 CREATE OR REPLACE FUNCTION crm.timing_refit(as_of timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
     SET search_path = pg_catalog, pg_temp
+    SET extra_float_digits = 1 -- numbers in options are exact
 AS $$
 DECLARE
     today date := (as_of AT TIME ZONE (crm._odds_setting('organisation.timezone') #>> '{}'))::date;
@@ -128,9 +129,7 @@ DECLARE
     next_version int;
     stored int := 0;
 BEGIN
-    IF as_of IS NULL OR as_of > now() + interval '1 minute' OR NOT isfinite(as_of) THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a model is fitted to the past', HINT = 'Give an instant that is not after now.';
-    END IF;
+    PERFORM crm._check_fit_instant(as_of);
     LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
     FOR span IN SELECT daterange(s.first, (s.first + u.step)::date)
                   FROM (VALUES ('month', interval '1 month'), ('quarter', interval '3 months')) AS u (unit, step), generate_series(0, 1) AS ahead,
@@ -215,8 +214,9 @@ END;
 COMMENT ON FUNCTION crm._representative_rate(timestamptz) IS
 'Share of the last months'' closed deals of each member whose outcome was what their stage or their owner had stated, recent ones counting more, shrunk to the team''s and that to everybody''s. Internal.';
 
-CREATE OR REPLACE FUNCTION crm._credibility_parts(at timestamptz) RETURNS TABLE (opportunity_id bigint, representative float8, signed float8, legal float8, credibility float8)
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+CREATE OR REPLACE FUNCTION crm._credibility_parts(at timestamptz, opportunities bigint[] DEFAULT NULL) RETURNS TABLE (opportunity_id bigint, representative float8, signed float8, legal float8, credibility float8)
+    LANGUAGE sql STABLE PARALLEL SAFE -- not STRICT: NULL opportunities means all
+    SET search_path = pg_catalog, pg_temp -- never inlined: its rows are asked for once
 BEGIN ATOMIC
     WITH evidence AS (
         SELECT a.record_id AS opportunity_id,
@@ -236,15 +236,16 @@ BEGIN ATOMIC
       LEFT JOIN crm._representative_rate(_credibility_parts.at) AS r ON r.member_id = o.owner_id
       LEFT JOIN evidence AS e ON e.opportunity_id = o.id
       LEFT JOIN contract AS l ON l.opportunity_id = o.id
-     WHERE o.outcome = 'open' OR o.closed_at > _credibility_parts.at;
+     WHERE (o.outcome = 'open' OR o.closed_at > _credibility_parts.at) AND (_credibility_parts.opportunities IS NULL OR o.id = ANY (_credibility_parts.opportunities));
 END;
-COMMENT ON FUNCTION crm._credibility_parts(timestamptz) IS
+COMMENT ON FUNCTION crm._credibility_parts(timestamptz, bigint[]) IS
 'Credibility of the forecast of every deal open at a time, before anything is learned: 100 (0.5 R + 0.3 S + 0.2 L) with the configured weights; R the representative''s rate, S a requirement confirmation (1/2 while the customer has not signed), L legal''s first review. Internal.';
 
 -- What the learned credibility knows of a stated forecast: the model's own probability, how far the statement is from it, and the evidence.
-CREATE OR REPLACE FUNCTION crm._credibility_rows(at timestamptz, config jsonb, cuts jsonb, win bigint)
+CREATE OR REPLACE FUNCTION crm._credibility_rows(at timestamptz, config jsonb, cuts jsonb, win bigint, opportunities bigint[] DEFAULT NULL)
     RETURNS TABLE (opportunity_id bigint, stated float8, dims text[])
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE -- not STRICT: NULL opportunities means all
+    SET search_path = pg_catalog, pg_temp -- never inlined: its rows are asked for once
 BEGIN ATOMIC
     SELECT r.opportunity_id, s.stated,
            ARRAY[width_bucket(x.p, 0, 1, 10)::text, width_bucket(s.stated - x.p, '{-0.5,-0.3,-0.15,-0.05,0.05,0.15,0.3,0.5}')::text,
@@ -252,14 +253,14 @@ BEGIN ATOMIC
                  g.code, o.deal_type, least(o.slip_count, 3)::text,
                  (SELECT least(count(*), 3)::text FROM crm_data.stage_history AS h JOIN crm_data.stage AS a ON a.id = h.from_stage_id JOIN crm_data.stage AS b ON b.id = h.to_stage_id AND b.outcome = 'open'
                    WHERE h.opportunity_id = r.opportunity_id AND h.entered_at <= _credibility_rows.at AND b.seq < a.seq)]
-      FROM crm._win_rows(_credibility_rows.at, _credibility_rows.cuts, _credibility_rows.config, NULL, true) AS r
+      FROM crm._win_rows(_credibility_rows.at, _credibility_rows.cuts, _credibility_rows.config, _credibility_rows.opportunities, true) AS r
       JOIN crm_data.opportunity AS o ON o.id = r.opportunity_id
       JOIN crm_data.stage AS g ON g.id = r.stage_id
      CROSS JOIN LATERAL (SELECT coalesce(CASE WHEN o.updated_at <= _credibility_rows.at THEN o.probability_manual END, g.default_probability) AS stated) AS s
-      LEFT JOIN crm._credibility_parts(_credibility_rows.at) AS c ON c.opportunity_id = r.opportunity_id
+      LEFT JOIN crm._credibility_parts(_credibility_rows.at, _credibility_rows.opportunities) AS c ON c.opportunity_id = r.opportunity_id
      CROSS JOIN LATERAL crm.lattice_predict((SELECT m.params::crm.lattice FROM crm_data.model AS m WHERE m.id = _credibility_rows.win), r.dims) AS x;
 END;
-COMMENT ON FUNCTION crm._credibility_rows(timestamptz, jsonb, jsonb, bigint) IS 'Open deals at a time with what is stated of them and the dimensions of the learned credibility. Internal.';
+COMMENT ON FUNCTION crm._credibility_rows(timestamptz, jsonb, jsonb, bigint, bigint[]) IS 'Open deals at a time with what is stated of them and the dimensions of the learned credibility. Internal.';
 
 CREATE OR REPLACE FUNCTION crm.credibility_refit(as_of timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
@@ -272,9 +273,7 @@ DECLARE
     hits bigint;
     next_version int;
 BEGIN
-    IF as_of IS NULL OR as_of > now() + interval '1 minute' OR NOT isfinite(as_of) THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a model is fitted to the past', HINT = 'Give an instant that is not after now.';
-    END IF;
+    PERFORM crm._check_fit_instant(as_of);
     LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
     -- the deals as they stood at the start of each of the last twelve months and were decided since; each judged by a win model of before that month
     SELECT crm.lattice_fit(r.dims, ((r.stated >= 0.5) = f.won)::int, 1, '{"order": 1}'), count(*), count(*) FILTER (WHERE (r.stated >= 0.5) = f.won)
@@ -302,48 +301,57 @@ COMMENT ON FUNCTION crm.credibility_refit(timestamptz) IS
 'Learns how far stated forecasts can be believed: of the deals as they stood at the start of each of the last twelve months and were decided within it, how many ended as stated (won where 50 percent or more was stated). Until there are min_cases of them (configuration credibility), and as long as there was no win model before those months, the fixed weights stand.
 as_of: instant, not after now. Answers the version. Errors: 22023 as_of in the future. Evidence (representative, signature, legal review) never counts against: see crm.lattice_monotone.';
 
+CREATE OR REPLACE FUNCTION crm._credibility(at timestamptz, opportunities bigint[] DEFAULT NULL)
+    RETURNS TABLE (opportunity_id bigint, credibility float8, flag text, representative float8, signed float8, legal float8, learned boolean, model bigint, dims text[])
+    LANGUAGE plpgsql STABLE -- not STRICT: NULL opportunities means all
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    body jsonb := (SELECT c.body FROM crm_data.config AS c WHERE c.kind = 'credibility' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active');
+    yellow float8 := (body #>> '{levels,yellow}')::float8;
+    half float8 := ((body #>> '{hysteresis,leave}')::float8 - (body #>> '{hysteresis,enter}')::float8) / 2;
+    m record;
+    w record;
+BEGIN
+    SELECT x.id, x.params::crm.lattice AS lattice INTO m FROM crm_data.model AS x
+     WHERE x.name = 'credibility' AND x.status <> 'challenger' AND x.as_of <= at AND x.options ->> 'status' = 'ok' ORDER BY x.as_of DESC, x.version DESC LIMIT 1;
+    SELECT x.id, x.options INTO w FROM crm_data.model AS x WHERE m.id IS NOT NULL AND x.id = crm._win_model(at) AND x.params IS NOT NULL;
+    RETURN QUERY
+    SELECT z.opportunity_id, z.credibility,
+           CASE WHEN z.credibility < (body #>> '{levels,red}')::float8 THEN 'red'
+                WHEN z.credibility < (body #>> '{levels,orange}')::float8 THEN 'orange'
+                -- a flag is entered below and left above the level, so that it does not flicker
+                WHEN z.credibility < yellow - half OR (z.was <> 'green' AND z.credibility < yellow + half) OR (z.was IS NULL AND z.credibility < yellow) THEN 'yellow'
+                ELSE 'green' END,
+           z.representative, z.signed, z.legal, z.dims IS NOT NULL, CASE WHEN z.dims IS NOT NULL THEN m.id END, z.dims
+      FROM (SELECT p.opportunity_id, coalesce(100 * x.p, p.credibility) AS credibility, p.representative, p.signed, p.legal, r.dims, o.credibility_flag AS was
+              FROM crm._credibility_parts(at, opportunities) AS p
+              JOIN crm_data.opportunity AS o ON o.id = p.opportunity_id
+              LEFT JOIN (SELECT c.* FROM crm._credibility_rows(at, w.options -> 'config', w.options -> 'cuts', w.id, opportunities) AS c WHERE w.id IS NOT NULL) AS r ON r.opportunity_id = p.opportunity_id
+              LEFT JOIN LATERAL crm.lattice_predict(m.lattice, r.dims) AS x ON true) AS z;
+END
+$$;
+COMMENT ON FUNCTION crm._credibility(timestamptz, bigint[]) IS 'Credibility of the open deals, or of the given ones, with the flag that follows from the stored one; dims: what the learned model saw, NULL while the fixed weights stand. See crm.credibility. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.credibility(opp bigint, at timestamptz DEFAULT now(), OUT credibility float8, OUT flag text, OUT representative float8, OUT signed float8, OUT legal float8, OUT contributions jsonb, OUT learned boolean)
     LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is no deal
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    body jsonb := (SELECT c.body FROM crm_data.config AS c WHERE c.kind = 'credibility' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active');
-    was text;
-    yellow float8 := (body #>> '{levels,yellow}')::float8;
-    half float8 := ((body #>> '{hysteresis,leave}')::float8 - (body #>> '{hysteresis,enter}')::float8) / 2;
-    m record;
-    w record;
+    weights jsonb := (SELECT c.body -> 'weights' FROM crm_data.config AS c WHERE c.kind = 'credibility' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active');
+    model_id bigint;
     row_dims text[];
-    stated float8;
 BEGIN
     PERFORM crm._check_visible_deal(opp);
-    SELECT p.credibility, p.representative, p.signed, p.legal INTO credibility, representative, signed, legal FROM crm._credibility_parts(at) AS p WHERE p.opportunity_id = opp;
-    IF NOT FOUND THEN
-        RETURN;
+    SELECT c.credibility, c.flag, c.representative, c.signed, c.legal, c.learned, c.model, c.dims INTO credibility, flag, representative, signed, legal, learned, model_id, row_dims
+      FROM crm._credibility(at, ARRAY[opp]) AS c;
+    IF learned THEN
+        SELECT jsonb_object_agg(m.dims[e.dim], round(e.points::numeric, 1)) INTO contributions FROM crm_data.model AS m, crm.lattice_explain(m.params::crm.lattice, row_dims) AS e WHERE m.id = model_id AND e.dim > 0;
+    ELSIF NOT learned THEN
+        contributions := jsonb_build_object('representative', round((100 * (weights ->> 'representative')::float8 * coalesce(representative, 0.5))::numeric, 1),
+                                            'signed', round((100 * (weights ->> 'signed')::float8 * signed)::numeric, 1), 'legal', round((100 * (weights ->> 'legal')::float8 * legal)::numeric, 1));
     END IF;
-    learned := false;
-    contributions := jsonb_build_object('representative', round((100 * (body #>> '{weights,representative}')::float8 * coalesce(representative, 0.5))::numeric, 1),
-                                        'signed', round((100 * (body #>> '{weights,signed}')::float8 * signed)::numeric, 1),
-                                        'legal', round((100 * (body #>> '{weights,legal}')::float8 * legal)::numeric, 1));
-    SELECT x.dims, x.params::crm.lattice AS lattice INTO m FROM crm_data.model AS x
-     WHERE x.name = 'credibility' AND x.status <> 'challenger' AND x.as_of <= at AND x.options ->> 'status' = 'ok' ORDER BY x.as_of DESC, x.version DESC LIMIT 1;
-    IF FOUND THEN
-        SELECT x.id, x.options INTO w FROM crm_data.model AS x WHERE x.id = crm._win_model(at) AND x.params IS NOT NULL;
-        IF FOUND THEN
-            SELECT r.dims, r.stated INTO row_dims, stated FROM crm._credibility_rows(at, w.options -> 'config', w.options -> 'cuts', w.id) AS r WHERE r.opportunity_id = opp;
-        END IF;
-        IF row_dims IS NOT NULL THEN
-            learned := true;
-            SELECT 100 * x.p INTO credibility FROM crm.lattice_predict(m.lattice, row_dims) AS x;
-            SELECT jsonb_object_agg(m.dims[e.dim], round(e.points::numeric, 1)) INTO contributions FROM crm.lattice_explain(m.lattice, row_dims) AS e WHERE e.dim > 0;
-        END IF;
-    END IF;
-    SELECT o.credibility_flag INTO was FROM crm_data.opportunity AS o WHERE o.id = opp;
-    flag := CASE WHEN credibility < (body #>> '{levels,red}')::float8 THEN 'red'
-                 WHEN credibility < (body #>> '{levels,orange}')::float8 THEN 'orange'
-                 -- a flag is entered below and left above the level, so that it does not flicker
-                 WHEN credibility < yellow - half OR (was <> 'green' AND credibility < yellow + half) OR (was IS NULL AND credibility < yellow) THEN 'yellow'
-                 ELSE 'green' END;
 END
 $$;
 COMMENT ON FUNCTION crm.credibility(bigint, timestamptz) IS
@@ -395,7 +403,7 @@ BEGIN
           JOIN visible AS v ON v.id = d.opportunity_id
           LEFT JOIN crm_data.stage AS g ON g.id = d.stage_id
           LEFT JOIN stated AS s ON s.opportunity_id = v.id
-          LEFT JOIN crm._credibility_parts(at) AS c ON c.opportunity_id = v.id
+          LEFT JOIN crm._credibility(at) AS c ON c.opportunity_id = v.id
     ), part AS (
         SELECT CASE by WHEN 'total' THEN 0 WHEN 'owner' THEN x.owner_id WHEN 'team' THEN x.team_id WHEN 'stage' THEN x.stage_id END AS id,
                CASE by WHEN 'product_line' THEN x.product_line END AS line, x.*
@@ -684,10 +692,12 @@ BEGIN
     PERFORM crm.odds_refit(as_of);
     PERFORM crm.credibility_refit(as_of);
     PERFORM crm.churn_refit(as_of);
-    RETURN 3;
+    PERFORM crm.renewal_refit(as_of);
+    PERFORM crm.timing_refit(as_of);
+    RETURN 5;
 END
 $$;
-COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability, the credibility and the churn model anew; answers how many models. Internal.';
+COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability, the credibility, the churn, the renewal and the timing model anew; answers how many models. Internal.';
 
 -- Beside the forecast, the money.
 CREATE OR REPLACE FUNCTION crm.forecast_vs_cash(period daterange, at timestamptz DEFAULT now())

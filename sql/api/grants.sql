@@ -261,6 +261,9 @@ BEGIN
         ('crm.drift(timestamptz, timestamptz)', 'crm_admin, crm_director, crm_risk'),
         ('crm.churn_probability(bigint, timestamptz)', '*'),
         ('crm.churn_refit(timestamptz)', 'crm_admin'),
+        ('crm.renewal_probability(bigint, timestamptz)', '*'),
+        ('crm.renewal_refit(timestamptz)', 'crm_admin'),
+        ('crm.timing_refit(timestamptz)', 'crm_admin'),
         ('crm.model_rollback(text)', 'crm_admin, crm_director')
         -- end of routines
     ) AS v (routine, people) LOOP

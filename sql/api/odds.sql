@@ -218,6 +218,7 @@ COMMENT ON FUNCTION crm._win_predict(timestamptz, bigint[]) IS
 CREATE OR REPLACE FUNCTION crm._override_state(model bigint, override bigint, at timestamptz) RETURNS jsonb
     LANGUAGE plpgsql STABLE STRICT
     SET search_path = pg_catalog, pg_temp
+    SET extra_float_digits = 1 -- numbers in options are exact
 AS $$
 DECLARE
     m crm_data.model;
@@ -270,6 +271,18 @@ END
 $$;
 COMMENT ON FUNCTION crm._odds_definition(jsonb) IS 'SHA-256 over a configuration and the expressions of the features: what a fitted model stands on. Internal.';
 
+CREATE OR REPLACE FUNCTION crm._check_fit_instant(as_of timestamptz) RETURNS void
+    LANGUAGE plpgsql STABLE -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF as_of IS NULL OR as_of > now() + interval '1 minute' OR NOT isfinite(as_of) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a model is fitted to the past', HINT = 'Give an instant that is not after now.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._check_fit_instant(timestamptz) IS 'Raises 22023 unless a model can be fitted to what was known at this instant. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.odds_refit(as_of timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
     SET search_path = pg_catalog, pg_temp
@@ -289,9 +302,7 @@ DECLARE
     overrides jsonb := '{}';
     o record;
 BEGIN
-    IF as_of IS NULL OR as_of > now() + interval '1 minute' OR NOT isfinite(as_of) THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a model is fitted to the past', HINT = 'Give an instant that is not after now.';
-    END IF;
+    PERFORM crm._check_fit_instant(as_of);
     PERFORM crm._check_odds_config(config);
     -- one refit at a time, and no online step meanwhile; deals go on being closed, their events wait in the queue
     LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;

@@ -32,6 +32,7 @@ CREATE TABLE crm_data.contract (
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
     last_at timestamptz,
+    renewal_probability double precision CHECK (renewal_probability BETWEEN 0 AND 1),
     CHECK (expires_on >= starts_on)
 );
 CREATE INDEX contract_expires_on_idx ON crm_data.contract (expires_on) WHERE deleted_at IS NULL;
@@ -58,6 +59,7 @@ COMMENT ON COLUMN crm_data.contract.approval_since IS 'Since when it waits at th
 COMMENT ON COLUMN crm_data.contract.final_url IS 'Where the sealed final version lies.';
 COMMENT ON COLUMN crm_data.contract.invoice_state IS 'How much of it is invoiced, kept by the engine.';
 COMMENT ON COLUMN crm_data.contract.receipt_state IS 'How much of it is paid, kept by the engine.';
+COMMENT ON COLUMN crm_data.contract.renewal_probability IS 'Probability that it is renewed, 0 to 1, kept by the engine.';
 COMMENT ON COLUMN crm_data.contract.attrs IS 'Custom fields by key, each registered in field with custom = true.';
 COMMENT ON COLUMN crm_data.contract.owner_id IS 'Member who owns the record for row rules, copied from the customer by the engine.';
 COMMENT ON COLUMN crm_data.contract.team_id IS 'Team for row rules, copied from the customer by the engine.';

@@ -992,35 +992,6 @@ COMMENT ON COLUMN crm_data.forecast_snapshot.frozen_at IS 'When it was frozen.';
 COMMENT ON COLUMN crm_data.forecast_snapshot.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.forecast_snapshot.created_by IS 'Member or role that made the row.';
 
-CREATE TABLE crm_data.drift_count (
-    model_id bigint NOT NULL REFERENCES crm_data.model (id),
-    day date NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('feature', 'score', 'segment', 'source')),
-    name text NOT NULL,
-    bin text NOT NULL,
-    n bigint NOT NULL DEFAULT 0 CHECK (n >= 0),
-    sum_y double precision NOT NULL DEFAULT 0,
-    sum_p double precision NOT NULL DEFAULT 0,
-    sum_pq double precision NOT NULL DEFAULT 0,
-    sum_loss double precision NOT NULL DEFAULT 0,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    created_by text NOT NULL DEFAULT SESSION_USER,
-    PRIMARY KEY (model_id, day, kind, name, bin)
-);
-COMMENT ON TABLE crm_data.drift_count IS 'Counters from which drift is measured: per model, day, feature and bin.';
-COMMENT ON COLUMN crm_data.drift_count.model_id IS 'Model version.';
-COMMENT ON COLUMN crm_data.drift_count.day IS 'Day of the scores or of the outcomes.';
-COMMENT ON COLUMN crm_data.drift_count.kind IS 'What is counted: values of a feature, predicted scores, outcomes by segment, share of a source.';
-COMMENT ON COLUMN crm_data.drift_count.name IS 'Feature, segment or source.';
-COMMENT ON COLUMN crm_data.drift_count.bin IS 'Bin or value.';
-COMMENT ON COLUMN crm_data.drift_count.n IS 'Cases.';
-COMMENT ON COLUMN crm_data.drift_count.sum_y IS 'Sum of the outcomes.';
-COMMENT ON COLUMN crm_data.drift_count.sum_p IS 'Sum of the predicted probabilities.';
-COMMENT ON COLUMN crm_data.drift_count.sum_pq IS 'Sum of p times (1 - p).';
-COMMENT ON COLUMN crm_data.drift_count.sum_loss IS 'Sum of the log losses.';
-COMMENT ON COLUMN crm_data.drift_count.created_at IS 'When the row was made.';
-COMMENT ON COLUMN crm_data.drift_count.created_by IS 'Member or role that made the row.';
-
 CREATE TABLE crm_data.job (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE CHECK (name <> ''),

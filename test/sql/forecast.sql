@@ -115,6 +115,20 @@ SELECT count(crm.odds_refit(m)) AS models FROM generate_series(timestamptz '2014
 SELECT crm.credibility_refit('2015-09-30 00:00+08') > 0 AS tried;
 SELECT options ->> 'status' AS status, rows_used > 100 AS cases, (metrics ->> 'hits')::int BETWEEN 1 AND rows_used - 1 AS hits FROM crm_data.model WHERE name = 'credibility' ORDER BY version DESC LIMIT 1;
 SELECT credibility BETWEEN 0 AND 100 AS inside, learned, contributions ? 'gap' AS gap FROM crm.credibility(:deal, '2015-11-01 00:00+08');
+-- the night's job: credibility and flag beside the deals, neither version nor history move; a flag is left above the level where it was entered below
+SELECT row_version AS version FROM crm_data.opportunity WHERE id = :deal \gset
+SELECT crm._store_credibility('2015-11-01 00:00+08') > 100 AS stored, crm._store_credibility('2015-11-01 00:00+08') AS again;
+SELECT o.credibility = round(c.credibility) AS same, o.credibility_flag = c.flag AS flag, o.row_version - :version AS versions FROM crm_data.opportunity AS o, crm.credibility(o.id, '2015-11-01 00:00+08') AS c WHERE o.id = :deal;
+SELECT count(DISTINCT (a.credibility, a.flag)) AS alone_or_together FROM crm._credibility('2015-11-01 00:00+08') AS a, crm._credibility('2015-11-01 00:00+08', ARRAY[a.opportunity_id]) AS b WHERE a.opportunity_id = :deal AND a.credibility = b.credibility;
+-- stored timing models say what a fit says, also of a past instant; other periods are fitted as before
+CREATE TEMP TABLE fitted_now AS SELECT f.* FROM crm._forecast_deals('[2015-10-01,2015-11-01)', '2015-09-30 04:15+08') AS f;
+SELECT crm.timing_refit('2015-09-30 04:15+08') AS periods;
+SELECT count(*) = (SELECT count(*) FROM fitted_now) AS rows, count(*) FILTER (WHERE (a.p_close, a.p_won, a.bias, a.shock, a.n) IS DISTINCT FROM (b.p_close, b.p_won, b.bias, b.shock, b.n)) AS different, min(a.version) AS version
+  FROM crm._forecast_deals('[2015-10-01,2015-11-01)', '2015-09-30 04:15+08') AS a LEFT JOIN fitted_now AS b USING (opportunity_id);
+SELECT count(DISTINCT version) AS later_that_day, (SELECT count(version) FROM crm._forecast_deals('[2015-10-01,2015-11-01)', '2015-09-30 04:14+08')) AS before, (SELECT count(version) FROM crm._forecast_deals('[2015-10-01,2015-10-15)', '2015-09-30 23:00+08')) AS other_period
+  FROM crm._forecast_deals('[2015-10-01,2015-11-01)', '2015-09-30 23:00+08');
+SELECT crm.timing_refit('2015-11-20 04:15+08') AS periods, (SELECT count(*) FROM crm_data.model WHERE name LIKE 'timing.%' AND as_of < '2015-10-11') AS kept;
+SELECT count(*) AS kept FROM crm_data.model WHERE name LIKE 'timing.%' AND as_of < '2015-10-11';
 -- frozen, and what came after: every cent is on one deal
 SELECT crm.freeze_forecast('[2015-06-01,2015-07-01)', '2015-06-01 00:00+08') > 0 AS frozen;
 SELECT count(*) >= 2 AS members, bool_and(low <= mid AND mid <= high) AS ordered FROM crm_data.forecast WHERE kind = 'base' AND period = '[2015-06-01,2015-07-01)' HAVING bool_or(member_id IS NOT NULL);

@@ -52,6 +52,26 @@ COMMENT ON FUNCTION crm.import_fields(text) IS
 'The fields that an import of an object can fill: name to use in a mapping, column, type, kind (value, reference by name or number, json for free keys written as "attrs.key", special), what a reference refers to, whether it must be mapped, and what it means.
 object: team, member, product, account, contact, campaign, lead, opportunity, contract or interaction. Errors: 22023 another object.';
 
+CREATE OR REPLACE FUNCTION crm._import_may(object text) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT crm.row_visible(object, 'create', NULL, NULL, NULL) AND crm.row_visible(object, 'update', NULL, NULL, NULL)
+$$;
+COMMENT ON FUNCTION crm._import_may(text) IS 'Internal: whether the caller may add and change all records of an object, as an import does.';
+
+CREATE OR REPLACE FUNCTION crm._import_require(batch bigint) RETURNS void
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT (SELECT crm._import_may(b.object) FROM crm_data.import_batch AS b WHERE b.id = batch) THEN
+        RAISE EXCEPTION 'permission denied for import %', batch USING ERRCODE = 'insufficient_privilege', HINT = 'It is for those who may add and change all records of its object.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._import_require(bigint) IS 'Internal: raises 42501 unless the caller may import the object of a batch; an unknown batch is its caller''s to refuse.';
+
 CREATE OR REPLACE FUNCTION crm._import_synonyms()
     RETURNS TABLE (object text, field text, labels text[])
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -184,6 +204,9 @@ DECLARE
     v_bad text;
 BEGIN
     PERFORM FROM crm.import_fields(import_begin.object);
+    IF NOT crm._import_may(object) THEN
+        RAISE EXCEPTION 'permission denied to import %', object USING ERRCODE = 'insufficient_privilege', HINT = 'An import is for those who may add and change all records of its object.';
+    END IF;
     IF object IS NULL OR coalesce(source, '') = '' THEN
         RAISE EXCEPTION 'an import needs an object and a source' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'For example crm.import_begin(''account'', ''erp'').';
@@ -228,7 +251,7 @@ COMMENT ON FUNCTION crm.import_begin(text, text, jsonb, jsonb, text) IS
 object: see crm.import_fields. source: name of the system the rows come from, made when new; its identifiers make later imports of the same rows updates.
 mapping: {"columns": {"heading": "field", "heading": null to ignore}, "values": {"heading": {"found": "meant"}}, "defaults": {"field": "value when empty"}, "scale": {"heading": factor}}; NULL: the active configuration field_map/<source>:<object>, else by the headings.
 options: delimiter (found by itself); date_order MDY or DMY (found by itself where the file tells); unknown columns: report (default), attrs (kept there) or refuse; unresolved references: reject (default) or null; create_missing: reference fields whose missing records are made; on_duplicate of a record of another source: merge (default: fill what is empty), skip or insert; pipeline and engaged_stage (codes) for deals; as_of: day the file describes; shift_days: added to all dates; rank: field by whose value rows are applied first.
-Errors: 22023 unknown object, mapping part or option; 22004 no source.';
+Errors: 42501 not the caller''s to add and change; 22023 unknown object, mapping part or option; 22004 no source.';
 
 CREATE OR REPLACE FUNCTION crm._import_line_insert() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
@@ -256,6 +279,7 @@ AS $$
 DECLARE
     v_rows bigint;
 BEGIN
+    PERFORM crm._import_require(batch);
     PERFORM FROM crm_data.import_batch AS b WHERE b.id = batch AND b.state IN ('staged', 'validated');
     IF NOT FOUND THEN
         RAISE EXCEPTION 'import % takes no lines', batch USING ERRCODE = 'RM510', HINT = 'Open a new one with crm.import_begin(object, source).';
@@ -352,6 +376,7 @@ DECLARE
     v_sep int[];
     c record;
 BEGIN
+    PERFORM crm._import_require(batch);
     SELECT * INTO b FROM crm_data.import_batch AS x WHERE x.id = batch FOR UPDATE;
     IF NOT FOUND OR b.state NOT IN ('staged', 'validated') THEN
         RAISE EXCEPTION 'import % cannot be validated', batch
@@ -435,6 +460,15 @@ BEGIN
     v_tz := coalesce((SELECT x.body ->> 'value' FROM crm_data.config AS x WHERE x.kind = 'setting' AND x.key = 'organisation.timezone' AND x.scope = '*' AND x.status = 'active'), 'Asia/Shanghai');
     v_shift := coalesce((b.options ->> 'shift_days')::int, 0);
     v_create := ARRAY(SELECT jsonb_array_elements_text(coalesce(b.options -> 'create_missing', CASE WHEN b.object = 'member' THEN '["team", "manager"]' ELSE '[]' END::jsonb)));
+    -- an import writes nothing that its caller could not write row by row
+    SELECT string_agg(x.field, ', ' ORDER BY x.field) INTO v_problem
+      FROM crm.import_fields(b.object) AS x LEFT JOIN crm_data.field AS r ON r.object = b.object AND r.name = x.col AND NOT r.custom
+     WHERE (v_defaults ? x.field OR EXISTS (SELECT FROM jsonb_each_text(v_map) AS m WHERE m.value = x.field OR (x.kind = 'json' AND m.value LIKE x.field || '.%'))) AND NOT crm._field_allowed('write', r.id, NULL, NULL) AND r.id IS NOT NULL
+        OR x.field = ANY (v_create) AND NOT crm.row_visible(x.refers_to, 'create', NULL, NULL, NULL);
+    IF v_problem IS NOT NULL THEN
+        RAISE EXCEPTION 'permission denied for fields of import %: %', batch, v_problem USING ERRCODE = 'insufficient_privilege',
+            HINT = 'Map their columns to null and leave them out of create_missing, or let somebody import who may write them.';
+    END IF;
     IF b.object = 'opportunity' THEN
         SELECT p.id INTO v_pipeline FROM crm_data.pipeline AS p WHERE CASE WHEN b.options ? 'pipeline' THEN p.code = b.options ->> 'pipeline' ELSE p.is_default END;
         IF v_pipeline IS NULL THEN
@@ -776,6 +810,7 @@ CREATE OR REPLACE FUNCTION crm.import_report(batch bigint, verdicts text[] DEFAU
 AS $$
 #variable_conflict use_column
 BEGIN
+    PERFORM crm._import_require(batch);
     PERFORM FROM crm_data.import_batch AS b WHERE b.id = import_report.batch;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no import %', import_report.batch USING ERRCODE = 'RM510', HINT = 'crm.import_begin returned the number.';
@@ -798,6 +833,7 @@ CREATE OR REPLACE FUNCTION crm.import_confirm(batch bigint, reason text) RETURNS
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM crm._import_require(batch);
     IF btrim(reason) = '' THEN
         RAISE EXCEPTION 'a confirmation needs a reason' USING ERRCODE = 'invalid_parameter_value', HINT = 'Say why the distribution may change.';
     END IF;
@@ -884,6 +920,7 @@ BEGIN
     IF chunk NOT BETWEEN 1 AND 100000 THEN
         RAISE EXCEPTION 'a chunk has 1 to 100000 rows, not %', chunk USING ERRCODE = 'invalid_parameter_value', HINT = 'Take the default of 10000.';
     END IF;
+    PERFORM crm._import_require(batch);
     BEGIN
         SELECT * INTO b FROM crm_data.import_batch AS x WHERE x.id = batch FOR UPDATE NOWAIT;
     EXCEPTION WHEN lock_not_available THEN
@@ -1148,6 +1185,7 @@ BEGIN
     IF chunk NOT BETWEEN 1 AND 100000 THEN
         RAISE EXCEPTION 'a chunk has 1 to 100000 rows, not %', chunk USING ERRCODE = 'invalid_parameter_value', HINT = 'Take the default of 10000.';
     END IF;
+    PERFORM crm._import_require(batch);
     BEGIN
         SELECT * INTO b FROM crm_data.import_batch AS x WHERE x.id = batch FOR UPDATE NOWAIT;
     EXCEPTION WHEN lock_not_available THEN
@@ -1223,6 +1261,6 @@ CREATE OR REPLACE FUNCTION crm.import_list()
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT b.id, b.object, s.name, b.file_name, b.state, b.rows_total, b.rows_valid, b.rows_rejected, b.rows_applied, b.created_at, b.created_by
-      FROM crm_data.import_batch AS b LEFT JOIN crm_data.source_system AS s ON s.id = b.source_id ORDER BY b.id
+      FROM crm_data.import_batch AS b LEFT JOIN crm_data.source_system AS s ON s.id = b.source_id WHERE crm._import_may(b.object) ORDER BY b.id
 $$;
 COMMENT ON FUNCTION crm.import_list() IS 'The imports so far, oldest first: number, object, source, file, state and counts of rows.';

@@ -191,5 +191,21 @@ SET ROLE crm_sales;
 SELECT crm.import_begin('account', 'x');
 INSERT INTO crm.import_line VALUES ('x');
 RESET ROLE;
+-- nobody imports what he could not write row by row: objects, fields, missing references; nor reads and applies what others import
+SELECT crm.import_begin('opportunity', 'others') AS theirs \gset
+SET ROLE crm_steward;
+SELECT crm.import_begin('member', 'x');
+SELECT count(*) FROM crm.import_list() WHERE id = :theirs;
+\set VERBOSITY sqlstate
+SELECT crm.import_load(:theirs, 'name');
+SELECT * FROM crm.import_report(:theirs);
+CALL crm.import_apply(:theirs);
+\set VERBOSITY terse
+SELECT crm.import_begin('account', 'steward', NULL, '{"create_missing": ["owner"]}') AS batch \gset
+SELECT crm.import_load(:batch, E'name,annual revenue,owner\nImp Steward,5,Nobody Yet') AS lines;
+\set VERBOSITY sqlstate
+SELECT crm.import_validate(:batch);
+\set VERBOSITY terse
+RESET ROLE;
 -- leave as found
 UPDATE crm_data.account SET deleted_at = now() WHERE (name LIKE 'Imp %' OR name LIKE 'Shift %') AND deleted_at IS NULL;

@@ -640,11 +640,12 @@ BEGIN
                               ORDER BY abs(d.amount - i.amount), d.id LIMIT 3) AS s), '[]')
       FROM crm._deviation_items(deviation.period) AS i
      WHERE crm.row_visible('opportunity', 'read', i.owner_id, i.team_id, i.grade)
+       AND crm._field_allowed('read', (SELECT f.id FROM crm_data.field AS f WHERE f.object = 'opportunity' AND f.name = 'amount'), i.owner_id, i.team_id)
      ORDER BY abs(i.amount) DESC, i.opportunity_id, i.item;
 END
 $$;
 COMMENT ON FUNCTION crm.deviation(daterange) IS
-'Why the result of a period is not its frozen forecast: result less forecast, every cent on one deal, in the organisation''s currency, over the deals that the caller may read. For one who reads all, the items add up to the whole difference.
+'Why the result of a period is not its frozen forecast: result less forecast, every cent on one deal, in the organisation''s currency, over the deals whose amount the caller may read. For one who reads all, the items add up to the whole difference.
 period: over, and frozen by crm.freeze_forecast. item: amount (won at another amount), won (certainty that the forecast did not have), lost, slipped, new (won, not in the forecast); cause: system, sales, customer or chance, by the first rule that fires; rule; beyond_band: the whole, without new, lies outside the 80 percent interval of the forecast and asks for action, inside it nobody is to blame for chance; evidence: facts the rule read; similar_cases: up to three earlier items of the same rule.
 Errors: 22023 no period; 55000 not over, or never frozen.';
 
@@ -714,12 +715,15 @@ BEGIN
           FROM (SELECT e.owner_id, e.kind, crm._to_base(e.amount, e.currency, e.occurred_on) AS value
                   FROM crm_data.receivable_entry AS e
                  WHERE e.occurred_on <@ forecast_vs_cash.period AND e.recorded_at <= forecast_vs_cash.at AND crm.row_visible('receivable_entry', 'read', e.owner_id, e.team_id, e.grade)
+                   AND crm._field_allowed('read', (SELECT f.id FROM crm_data.field AS f WHERE f.object = 'receivable_entry' AND f.name = 'amount'), e.owner_id, e.team_id)
                 UNION ALL
                 SELECT c.owner_id, 'signed', crm._to_base(c.amount, c.currency, c.signed_on)
                   FROM crm_data.contract AS c WHERE c.signed_on <@ forecast_vs_cash.period AND crm.row_visible('contract', 'read', c.owner_id, c.team_id, c.grade)
+                   AND crm._field_allowed('read', (SELECT f.id FROM crm_data.field AS f WHERE f.object = 'contract' AND f.name = 'amount'), c.owner_id, c.team_id)
                 UNION ALL
                 SELECT p.owner_id, CASE WHEN p.paid_on IS NULL THEN 'due_unpaid' ELSE 'due_paid' END, crm._to_base(p.amount, p.currency, least(p.due_on, forecast_vs_cash.at::date))
-                  FROM crm_data.payment_plan AS p WHERE p.due_on <@ forecast_vs_cash.period AND crm.row_visible('payment_plan', 'read', p.owner_id, p.team_id, p.grade)) AS x
+                  FROM crm_data.payment_plan AS p WHERE p.due_on <@ forecast_vs_cash.period AND crm.row_visible('payment_plan', 'read', p.owner_id, p.team_id, p.grade)
+                   AND crm._field_allowed('read', (SELECT f.id FROM crm_data.field AS f WHERE f.object = 'payment_plan' AND f.name = 'amount'), p.owner_id, p.team_id)) AS x
           LEFT JOIN crm_data.member AS m ON m.id = x.owner_id
     ), cash AS (
         SELECT coalesce(z.who, 'nobody') AS who, sum(z.value) FILTER (WHERE z.kind = 'signed') AS signed, sum(z.value) FILTER (WHERE z.kind = 'invoice') AS invoiced, sum(z.value) FILTER (WHERE z.kind = 'payment') AS received,
@@ -734,7 +738,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.forecast_vs_cash(daterange, timestamptz) IS
-'By owner, the forecast of a period beside the money: contracts signed, invoiced, received, refunded, and the contractual payment points due in the period, of the rows that the caller may read, in the organisation''s currency at the day of each fact.
+'By owner, the forecast of a period beside the money: contracts signed, invoiced, received, refunded, and the contractual payment points due in the period, of the rows whose amount the caller may read, in the organisation''s currency at the day of each fact.
 period: both ends; at: instant of the forecast, and up to when entries count. unpriced: entries without an exchange rate, not in the sums; as_of: the instant. Errors: as crm.forecast.';
 
 -- A sandbox: what these deals bring if some things were otherwise.
@@ -768,9 +772,12 @@ BEGIN
             SELECT w.p INTO p FROM crm.win_whatif(opp, one - ARRAY['amount', 'probability']) AS w;
         END IF;
         p := coalesce((one ->> 'probability')::float8, p, 0);
-        SELECT coalesce((one ->> 'amount')::float8, crm._to_base(o.amount, o.currency, current_date)::float8) INTO value FROM crm_data.opportunity AS o WHERE o.id = opp;
+        SELECT coalesce((one ->> 'amount')::float8,
+                        CASE WHEN crm._field_allowed('read', (SELECT f.id FROM crm_data.field AS f WHERE f.object = 'opportunity' AND f.name = 'amount'), o.owner_id, o.team_id)
+                             THEN crm._to_base(o.amount, o.currency, current_date)::float8 END)
+          INTO value FROM crm_data.opportunity AS o WHERE o.id = opp;
         IF value IS NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('opportunity %s has no amount, or its currency no exchange rate', opp);
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('opportunity %s has no amount that you may read, or its currency no exchange rate', opp);
         END IF;
         p_of := p_of || p;
         value_of := value_of || value;

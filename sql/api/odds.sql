@@ -468,6 +468,22 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION crm._win_contributions(bigint, text[], float8) IS 'Contributions to a deal''s logit before clipping: the base, every dimension of the model, and the overrides. Internal.';
 
+CREATE OR REPLACE FUNCTION crm._dimension_shown(opp bigint, dimension text) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT coalesce(bool_and(NOT f.guarded OR crm._shown(f.id, x.image, x.image -> f.name) IS NOT DISTINCT FROM x.image -> f.name), true)
+      FROM (VALUES ('stage', 'opportunity', 'stage_id'), ('pipeline', 'opportunity', 'pipeline_id'), ('industry', 'account', 'industry'), ('account_type', 'account', 'type'), ('account_region', 'account', 'region'),
+                   ('account_grade', 'account', 'grade'), ('product_line', 'opportunity', 'product_line'), ('deal_type', 'opportunity', 'deal_type'), ('source', 'opportunity', 'source'), ('owner', 'opportunity', 'owner_id'),
+                   ('team', 'opportunity', 'team_id'), ('competitor', 'opportunity', 'competitor'), ('stage_age', 'opportunity', 'stage_entered_at'), ('days_to_expiry', 'opportunity', 'expires_on'), ('fiscal_phase', 'account', 'type'),
+                   ('close_month_in_quarter', 'opportunity', 'close_date'), ('amount_bucket', 'opportunity', 'amount'), ('amount_zeros', 'opportunity', 'amount'), ('attrs', 'opportunity', 'attrs')) AS d (dimension, object, name)
+      JOIN crm_data.field AS f ON f.object = d.object AND f.name = d.name AND NOT f.custom
+      JOIN crm_data.opportunity AS o ON o.id = _dimension_shown.opp
+      JOIN crm_data.account AS a ON a.id = o.account_id
+     CROSS JOIN LATERAL (SELECT CASE d.object WHEN 'account' THEN to_jsonb(a) ELSE to_jsonb(o) END AS image) AS x
+     WHERE d.dimension = split_part(_dimension_shown.dimension, '.', 1);
+END;
+COMMENT ON FUNCTION crm._dimension_shown(bigint, text) IS 'Whether the caller sees the column of a deal, or of its customer, that a dimension is made of: reasons tell the value only then. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.win_probability(opp bigint, at timestamptz DEFAULT now(), OUT p float8, OUT low float8, OUT high float8, OUT n bigint, OUT status text, OUT model_version int, OUT factors jsonb)
     LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is no deal
     SET search_path = pg_catalog, pg_temp
@@ -483,7 +499,7 @@ BEGIN
     IF FOUND THEN
         SELECT coalesce(jsonb_agg(jsonb_build_object('dimension', f.dimension, 'value', f.value, 'points', round(f.points::numeric, 1), 'n', round(f.n)) ORDER BY abs(f.points) DESC, f.dimension), '[]')
           INTO factors
-          FROM (SELECT c.dimension, c.value, c.points, c.n FROM crm._win_contributions(model, dims, logit) AS c WHERE status = 'ok' AND c.dimension <> 'base' ORDER BY abs(c.points) DESC, c.dimension LIMIT 5) AS f;
+          FROM (SELECT c.dimension, CASE WHEN crm._dimension_shown(opp, c.dimension) THEN c.value END AS value, c.points, c.n FROM crm._win_contributions(model, dims, logit) AS c WHERE status = 'ok' AND c.dimension <> 'base' ORDER BY abs(c.points) DESC, c.dimension LIMIT 5) AS f;
         RETURN;
     END IF;
     -- not open at that time
@@ -517,7 +533,7 @@ CREATE OR REPLACE FUNCTION crm.win_explain(opp bigint, at timestamptz DEFAULT no
 AS $$
 BEGIN
     PERFORM crm._check_visible_deal(opp);
-    RETURN QUERY SELECT c.dimension, c.value, c.logit, c.points, c.n FROM crm._win_predict(at, ARRAY[opp]) AS w, crm._win_contributions(w.model_id, w.dims, w.logit) AS c WHERE w.status = 'ok';
+    RETURN QUERY SELECT c.dimension, CASE WHEN crm._dimension_shown(opp, c.dimension) THEN c.value END, c.logit, c.points, c.n FROM crm._win_predict(at, ARRAY[opp]) AS w, crm._win_contributions(w.model_id, w.dims, w.logit) AS c WHERE w.status = 'ok';
 END
 $$;
 COMMENT ON FUNCTION crm.win_explain(bigint, timestamptz) IS

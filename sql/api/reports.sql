@@ -100,9 +100,9 @@ $$;
 COMMENT ON FUNCTION crm._stuck_deals(timestamptz, bigint[]) IS
 'Internal: deals that were stuck at an instant, in some teams or all (NULL): with the overdue mandatory action, or without one, by product line, when the stay is longer than stage.stall_days and than three quarters of the completed stays in that stage.';
 
-CREATE OR REPLACE FUNCTION crm._similar_cases(opportunity bigint, k int, at timestamptz, only_won boolean)
+CREATE OR REPLACE FUNCTION crm._similar_cases(opportunity bigint, k int, at timestamptz, only_won boolean, teams bigint[] DEFAULT NULL)
     RETURNS TABLE (opportunity_id bigint, account text, name text, outcome text, amount numeric, currency text, similarity float8, days_to_close float8, shared text[])
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
     WITH me AS (
@@ -118,10 +118,10 @@ AS $$
      CROSS JOIN LATERAL (SELECT coalesce(exp(-abs(ln((c.amount + 1)::float8 / (me.amount + 1)::float8))), 0) AS size) AS z
      CROSS JOIN LATERAL (SELECT z.size, 0.3 * coalesce((a.industry = me.industry)::int, 0) + 0.2 * coalesce((c.product_line = me.product_line)::int, 0) + 0.15 * coalesce((a.type = me.type)::int, 0)
                                 + 0.05 * coalesce((a.region = me.region)::int, 0) + 0.05 * coalesce((c.deal_type = me.deal_type)::int, 0) + 0.2 * z.size + 0.05 * coalesce((c.competitor = me.competitor)::int, 0) AS similarity) AS w
-     WHERE c.outcome = 'won' OR NOT only_won
+     WHERE (c.outcome = 'won' OR NOT only_won) AND (teams IS NULL OR c.team_id = ANY (teams))
      ORDER BY w.similarity DESC, c.closed_at DESC, c.id LIMIT k
 $$;
-COMMENT ON FUNCTION crm._similar_cases(bigint, int, timestamptz, boolean) IS 'Internal: the closed deals most like one, by industry, product line, size of the amount, customer type, region, deal type and competitor.';
+COMMENT ON FUNCTION crm._similar_cases(bigint, int, timestamptz, boolean, bigint[]) IS 'Internal: the closed deals most like one, of some teams or all (NULL; therefore not STRICT), by industry, product line, size of the amount, customer type, region, deal type and competitor.';
 
 CREATE OR REPLACE FUNCTION crm.similar_cases(object text, id bigint, k int DEFAULT 3)
     RETURNS TABLE (opportunity_id bigint, account text, name text, outcome text, amount numeric, currency text, similarity numeric, days_to_close numeric, shared text[], won_share numeric)
@@ -134,18 +134,21 @@ BEGIN
         RAISE EXCEPTION 'similar cases are known for opportunities, 1 to 50 of them' USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.similar_cases(''opportunity'', id, 3).';
     END IF;
     IF NOT EXISTS (SELECT FROM crm_data.opportunity AS o WHERE o.id = similar_cases.id
-                    AND (crm.has_role('crm_admin') OR crm.has_role('crm_director') OR o.owner_id = crm.me() OR o.team_id = ANY (crm.my_teams('subtree')))) THEN
+                    AND o.deleted_at IS NULL AND crm.row_visible('opportunity', 'read', o.owner_id, o.team_id, o.grade)) THEN
         RAISE EXCEPTION 'there is no opportunity % that you may see', similar_cases.id USING ERRCODE = 'no_data_found', HINT = 'Look it up in the view crm.opportunity.';
     END IF;
     RETURN QUERY
-    SELECT c.opportunity_id, c.account, c.name, c.outcome, c.amount, c.currency, round(c.similarity::numeric, 2), round(c.days_to_close::numeric, 1), c.shared,
+    SELECT c.opportunity_id, CASE WHEN crm.row_visible('account', 'read', a.owner_id, a.team_id, a.grade) THEN c.account END, c.name, c.outcome,
+           CASE WHEN crm._field_allowed('read', f.amount, o.owner_id, o.team_id) THEN c.amount END, c.currency, round(c.similarity::numeric, 2), round(c.days_to_close::numeric, 1), c.shared,
            round((SELECT avg((x.outcome = 'won')::int) FROM crm._similar_cases(similar_cases.id, 20, now(), false) AS x), 2)
-      FROM crm._similar_cases(similar_cases.id, k, now(), false) AS c
-     WHERE crm.has_role('crm_admin') OR crm.has_role('crm_director') OR EXISTS (SELECT FROM crm_data.opportunity AS o WHERE o.id = c.opportunity_id AND (o.owner_id = crm.me() OR o.team_id = ANY (crm.my_teams('region'))));
+      FROM crm._similar_cases(similar_cases.id, 1000000, now(), false) AS c JOIN crm_data.opportunity AS o ON o.id = c.opportunity_id JOIN crm_data.account AS a ON a.id = o.account_id
+     CROSS JOIN (SELECT max(d.id) AS amount FROM crm_data.field AS d WHERE d.object = 'opportunity' AND d.name = 'amount') AS f
+     WHERE crm.row_visible('opportunity', 'read', o.owner_id, o.team_id, o.grade)
+     ORDER BY c.similarity DESC, o.closed_at DESC, o.id LIMIT k;
 END
 $$;
 COMMENT ON FUNCTION crm.similar_cases(text, bigint, int) IS
-'The closed deals most like one, with how they ended, what they share with it, days to their close, and the share of won deals among the twenty nearest. Cases of teams outside the caller''s region are left out.
+'The closed deals most like one, with how they ended, what they share with it, days to their close, and the share of won deals among the twenty nearest. Cases that the caller may not read are left out; the share is of all.
 object: opportunity. k: 1 to 50. Errors: 22023 another object; P0002 no such deal within the caller''s view.';
 
 CREATE OR REPLACE FUNCTION crm._bottleneck_brief(at timestamptz, teams bigint[])
@@ -174,7 +177,7 @@ AS $$
                                                 'action_hours', (SELECT round((extract(epoch FROM min(w.done_at - w.created_at)) / 3600)::numeric, 1) FROM crm_data.task AS w
                                                                   WHERE w.object = 'opportunity' AND w.record_id = c.opportunity_id AND w.action_key = t.action_key AND w.state = 'done')) ORDER BY c.similarity DESC, c.opportunity_id)
               FROM crm._similar_cases((SELECT k.opportunity_id FROM stuck AS k WHERE k.stage_id = t.stage_id AND k.action_key IS NOT DISTINCT FROM t.action_key AND k.product_line IS NOT DISTINCT FROM t.product_line ORDER BY k.amount DESC NULLS LAST, k.days DESC, k.opportunity_id LIMIT 1),
-                                      3, at, true) AS c)
+                                      3, at, true, teams) AS c)
       FROM top AS t JOIN crm_data.stage AS s ON s.id = t.stage_id
      ORDER BY t.rank
 $$;

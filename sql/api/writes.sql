@@ -79,6 +79,7 @@ AS $function$
            CASE WHEN l.granted THEN a.xact_start ELSE l.waitstart END, CASE WHEN l.granted THEN '{}' ELSE pg_blocking_pids(l.pid) END
       FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
      WHERE l.locktype = 'advisory' AND l.objsubid = 65 AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+       AND EXISTS (SELECT FROM crm_data.account AS x WHERE x.id = (l.classid::bigint << 32) | l.objid::bigint AND crm._row_readable('account', to_jsonb(x)))
     UNION ALL
     SELECT x.id, NULL, NULL, x.lease_endpoint, 'lease', x.lease_until, '{}'
       FROM crm_data.account AS x WHERE x.lease_until > clock_timestamp() AND crm._row_readable('account', to_jsonb(x))
@@ -517,6 +518,9 @@ BEGIN
         SELECT * INTO account FROM crm_data.account AS a WHERE a.id = c.account_id;
         image := jsonb_build_object('owner_id', account.owner_id, 'team_id', account.team_id, 'grade', account.grade) || image;
     END IF;
+    IF NOT crm.row_visible(c.object, 'create', (image ->> 'owner_id')::bigint, (image ->> 'team_id')::bigint, (image ->> 'grade')::smallint) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied to bring back a row of %s', c.object);
+    END IF;
     image := image || jsonb_build_object('op_seq', (SELECT coalesce(max(o.op_seq), 0) FROM crm_data.operation AS o
                                                      WHERE o.root_object = c.object AND o.root_id = c.record_id));
     SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO columns
@@ -531,7 +535,7 @@ $function$;
 COMMENT ON FUNCTION crm.restore_row(text) IS
 'Brings a record back as a change left it, a deleted one as it was before. One that is still there is written back as crm.restore does; one that is gone, by whatever way, is inserted again under its number and goes on with its versions.
 change_id: object/record/version, from crm.history. Answers {state: restored, id, version}, or as crm.write does.
-Errors: P0002 no such change, or its history is not complete; 23505 and others when the row does not fit any more.';
+Errors: P0002 no such change, or its history is not complete; 42501 not the caller''s to create; 23505 and others when the row does not fit any more.';
 
 -- ---------------------------------------------------------------- erasure on request
 

@@ -161,6 +161,18 @@ SELECT count(*) AS scenarios, max(amount) FILTER (WHERE scenario = 'optimistic')
 INSERT INTO crm_data.receivable_entry (kind, account_id, amount, occurred_on, owner_id, recorded_at)
 SELECT v.kind, a.id, v.amount, '2015-06-10', m.id, '2015-06-10' FROM crm_data.account AS a, crm_data.member AS m, (VALUES ('invoice', 300.10), ('payment', 200.20), ('refund', 10)) AS v (kind, amount) WHERE a.code = 'fctest' AND m.employee_no = 'fctest1';
 SELECT key, invoiced, received, refunded, due, base > 0 AS forecast FROM crm.forecast_vs_cash('[2015-06-01,2015-07-01)', '2015-06-20 00:00+08') WHERE key LIKE 'Forecaster%' ORDER BY key;
+-- a director in his first days sees amounts blurred, and so they are in no answer
+CREATE ROLE forecast_new NOLOGIN IN ROLE crm_director;
+INSERT INTO crm_data.member (role_name, full_name, hired_at) VALUES ('forecast_new', 'Forecast New', current_date);
+SAVEPOINT p;
+SET LOCAL ROLE forecast_new;
+SELECT count(*) AS deals FROM crm.opportunity WHERE id = :deal AND amount IS NULL;
+SELECT count(*) AS items FROM crm.deviation('[2015-06-01,2015-07-01)');
+SELECT count(*) AS owners FROM crm.forecast_vs_cash('[2015-06-01,2015-07-01)', '2015-06-20 00:00+08') WHERE invoiced <> 0 OR received <> 0 OR due <> 0;
+\set VERBOSITY sqlstate
+SELECT crm.simulate(ARRAY[:deal], format('{"%s": {"probability": 0.999999}}', :deal)::jsonb);
+ROLLBACK TO p;
+\set VERBOSITY terse
 -- bad input
 SAVEPOINT s;
 SELECT crm.freeze_forecast('[2015-06-01,2015-07-01)', '2015-06-01 00:00+08');

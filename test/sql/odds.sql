@@ -325,6 +325,14 @@ SELECT count(DISTINCT params) AS models, array_agg(DISTINCT status) AS status FR
 SELECT abs(sum(e.logit) - min(w.logit)) < 1e-12 AS adds_up, count(*) AS parts
   FROM crm._win_predict('2016-01-01 00:00+00', ARRAY[pg_temp.deal(358)]) AS w, crm.win_explain(w.opportunity_id, '2016-01-01 00:00+00') AS e;
 SELECT jsonb_array_length(factors) AS factors, factors #>> '{0,dimension}' AS strongest, status FROM crm.win_probability(pg_temp.deal(358), '2016-01-01 00:00+00');
+-- a reason tells its value to those who see the column: the words of a newcomer's reasons have none
+CREATE ROLE odds_new NOLOGIN IN ROLE crm_director;
+INSERT INTO crm_data.member (role_name, full_name, hired_at) VALUES ('odds_new', 'Odds New', current_date);
+SELECT pg_temp.deal(358) AS deal \gset
+SET LOCAL ROLE odds_new;
+SELECT dimension, value, points IS NOT NULL AS counts FROM crm.win_explain(:deal, '2016-01-01 00:00+00') ORDER BY dimension;
+RESET ROLE;
+SELECT count(value) > 3 AS told FROM crm.win_explain(:deal, '2016-01-01 00:00+00');
 SELECT p, status, factors FROM crm.win_probability(pg_temp.deal(0), '2016-01-01 00:00+00');
 SELECT p, status FROM crm.win_probability(pg_temp.deal(0), '2014-01-01 00:00+00');
 -- what if

@@ -61,6 +61,23 @@ ALTER TABLE crm_data.report_snapshot DISABLE TRIGGER USER;
 UPDATE crm_data.report_snapshot SET body = jsonb_set(body, '{rows}', '[]') WHERE due_at = '2001-02-15' AND recipient_id IS NULL;
 SELECT report, problem FROM crm.verify_reports();
 ROLLBACK;
+-- similar cases are of the deals that one sees: a representative's are his own, not his team's or his region's
+BEGIN;
+CREATE ROLE brief_rep NOLOGIN IN ROLE crm_sales;
+INSERT INTO crm_data.member (role_name, full_name, team_id) SELECT 'brief_rep', 'Brief Rep', o.team_id FROM crm_data.opportunity AS o WHERE o.code LIKE 'BR%' AND o.outcome = 'open' AND o.team_id IS NOT NULL ORDER BY o.id LIMIT 1;
+SELECT id AS others FROM crm_data.opportunity WHERE code LIKE 'BR%' AND outcome = 'open' AND team_id IS NOT NULL ORDER BY id LIMIT 1 \gset
+SAVEPOINT a;
+SET LOCAL ROLE brief_rep;
+\set VERBOSITY sqlstate
+SELECT crm.similar_cases('opportunity', :others);
+\set VERBOSITY terse
+ROLLBACK TO a;
+UPDATE crm_data.opportunity SET owner_id = (SELECT id FROM crm_data.member WHERE role_name = 'brief_rep') WHERE id = :others;
+SET LOCAL ROLE brief_rep;
+SELECT count(*) AS of_others FROM crm.similar_cases('opportunity', :others, 50);
+RESET ROLE;
+SELECT count(*) > 0 AS of_all FROM crm.similar_cases('opportunity', :others, 50);
+ROLLBACK;
 -- people: a manager sees his own, a representative nothing
 SET ROLE crm_sales;
 SELECT crm.bottleneck_brief();

@@ -678,10 +678,11 @@ BEGIN
       FROM crm._deviation_items(month) AS i
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS n = ROW_COUNT;
+    PERFORM crm._report_deviation(month, due);
     RETURN n;
 END
 $$;
-COMMENT ON FUNCTION crm._job_deviation(timestamptz) IS 'Job of the 15th: keeps the deviation of the month before, item by item. Internal.';
+COMMENT ON FUNCTION crm._job_deviation(timestamptz) IS 'Job of the 15th: keeps the deviation of the month before, item by item, and stores the report of it. Internal.';
 
 CREATE OR REPLACE FUNCTION crm._job_model_refit(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER

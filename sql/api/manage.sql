@@ -623,6 +623,7 @@ CREATE OR REPLACE FUNCTION crm._job_access_audit(due_at timestamptz) RETURNS big
 AS $$
 DECLARE
     found_rows bigint;
+    snapshot bigint;
 BEGIN
     INSERT INTO crm_data.alert (kind, level, object, message, dedupe_key)
     SELECT 'access.' || replace(a.kind, ' ', '_'), CASE a.severity WHEN 'error' THEN 'red' ELSE 'orange' END, 'member', format('%s: %s (%s)', a.kind, a.subject, a.detail),
@@ -631,10 +632,14 @@ BEGIN
      WHERE a.severity <> 'info'
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS found_rows = ROW_COUNT;
+    snapshot := crm._report_store('access_audit', tstzrange(due_at - interval '1 month', due_at, '[)'), due_at,
+        jsonb_build_object('title', crm._report_title('access_audit'), 'say', '["severity", "kind"]'::jsonb, 'columns', '["severity", "kind", "subject", "detail"]'::jsonb,
+                           'rows', (SELECT coalesce(jsonb_agg(to_jsonb(a) ORDER BY array_position(ARRAY['error', 'warning', 'info'], a.severity), a.kind, a.subject, a.detail), '[]') FROM crm._access_findings() AS a)));
+    PERFORM crm._notify('report.access', 'access_audit:' || extract(epoch FROM due_at), jsonb_build_object('report', 'access_audit', 'snapshot', snapshot, 'new', found_rows), crm._report_readers('access_audit'));
     RETURN found_rows;
 END
 $$;
-COMMENT ON FUNCTION crm._job_access_audit(timestamptz) IS 'The monthly audit of access: every finding that is not open already becomes an alert; answers how many. Internal.
+COMMENT ON FUNCTION crm._job_access_audit(timestamptz) IS 'The monthly audit of access: every finding that is not open already becomes an alert, and all are stored as a report; answers how many are new. Internal.
 due_at: when the job was due.';
 
 CREATE OR REPLACE FUNCTION crm._permission_matrix() RETURNS TABLE (role_name name, object text, may_create text, may_read text, may_update text, may_delete text, may_export text, may_summarize text)

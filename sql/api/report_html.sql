@@ -36,6 +36,14 @@ AS $$
         ('fields', 'Fields', '字段'), ('field', 'Field', '字段'), ('system', 'System', '系统'), ('compared', 'Compared', '已比对'), ('differing', 'Differ', '不一致'), ('missing_here', 'Missing here', '本系统缺失'), ('missing_there', 'Missing there', '对方缺失'),
         ('difference_rate', 'Share', '差异率'), ('unmatched', 'Records that are no customer of ours', '未匹配到客户的记录'), ('records', 'Records', '记录数'), ('stewards', 'Open differences by steward', '各责任人未解决差异'),
         ('summary', 'Summary', '概览'), ('object', 'Object', '对象'), ('filled_rate', 'Filled', '填写率'), ('distinct_values', 'Values', '取值数'), ('changes', 'Changes', '修改次数'), ('used_by', 'Used by', '被引用'),
+        ('waterfall', 'From the forecast to the result', '从预测到结果'), ('forecast', 'Forecast', '预测'), ('slipped', 'Slipped', '延期'), ('step', 'Step', '环节'), ('deviation', 'Deviation', '偏差'), ('accuracy_rate', 'Accuracy', '准确率'), ('verdict', 'Verdict', '判断'),
+        ('within_band', 'within what chance explains', '在正常波动范围内'), ('beyond_band', 'beyond what chance explains', '超出正常波动'), ('causes', 'Causes', '原因'), ('cause', 'Cause', '原因'), ('rule', 'Rule', '判定规则'), ('largest', 'Largest items', '最大偏差项'), ('similar', 'Similar earlier', '历史相似'),
+        ('sales', 'sales', '销售'), ('chance', 'chance', '偶然'), ('none', 'none', '无'), ('amount_changed', 'amount changed', '金额变更'), ('plan_was_past', 'planned date had passed', '预计日期已过'), ('no_evidence', 'adjusted without evidence', '无凭证调整'),
+        ('stage_went_back', 'stage went back', '阶段回退'), ('no_activity', 'no activity', '未跟进'), ('date_moved', 'customer moved the date', '客户推迟'), ('late_record', 'recorded late', '录入滞后'), ('budget_frozen', 'budget frozen', '预算冻结'),
+        ('sponsor_left', 'sponsor left', '关键人离职'), ('procurement', 'procurement', '采购原因'), ('kind', 'Kind', '类别'), ('subject', 'Subject', '对象'), ('detail', 'Detail', '说明'),
+        ('privileged role', 'privileged role', '特权角色'), ('privileged membership', 'privileged membership', '特权成员关系'), ('view owner', 'view owner', '视图属主'), ('row security', 'row security', '行级安全'), ('table right', 'table right', '表权限'),
+        ('definer function', 'definer function', '属主权限函数'), ('inert role', 'inert role', '失效角色'), ('orphaned login', 'orphaned login', '无主账号'),
+        ('competitor_move', 'Heard of competitors', '竞品动态'), ('effective', 'in force since', '生效日期'),
         ('retire', 'could go', '建议停用'), ('seldom_filled', 'seldom filled', '很少填写'), ('one_value', 'always the same', '取值单一'), ('unused', 'not used', '未使用'), ('unpriced', 'Without rate', '缺汇率'),
         ('model_accuracy', 'Accuracy of the win probability', '模型准确率'), ('poor', 'poor', '不达标'), ('no_data', 'no data', '无数据')) AS v (k, en, zh) WHERE v.k = key), key)
 $$;
@@ -288,7 +296,9 @@ BEGIN
         || format('<h1>%s</h1>', crm._html(v_title)) || CASE WHEN b ? 'due_at' THEN format('<p>%s</p>', crm._html(crm._local_time((b ->> 'due_at')::timestamptz))) ELSE '' END
         || v_main
         || CASE WHEN b ? 'digest' THEN format('<footer>%s %s · %s %s · %s #%s · %s %s</footer>', crm._html(crm._say('data_as_of', v_locale)), crm._html(crm._local_time((b ->> 'data_as_of')::timestamptz)),
-                  crm._html(crm._say('definitions', v_locale)), crm._html((SELECT string_agg(d.key || ' v' || d.value, ', ' ORDER BY d.key COLLATE "C") FROM jsonb_each_text(b -> 'definitions') AS d)),
+                  crm._html(crm._say('definitions', v_locale)), crm._html((SELECT string_agg(CASE WHEN d.key LIKE 'metric/%' THEN format('%s v%s (%s %s)', coalesce(c.body ->> v_locale, d.key), d.value, crm._say('effective', v_locale), c.body ->> 'valid_from') ELSE d.key || ' v' || d.value END,
+                                                                                             CASE v_locale WHEN 'zh' THEN '、' ELSE ', ' END ORDER BY d.key COLLATE "C")
+                                                                            FROM jsonb_each_text(b -> 'definitions') AS d LEFT JOIN crm_data.config AS c ON c.kind || '/' || c.key = d.key AND c.kind = 'metric' AND c.scope = '*' AND c.version::text = d.value)),
                   crm._html(crm._say('report', v_locale)), crm._html(b ->> 'seq'), crm._html(crm._say('digest', v_locale)), crm._html(left(b ->> 'digest', 16))) ELSE '' END
         || '</body></html>';
 END

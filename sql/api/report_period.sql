@@ -75,6 +75,18 @@ COMMENT ON FUNCTION crm.team_performance(date) IS
 'What each team achieved in a month: bookings (contracts signed), the quota and the share attained, receipts (payments less refunds), share of closed deals won, follow-ups; money in the organisation''s currency. A quota of a longer period counts by its days. Managers see their teams, directors and administrators all.
 month: any day of it. Not STRICT: NULL is the month before this one. Errors: 42501 for others.';
 
+-- Who gets a report by teams: the directors one for the house, each manager who is no director one of his teams.
+CREATE OR REPLACE FUNCTION crm._report_recipients(report text) RETURNS TABLE (recipient bigint, teams bigint[], readers bigint[])
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT NULL::bigint, NULL::bigint[], crm._members_with('{crm_director}')
+    UNION ALL
+    (SELECT x.id, ARRAY(WITH RECURSIVE sub AS (SELECT t.id FROM crm_data.team AS t WHERE t.id = x.team_id UNION SELECT c.id FROM crm_data.team AS c JOIN sub ON c.parent_id = sub.id) SELECT s.id FROM sub AS s), ARRAY[x.id]
+       FROM crm_data.member AS x WHERE x.id = ANY (crm._report_readers(report)) AND x.id <> ALL (crm._members_with('{crm_director}')) AND x.team_id IS NOT NULL ORDER BY x.id)
+$$;
+COMMENT ON FUNCTION crm._report_recipients(text) IS 'Internal: the copies of a report: one for the house (recipient and teams NULL), whose readers are the directors, and one for each manager whose role the report is for, with his teams.';
+
 CREATE OR REPLACE FUNCTION crm._job_team_performance(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -89,13 +101,7 @@ DECLARE
     v_id bigint;
     v_n bigint := 0;
 BEGIN
-    -- one for the house, which the directors get, and one for each manager who is not a director
-    FOR m IN SELECT NULL::bigint AS id, NULL::bigint[] AS teams, crm._members_with('{crm_director}') AS readers
-             UNION ALL
-             SELECT x.id, ARRAY(WITH RECURSIVE sub AS (SELECT t.id FROM crm_data.team AS t WHERE t.id = x.team_id UNION SELECT c.id FROM crm_data.team AS c JOIN sub ON c.parent_id = sub.id) SELECT s.id FROM sub AS s), ARRAY[x.id]
-               FROM crm_data.member AS x WHERE x.id = ANY (crm._report_readers('team_performance')) AND x.id <> ALL (crm._members_with('{crm_director}')) AND x.team_id IS NOT NULL
-              ORDER BY 1 NULLS FIRST
-    LOOP
+    FOR m IN SELECT r.recipient AS id, r.teams, r.readers FROM crm._report_recipients('team_performance') AS r LOOP
         SELECT coalesce(jsonb_agg(to_jsonb(p)), '[]') INTO v_rows FROM crm._team_performance(v_from, m.teams) AS p;
         v_id := crm._report_store('team_performance', v_period, due, jsonb_build_object('title', crm._report_title('team_performance'),
                     'columns', '["team", "bookings", "quota", "attainment_rate", "receipts", "win_rate", "follow_ups", "currency"]'::jsonb, 'chart', '{"kind": "bars", "label": "team", "value": "bookings"}'::jsonb, 'rows', v_rows), m.id);
@@ -350,3 +356,62 @@ COMMENT ON FUNCTION crm.restatement(daterange) IS
 'How the figures of past months, as their monthly snapshots reported them, differ from what the same definitions give now: the history stays, what came late is shown. No row: nothing changed.
 period: days; the months that begin in it count. difference: now_value less reported; of it late_value comes from late_records facts of the month that the database learned of only after the snapshot (a refund posted late), other_changes from records that were corrected since; both NULL for shares and for what is counted once by a key. freshness: how fresh each source was when it was reported.
 Errors: 22023 a period without ends; 42501 for others than directors and administrators.';
+
+-- ---------------------------------------------------------------- deviation of the forecast
+
+CREATE OR REPLACE FUNCTION crm._deviation_label(item text) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((SELECT jsonb_build_object('en', v.en, 'zh', v.zh) FROM (VALUES ('forecast', 'Forecast', '预测'), ('amount', 'Won at another amount', '成交金额变化'), ('won', 'Won, was uncertain', '赢单(原为概率)'), ('lost', 'Lost', '输单'), ('slipped', 'Slipped', '延期'),
+                                                                                ('new', 'Won, not foreseen', '预测外赢单')) AS v (item, en, zh) WHERE v.item = _deviation_label.item), jsonb_build_object('en', item, 'zh', item))
+$$;
+COMMENT ON FUNCTION crm._deviation_label(text) IS 'Internal: a step between forecast and result in both languages.';
+
+CREATE OR REPLACE FUNCTION crm._deviation_rows(month daterange, teams bigint[]) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH d AS MATERIALIZED (SELECT * FROM crm_data.deviation AS x WHERE x.period = month AND (teams IS NULL OR x.team_id = ANY (teams))),
+    f AS (SELECT coalesce(sum(round((s.amount_base::float8 * s.probability)::numeric, 2)), 0) AS amount, count(*) AS deals FROM crm_data.forecast_snapshot AS s WHERE s.period = month AND (teams IS NULL OR s.team_id = ANY (teams))),
+    z AS (SELECT crm._setting('organisation.currency', 'CNY') AS currency)
+    SELECT jsonb_build_array(jsonb_build_object('part', 'summary', 'forecast', f.amount, 'result', f.amount + t.amount, 'deviation', t.amount, 'accuracy_rate', CASE WHEN f.amount + t.amount > 0 THEN greatest(0, round(1 - abs(t.amount) / (f.amount + t.amount), 4)) END,
+                                                'currency', z.currency, 'verdict', CASE WHEN t.beyond THEN 'beyond_band' ELSE 'within_band' END))
+        -- from the forecast to the result, step by step: what adds up is drawn from these rows and from nothing else
+        || (SELECT jsonb_agg(jsonb_build_object('part', 'waterfall', 'step', crm._deviation_label(w.item), 'amount', w.amount, 'deals', w.deals, 'currency', z.currency) ORDER BY w.o)
+              FROM (SELECT 0 AS o, 'forecast' AS item, f.amount, f.deals
+                    UNION ALL SELECT v.o, v.item, coalesce(sum(d.amount), 0), count(d.*) FROM unnest('{amount,won,lost,slipped,new}'::text[]) WITH ORDINALITY AS v (item, o) LEFT JOIN d ON d.item = v.item GROUP BY v.o, v.item) AS w)
+        || (SELECT coalesce(jsonb_agg(jsonb_build_object('part', 'causes', 'cause', c.cause, 'rule', c.rule, 'deals', c.n, 'amount', c.amount, 'currency', z.currency) ORDER BY c.of_cause DESC, c.cause, abs(c.amount) DESC, c.rule), '[]')
+              FROM (SELECT d.cause, d.rule, count(DISTINCT d.opportunity_id) AS n, sum(d.amount) AS amount, sum(sum(abs(d.amount))) OVER (PARTITION BY d.cause) AS of_cause FROM d GROUP BY d.cause, d.rule) AS c)
+        || (SELECT coalesce(jsonb_agg(jsonb_build_object('part', 'largest', 'account', l.account, 'owner', l.owner, 'step', crm._deviation_label(l.item), 'amount', l.amount, 'cause', l.cause, 'rule', l.rule, 'similar', l.similar) ORDER BY l.o), '[]')
+              FROM (SELECT row_number() OVER (ORDER BY abs(d.amount) DESC, d.id) AS o, a.name AS account, m.full_name AS owner, d.item, d.amount, d.cause, d.rule,
+                           (SELECT jsonb_agg(format('%s %s', to_char(lower(e.period), 'YYYY-MM'), b.name) ORDER BY e.n)
+                              FROM (SELECT x.*, row_number() OVER (ORDER BY abs(x.amount - d.amount), x.id) AS n FROM crm_data.deviation AS x WHERE x.rule = d.rule AND x.item = d.item AND upper(x.period) <= lower(month) AND (teams IS NULL OR x.team_id = ANY (teams)) LIMIT 2) AS e
+                              JOIN crm_data.account AS b ON b.id = e.account_id) AS similar
+                      FROM d LEFT JOIN crm_data.account AS a ON a.id = d.account_id LEFT JOIN crm_data.member AS m ON m.id = d.owner_id ORDER BY abs(d.amount) DESC, d.id LIMIT 15) AS l)
+      FROM f, z, (SELECT coalesce(sum(d.amount), 0) AS amount, coalesce(bool_or(d.beyond_band), false) AS beyond FROM d) AS t
+$$;
+COMMENT ON FUNCTION crm._deviation_rows(daterange, bigint[]) IS 'Internal: the rows of the deviation report of a month whose items are kept, of some teams or all (NULL): summary, waterfall from the forecast to the result, causes with their rules, the largest items with similar earlier ones.';
+
+CREATE OR REPLACE FUNCTION crm._report_deviation(month daterange, due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
+    m record;
+    v_id bigint;
+    v_n bigint := 0;
+BEGIN
+    FOR m IN SELECT * FROM crm._report_recipients('deviation') LOOP
+        v_id := crm._report_store('deviation', tstzrange(lower(month)::timestamp AT TIME ZONE v_tz, upper(month)::timestamp AT TIME ZONE v_tz, '[)'), due,
+            jsonb_build_object('title', crm._report_title('deviation'), 'part', 'part', 'say', '["cause", "rule", "verdict"]'::jsonb,
+                               'columns', '["forecast", "result", "deviation", "accuracy_rate", "verdict", "account", "owner", "step", "cause", "rule", "deals", "amount", "currency", "similar"]'::jsonb,
+                               'charts', '{"waterfall": {"kind": "waterfall", "label": "step", "value": "amount"}}'::jsonb, 'rows', crm._deviation_rows(month, m.teams)), m.recipient);
+        PERFORM crm._notify('report.deviation', 'deviation:' || extract(epoch FROM due), jsonb_build_object('report', 'deviation', 'snapshot', v_id), m.readers);
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._report_deviation(daterange, timestamptz) IS 'Internal: stores the deviation report of a month, for the house and for each manager, and sends word of it; for the job of the 15th, which keeps the items first.';

@@ -358,8 +358,15 @@ AS $$
        FROM crm_data.contract AS c JOIN crm_data.account AS a ON a.id = c.account_id
       WHERE a.owner_id = member AND c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND c.expires_on BETWEEN at::date AND at::date + crm._setting('renewal.window', '90')::int
       ORDER BY c.expires_on, c.id LIMIT 20)
+    UNION ALL
+    -- what was heard since the morning before of those who stand against him
+    (SELECT 'competitor_move', a.name, o.competitor, max(i.occurred_at), floor(extract(epoch FROM _morning_brief.at - max(i.occurred_at)) / 86400)::int
+       FROM crm_data.opportunity AS o JOIN crm_data.account AS a ON a.id = o.account_id JOIN crm_data.interaction AS i ON i.account_id = o.account_id
+      WHERE o.owner_id = member AND o.outcome = 'open' AND o.deleted_at IS NULL AND o.competitor <> '' AND i.retracted_at IS NULL AND i.occurred_at > _morning_brief.at - interval '1 day' AND i.occurred_at <= _morning_brief.at
+        AND position(lower(o.competitor) IN lower(concat_ws(' ', i.summary, i.body))) > 0
+      GROUP BY a.id, o.competitor ORDER BY 4 DESC, a.id LIMIT 10)
 $$;
-COMMENT ON FUNCTION crm._morning_brief(bigint, timestamptz) IS 'Internal: the morning list of a member: the first tasks, customers without contact for followup.alert_days, contracts that expire within renewal.window.';
+COMMENT ON FUNCTION crm._morning_brief(bigint, timestamptz) IS 'Internal: the morning list of a member: the first tasks, customers without contact for followup.alert_days, contracts that expire within renewal.window, follow-ups of the day before that speak of the competitor of an open deal.';
 
 CREATE OR REPLACE FUNCTION crm.morning_brief(at timestamptz DEFAULT now())
     RETURNS TABLE (kind text, account text, title text, due_at timestamptz, days int)
@@ -368,7 +375,7 @@ CREATE OR REPLACE FUNCTION crm.morning_brief(at timestamptz DEFAULT now())
 AS $$
     SELECT b.* FROM crm._morning_brief(crm.me(), at) AS b
 $$;
-COMMENT ON FUNCTION crm.morning_brief(timestamptz) IS 'The caller''s morning list: the first tasks (todo), customers nobody has spoken to for followup.alert_days (silent), contracts that expire within renewal.window (expiring).';
+COMMENT ON FUNCTION crm.morning_brief(timestamptz) IS 'The caller''s morning list: the first tasks (todo), customers nobody has spoken to for followup.alert_days (silent), contracts that expire within renewal.window (expiring), follow-ups of the day before that speak of the competitor of an open deal (competitor_move).';
 
 CREATE OR REPLACE FUNCTION crm._job_morning_brief(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

@@ -226,4 +226,5 @@ SELECT count(*), count(*) FILTER (WHERE owner_id = crm.me()) AS mine FROM crm.ac
 SELECT count(*) FILTER (WHERE owner_id = crm.me()) AS deals FROM crm.opportunity WHERE account_id = :account;
 RESET ROLE;
 SELECT crm._job_access_audit(now()) > 0 AS alerts, crm._job_access_audit(now()) AS again;
+SELECT count(*) AS stored, bool_and(jsonb_array_length(body -> 'rows') > 0) AS rows FROM crm_data.report_snapshot WHERE report = 'access_audit';
 ROLLBACK;

@@ -139,6 +139,13 @@ SELECT sum(d.amount) = (SELECT sum(amount) FROM crm_data.opportunity WHERE code 
 SELECT cause, rule, bool_and(amount < 0) AS negative FROM crm.deviation('[2015-06-01,2015-07-01)') WHERE item = 'slipped' GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT crm._job_deviation('2015-07-15 08:00+08') > 0 AS kept, crm._job_deviation('2015-07-15 08:00+08') AS kept_again;
 SELECT (SELECT sum(amount) FROM crm_data.deviation WHERE period = '[2015-06-01,2015-07-01)') = (SELECT sum(amount) FROM crm.deviation('[2015-06-01,2015-07-01)')) AS same;
+-- the report of the 15th: its waterfall is drawn from its own rows and ends where the result is
+SELECT sum((r ->> 'amount')::numeric) FILTER (WHERE r ->> 'part' = 'waterfall') = max((r ->> 'result')::numeric) FILTER (WHERE r ->> 'part' = 'summary') AS ends_at_the_result,
+       max((r ->> 'result')::numeric) FILTER (WHERE r ->> 'part' = 'summary') = (SELECT sum(amount) FROM crm_data.opportunity WHERE code LIKE 'fctest%' AND outcome = 'won' AND closed_at >= '2015-06-01 00:00+08' AND closed_at < '2015-07-01 00:00+08') AS as_it_was,
+       string_agg(r #>> '{step,en}', ' > ' ORDER BY o) FILTER (WHERE r ->> 'part' = 'waterfall') AS steps, count(*) FILTER (WHERE r ->> 'part' = 'largest') AS largest, count(*) FILTER (WHERE r ->> 'part' = 'causes') > 1 AS causes
+  FROM crm_data.report_snapshot AS s, jsonb_array_elements(s.body -> 'rows') WITH ORDINALITY AS u (r, o) WHERE s.report = 'deviation' AND s.recipient_id IS NULL;
+SELECT l, h ~ '<svg' AS drawn, cardinality(regexp_split_to_array(substring(h FROM '<svg.*?</svg>'), '<rect')) - 1 AS bars, h ~ CASE l WHEN 'zh' THEN '从预测到结果' ELSE 'From the forecast to the result' END AS said
+  FROM unnest('{en,zh}'::text[]) AS l, LATERAL (SELECT crm.report_html(s.id, l) AS h FROM crm_data.report_snapshot AS s WHERE s.report = 'deviation' AND s.recipient_id IS NULL) AS x;
 SELECT crm._job_forecast_freeze('2015-07-01 00:05+08') > 0 AS frozen;
 SELECT bool_or(jsonb_array_length(similar_cases) > 0) AS similar FROM crm.deviation('[2015-07-01,2015-08-01)');
 -- a statement needs a reason, and evidence when it moves much; the last one counts

@@ -53,6 +53,12 @@ SELECT crm.report_html(id, 'en') LIKE '%<svg%Upload the deck%' AS drawn FROM crm
 -- the morning list of a member
 UPDATE crm_data.task SET priority = 9 WHERE title = 'Upload the deck';
 SELECT b.kind, b.title, b.due_at, b.days FROM crm_data.member AS m, crm._morning_brief(m.id, '2001-02-15') AS b WHERE m.full_name = 'Brief Rep';
+-- a competitor that a follow-up of yesterday speaks of is on it
+BEGIN;
+UPDATE crm_data.opportunity SET competitor = 'Rivale' WHERE code = 'BR1';
+INSERT INTO crm_data.interaction (account_id, kind, summary, occurred_at) SELECT o.account_id, 'call', v.said, v.at::timestamptz FROM crm_data.opportunity AS o, (VALUES ('RIVALE has cut its prices', '2001-02-14 10:00'), ('rivale was there', '2001-02-13 07:00'), ('nothing', '2001-02-14 11:00')) AS v (said, at) WHERE o.code = 'BR1';
+SELECT b.title, b.due_at, b.days FROM crm_data.member AS m, crm._morning_brief(m.id, '2001-02-15 08:00') AS b WHERE m.full_name = 'Brief Rep' AND b.kind = 'competitor_move';
+ROLLBACK;
 -- a snapshot never changes; one that was changed behind the triggers is found
 UPDATE crm_data.report_snapshot SET body = '{}';
 BEGIN;

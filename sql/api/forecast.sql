@@ -359,8 +359,24 @@ COMMENT ON FUNCTION crm.credibility(bigint, timestamptz) IS
 opp: opportunity; at: instant. credibility: 0 to 100, learned (crm.credibility_refit) from the model''s own probability, its gap to what is stated, and the evidence, or, until there is enough to learn from, the fixed weights 50, 30, 20; representative: share of the owner''s last months'' deals that ended as stated, shrunk to the team''s; signed: 1 with a requirement confirmation signed by the customer, 0.5 unsigned; legal: 1 after legal''s first review; flag: green, yellow below 60 (entered at 58, left at 62), orange below 45, red below 30; contributions: points of each part; learned. NULL for a deal that is not open.
 Errors: P0002 no such deal for the caller.';
 
+-- Whose a deal is: revenue splits give their members a share, the owner has the rest. Overlay splits are credit on top and no part of a sum.
+CREATE OR REPLACE FUNCTION crm._revenue_shares(at timestamptz) RETURNS TABLE (opportunity_id bigint, member_id bigint, team_id bigint, share numeric)
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    WITH split AS (
+        SELECT x.opportunity_id, x.member_id, least(x.percent, 100 - coalesce(sum(x.percent) OVER (PARTITION BY x.opportunity_id ORDER BY x.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)) / 100 AS share
+          FROM crm_data.split AS x WHERE x.kind = 'revenue' AND x.created_at <= _revenue_shares.at
+    )
+    SELECT s.opportunity_id, s.member_id, m.team_id, s.share FROM split AS s JOIN crm_data.member AS m ON m.id = s.member_id WHERE s.share > 0
+    UNION ALL
+    SELECT o.id, o.owner_id, o.team_id, 1 - coalesce(s.given, 0)
+      FROM crm_data.opportunity AS o LEFT JOIN (SELECT x.opportunity_id, sum(x.share) AS given FROM split AS x WHERE x.share > 0 GROUP BY x.opportunity_id) AS s ON s.opportunity_id = o.id
+     WHERE coalesce(s.given, 0) < 1;
+END;
+COMMENT ON FUNCTION crm._revenue_shares(timestamptz) IS 'Share of every deal that counts for a member, by the revenue splits made by a time; the shares of a deal add up to 1. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.forecast(period daterange, by text DEFAULT 'owner', at timestamptz DEFAULT now())
-    RETURNS TABLE (key text, deals bigint, closed numeric, commit numeric, best_case numeric, pipeline numeric, base numeric, adjusted numeric, quota numeric, credibility float8,
+    RETURNS TABLE (key text, deals bigint, closed numeric, commit numeric, best_case numeric, pipeline numeric, base numeric, adjusted numeric, submitted numeric, quota numeric, credibility float8,
                    low numeric, mid numeric, high numeric, noise_floor float8, currency text, status text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is refused
     SET search_path = pg_catalog, pg_temp
@@ -394,6 +410,11 @@ BEGIN
           FROM crm_data.forecast AS f
          WHERE f.kind = 'adjusted' AND f.period = forecast.period AND f.opportunity_id IS NOT NULL AND f.as_of <= at
          ORDER BY f.opportunity_id, f.as_of DESC, f.id DESC
+    ), submitted AS (
+        SELECT DISTINCT ON (f.member_id) f.member_id, m.team_id AS member_team, crm._to_base(f.amount, f.currency, (at AT TIME ZONE tz)::date) AS value
+          FROM crm_data.forecast AS f JOIN crm_data.member AS m ON m.id = f.member_id
+         WHERE f.kind = 'submitted' AND f.period = forecast.period AND f.opportunity_id IS NULL AND f.as_of <= at AND crm.row_visible('forecast', 'read', f.owner_id, f.team_id, f.grade)
+         ORDER BY f.member_id, f.as_of DESC, f.id DESC
     ), open AS (
         SELECT v.id, v.owner_id, v.team_id, v.product_line, d.stage_id, d.amount, d.p_close * d.p_won AS p, d.bias, d.shock, d.status, s.value AS stated, c.credibility,
                -- what was stated of the deal then: the stage's category, or today the deal's own
@@ -404,13 +425,18 @@ BEGIN
           LEFT JOIN crm_data.stage AS g ON g.id = d.stage_id
           LEFT JOIN stated AS s ON s.opportunity_id = v.id
           LEFT JOIN crm._credibility(at) AS c ON c.opportunity_id = v.id
+    ), shared AS (
+        SELECT r.opportunity_id, r.member_id, r.team_id, r.share FROM crm._revenue_shares(at) AS r WHERE by IN ('owner', 'team')
+        UNION ALL
+        SELECT v.id, NULL, NULL, 1 FROM visible AS v WHERE by NOT IN ('owner', 'team')
     ), part AS (
-        SELECT CASE by WHEN 'total' THEN 0 WHEN 'owner' THEN x.owner_id WHEN 'team' THEN x.team_id WHEN 'stage' THEN x.stage_id END AS id,
-               CASE by WHEN 'product_line' THEN x.product_line END AS line, x.*
-          FROM (SELECT w.id AS opportunity, w.owner_id, w.team_id, w.product_line, w.stage_id, w.value, NULL::float8 AS amount, NULL::float8 AS p, NULL::float8 AS bias, NULL::float8 AS shock,
+        SELECT CASE by WHEN 'total' THEN 0 WHEN 'owner' THEN r.member_id WHEN 'team' THEN r.team_id WHEN 'stage' THEN x.stage_id END AS id,
+               CASE by WHEN 'product_line' THEN x.product_line END AS line, x.opportunity, x.value * r.share AS value, x.amount * r.share::float8 AS amount, x.p, x.bias, x.shock, x.status, x.stated * r.share AS stated, x.credibility, x.category
+          FROM (SELECT w.id AS opportunity, w.product_line, w.stage_id, w.value, NULL::float8 AS amount, NULL::float8 AS p, NULL::float8 AS bias, NULL::float8 AS shock,
                        NULL::text AS status, NULL::numeric AS stated, NULL::float8 AS credibility, 'closed'::text AS category FROM won AS w
                 UNION ALL
-                SELECT o.id, o.owner_id, o.team_id, o.product_line, o.stage_id, NULL, o.amount, o.p, o.bias, o.shock, o.status, o.stated, o.credibility, o.category FROM open AS o) AS x
+                SELECT o.id, o.product_line, o.stage_id, NULL, o.amount, o.p, o.bias, o.shock, o.status, o.stated, o.credibility, o.category FROM open AS o) AS x
+          JOIN shared AS r ON r.opportunity_id = x.opportunity
     ), summed AS (
         SELECT p.id, p.line, count(p.p) AS deals, coalesce(sum(p.value), 0) AS closed,
                coalesce(sum(p.amount) FILTER (WHERE p.category = 'commit'), 0)::numeric AS commit,
@@ -427,6 +453,7 @@ BEGIN
     SELECT CASE by WHEN 'total' THEN 'total' WHEN 'owner' THEN coalesce(m.full_name, 'nobody') WHEN 'team' THEN coalesce(t.name, 'none') WHEN 'stage' THEN coalesce(g.name, 'none') ELSE coalesce(s.line, 'none') END,
            s.deals, round(s.closed, 2), round(s.commit, 2), round(s.best_case, 2), round(s.pipeline, 2),
            round(s.closed + s.expected::numeric, 2), round(s.closed + s.expected_stated::numeric, 2),
+           (SELECT round(sum(u.value), 2) FROM submitted AS u WHERE CASE by WHEN 'total' THEN true WHEN 'owner' THEN u.member_id = s.id WHEN 'team' THEN u.member_team = s.id ELSE false END),
            CASE by WHEN 'owner' THEN (SELECT sum(crm._to_base(q.amount, q.currency, lower(period))) FROM crm_data.quota AS q
                                        WHERE q.member_id = s.id AND q.basis = 'bookings' AND q.product_line = '*' AND q.period <@ period
                                          AND crm.row_visible('quota', 'read', q.owner_id, q.team_id, q.grade))
@@ -447,7 +474,7 @@ $$;
 COMMENT ON FUNCTION crm.forecast(daterange, text, timestamptz) IS
 'Forecast of a period from what was known at an instant, over the deals whose amount the caller may read.
 period: both ends, at most three years; by: total, owner, team, product_line or stage; at: instant.
-deals: open ones; closed: won in the period by then; commit, best_case, pipeline: open amounts by category (those planned to close outside the period or without a planned close are pipeline); base: closed and what the open deals are expected to bring in the rest of the period, deals not yet open are not in it; adjusted: the same with people''s statements; quota: of the owner or team for the period; credibility: 0 to 100, weighted; low, mid, high: P10, P50, P90; noise_floor: accuracy that a perfectly calibrated model could expect on these deals, accuracy being max(0, 1 - relative absolute error); currency: the organisation''s; status: ok, insufficient_history, or how many deals lack an amount or an exchange rate and are not in the sums.
+By owner and team, revenue splits share a deal between members. deals: open ones; closed: won in the period by then; commit, best_case, pipeline: open amounts by category (those planned to close outside the period or without a planned close are pipeline); base: closed and what the open deals are expected to bring in the rest of the period, deals not yet open are not in it; adjusted: the same with people''s statements; submitted: what the members of the group sent upwards (crm.forecast_submit), NULL where nobody did; quota: of the owner or team for the period; credibility: 0 to 100, weighted; low, mid, high: P10, P50, P90; noise_floor: accuracy that a perfectly calibrated model could expect on these deals, accuracy being max(0, 1 - relative absolute error); currency: the organisation''s; status: ok, insufficient_history, or how many deals lack an amount or an exchange rate and are not in the sums.
 Errors: 22023 a period, instant or grouping that cannot be used.';
 
 -- Statements of people: append-only, with a reason, above a threshold with evidence.
@@ -502,6 +529,85 @@ COMMENT ON FUNCTION crm.forecast_adjust(bigint, daterange, numeric, text, text, 
 opp: opportunity; period: both ends; amount: in the deal''s currency, not negative; reason_code: value of the picklist adjust_reason; reason: in words; evidence: id of an attachment of the deal, needed when the change exceeds the setting forecast.evidence_over (percent of the deal). Answers the statement''s id.
 Errors: P0002 no such deal for the caller; 42501 no right to change it; 22023 something missing or out of range.';
 
+-- A member's own word on a period, sent upwards.
+CREATE OR REPLACE FUNCTION crm.forecast_submit(period daterange, amount numeric, reason_code text DEFAULT NULL, reason text DEFAULT NULL, evidence bigint DEFAULT NULL, member bigint DEFAULT NULL) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: what is missing is named
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    who bigint := coalesce(member, crm.me());
+    whose record;
+    known jsonb := (SELECT c.body -> 'values' FROM crm_data.config AS c WHERE c.kind = 'picklist' AND c.key = 'adjust_reason' AND c.scope = '*' AND c.status = 'active');
+    threshold float8 := (crm._odds_setting('forecast.evidence_over') #>> '{}')::float8;
+    computed float8;
+    digest bytea;
+    before bigint;
+    made bigint;
+BEGIN
+    IF crm.me() IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only a member submits a forecast', HINT = 'Log in as a member, see crm.login.';
+    END IF;
+    -- for oneself, or for those one manages
+    WITH RECURSIVE up AS (
+        SELECT m.id, m.manager_id, 0 AS depth FROM crm_data.member AS m WHERE m.id = who
+        UNION ALL
+        SELECT m.id, m.manager_id, u.depth + 1 FROM up AS u JOIN crm_data.member AS m ON m.id = u.manager_id WHERE u.depth < 32
+    )
+    SELECT m.id, m.team_id INTO whose FROM crm_data.member AS m WHERE m.id = who AND EXISTS (SELECT FROM up AS u WHERE u.id = crm.me());
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to submit a forecast for this member', HINT = 'A forecast is submitted by the member or by one who manages him.';
+    END IF;
+    IF period IS NULL OR isempty(period) OR lower(period) IS NULL OR upper(period) IS NULL OR upper(period) - lower(period) > 1100 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a forecast needs a period with both ends, of at most three years';
+    END IF;
+    IF amount IS NULL OR NOT (amount >= 0 AND amount < 1e16) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a forecast needs an amount that is not negative';
+    END IF;
+    computed := crm._member_forecast(period, now(), who);
+    IF abs(amount::float8 - computed) > threshold / 100 * computed THEN
+        IF coalesce(btrim(reason), '') = '' OR NOT EXISTS (SELECT FROM jsonb_array_elements(known) AS k WHERE k ->> 'key' = reason_code) THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('a forecast more than %s percent away from the computed one needs a reason in words and a reason code', threshold),
+                HINT = 'Codes are ' || coalesce((SELECT string_agg(k ->> 'key', ', ') FROM jsonb_array_elements(known) AS k), 'values of the picklist adjust_reason') || '.';
+        END IF;
+        IF evidence IS NULL AND amount::float8 > computed THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('a forecast more than %s percent above the computed one needs evidence', threshold),
+                HINT = 'Attach it to one of the deals and give its id.';
+        END IF;
+    END IF;
+    IF evidence IS NOT NULL THEN
+        SELECT a.sha256 INTO digest FROM crm_data.attachment AS a JOIN crm_data.opportunity AS o ON a.object = 'opportunity' AND o.id = a.record_id
+         WHERE a.id = evidence AND a.retracted_at IS NULL AND EXISTS (SELECT FROM crm._revenue_shares(now()) AS r WHERE r.opportunity_id = o.id AND r.member_id = who)
+           AND crm.row_visible('opportunity', 'read', o.owner_id, o.team_id, o.grade);
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the evidence is no attachment of a deal of this member';
+        END IF;
+    END IF;
+    SELECT f.id INTO before FROM crm_data.forecast AS f WHERE f.kind = 'submitted' AND f.member_id = who AND f.period = period AND f.opportunity_id IS NULL ORDER BY f.as_of DESC, f.id DESC LIMIT 1;
+    INSERT INTO crm_data.forecast (kind, period, member_id, amount, currency, reason_code, reason, evidence_id, evidence_sha256, as_of, author_id, supersedes_id, owner_id, team_id)
+    VALUES ('submitted', period, who, amount, crm._odds_setting('organisation.currency') #>> '{}', reason_code, reason, evidence, digest, clock_timestamp(), crm.me(), before, who, whose.team_id)
+    RETURNING id INTO made;
+    RETURN made;
+END
+$$;
+COMMENT ON FUNCTION crm.forecast_submit(daterange, numeric, text, text, bigint, bigint) IS
+'Submits a member''s forecast of a period: his own word, beside the computed base and the statements on single deals, which stay. A later one replaces an earlier one; none is changed.
+period: both ends, at most three years; amount: in the organisation''s currency, not negative; reason_code (picklist adjust_reason) and reason: needed when it is further from the computed forecast than the setting forecast.evidence_over (percent); evidence: id of an attachment of one of the member''s deals, needed when it is that much above; member: whose, by default one''s own; a manager may submit for those he manages. Answers the statement''s id.
+Errors: 42501 nobody''s or somebody else''s forecast; 22023 something missing or out of range.';
+
+CREATE OR REPLACE FUNCTION crm._member_forecast(period daterange, at timestamptz, member bigint) RETURNS float8
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    WITH place AS (SELECT crm._odds_setting('organisation.timezone') #>> '{}' AS tz),
+    mine AS MATERIALIZED (SELECT r.opportunity_id, r.share::float8 AS share FROM crm._revenue_shares(_member_forecast.at) AS r WHERE r.member_id = _member_forecast.member)
+    SELECT coalesce((SELECT sum(crm._to_base(o.amount, o.currency, (o.closed_at AT TIME ZONE z.tz)::date)::float8 * m.share ORDER BY o.id)
+                       FROM place AS z, mine AS m JOIN crm_data.opportunity AS o ON o.id = m.opportunity_id
+                      WHERE o.outcome = 'won' AND o.deleted_at IS NULL AND o.closed_at <= _member_forecast.at AND (o.closed_at AT TIME ZONE z.tz)::date <@ _member_forecast.period), 0)
+         + coalesce((SELECT sum(d.amount * d.bias * d.p_close * d.p_won * m.share ORDER BY d.opportunity_id)
+                       FROM crm._forecast_deals(_member_forecast.period, _member_forecast.at) AS d JOIN mine AS m ON m.opportunity_id = d.opportunity_id), 0);
+END;
+COMMENT ON FUNCTION crm._member_forecast(daterange, timestamptz, bigint) IS 'Computed forecast of a member''s deals or shares of deals in a period, in the organisation''s currency. Internal.';
+
 -- The forecast of a period as it stood: what deviations are measured against.
 CREATE OR REPLACE FUNCTION crm.freeze_forecast(period daterange, at timestamptz DEFAULT now()) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
@@ -533,12 +639,11 @@ BEGIN
      WHERE d.amount IS NOT NULL;
     GET DIAGNOSTICS frozen = ROW_COUNT;
     INSERT INTO crm_data.forecast (kind, period, member_id, amount, currency, low, mid, high, model_version, as_of, owner_id)
-    SELECT 'base', freeze_forecast.period, s.member_id, round(sum(s.amount_base::float8 * s.probability)::numeric, 2), crm._odds_setting('organisation.currency') #>> '{}',
-           round(((x.d).low)::numeric, 2), round(((x.d).mid)::numeric, 2), round(((x.d).high)::numeric, 2), version, at, s.member_id
-      FROM (SELECT z.member_id, z.amount_base, z.probability FROM crm_data.forecast_snapshot AS z WHERE z.period = freeze_forecast.period) AS s
-      JOIN LATERAL (SELECT crm.forecast_distribution(z.amount_base::float8, z.probability, (z.features ->> 'shock')::float8) AS d FROM crm_data.forecast_snapshot AS z
-                     WHERE z.period = freeze_forecast.period AND z.member_id IS NOT DISTINCT FROM s.member_id) AS x ON true
-     GROUP BY s.member_id, x.d;
+    SELECT 'base', freeze_forecast.period, x.member_id, round(((x.d).mean)::numeric, 2), crm._odds_setting('organisation.currency') #>> '{}',
+           round(((x.d).low)::numeric, 2), round(((x.d).mid)::numeric, 2), round(((x.d).high)::numeric, 2), version, at, x.member_id
+      FROM (SELECT r.member_id, crm.forecast_distribution(z.amount_base::float8 * r.share::float8, z.probability, (z.features ->> 'shock')::float8) AS d
+              FROM crm_data.forecast_snapshot AS z JOIN crm._revenue_shares(at) AS r ON r.opportunity_id = z.opportunity_id
+             WHERE z.period = freeze_forecast.period GROUP BY r.member_id) AS x;
     RETURN frozen;
 END
 $$;
@@ -648,6 +753,68 @@ COMMENT ON FUNCTION crm.deviation(daterange) IS
 'Why the result of a period is not its frozen forecast: result less forecast, every cent on one deal, in the organisation''s currency, over the deals whose amount the caller may read. For one who reads all, the items add up to the whole difference.
 period: over, and frozen by crm.freeze_forecast. item: amount (won at another amount), won (certainty that the forecast did not have), lost, slipped, new (won, not in the forecast); cause: system, sales, customer or chance, by the first rule that fires; rule; beyond_band: the whole, without new, lies outside the 80 percent interval of the forecast and asks for action, inside it nobody is to blame for chance; evidence: facts the rule read; similar_cases: up to three earlier items of the same rule.
 Errors: 22023 no period; 55000 not over, or never frozen.';
+
+-- Whose word helps: the error of what was computed, of what was stated deal by deal, and of what was submitted.
+CREATE OR REPLACE FUNCTION crm.forecast_value_added(period daterange, by text DEFAULT 'member')
+    RETURNS TABLE (key text, periods bigint, actual numeric, base numeric, adjusted numeric, submitted numeric, base_error float8, adjusted_error float8, submitted_error float8,
+                   adjusted_value float8, submitted_value float8, currency text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is refused
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    tz text := crm._odds_setting('organisation.timezone') #>> '{}';
+    own_currency text := crm._odds_setting('organisation.currency') #>> '{}';
+BEGIN
+    IF forecast_value_added.period IS NULL OR isempty(forecast_value_added.period) OR lower(forecast_value_added.period) IS NULL OR upper(forecast_value_added.period) IS NULL OR by IS NULL OR by NOT IN ('member', 'reason') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the value added by people is told over a period with both ends, by member or by reason';
+    END IF;
+    IF (upper(forecast_value_added.period)::timestamp AT TIME ZONE tz) > now() THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the period is not over yet', HINT = 'The value added is told of frozen forecasts whose period is over.';
+    END IF;
+    RETURN QUERY
+    WITH frozen AS (
+        SELECT s.period, max(s.frozen_at) AS frozen_at FROM crm_data.forecast_snapshot AS s WHERE s.period <@ forecast_value_added.period GROUP BY s.period
+    ), deal AS (
+        SELECT f.period, f.frozen_at, o.id, o.owner_id, o.team_id, o.grade, s.amount_base::float8 * s.probability AS base, s.adjusted,
+               coalesce(crm._to_base(s.adjusted, s.currency, (f.frozen_at AT TIME ZONE tz)::date)::float8, s.amount_base::float8 * s.probability) AS adjusted_base,
+               CASE WHEN o.outcome = 'won' AND (o.closed_at AT TIME ZONE tz)::date <@ f.period THEN crm._to_base(o.amount, o.currency, (o.closed_at AT TIME ZONE tz)::date)::float8 ELSE 0 END AS actual,
+               (SELECT a.reason_code FROM crm_data.forecast AS a WHERE a.kind = 'adjusted' AND a.opportunity_id = o.id AND a.period = f.period AND a.as_of <= f.frozen_at ORDER BY a.as_of DESC, a.id DESC LIMIT 1) AS reason
+          FROM frozen AS f JOIN crm_data.forecast_snapshot AS s ON s.period = f.period JOIN crm_data.opportunity AS o ON o.id = s.opportunity_id
+         WHERE crm.row_visible('opportunity', 'read', o.owner_id, o.team_id, o.grade)
+    ), spoke AS (
+        -- the last word before the forecast was frozen, or the first one after
+        SELECT DISTINCT ON (f.period, a.member_id) f.period, a.member_id, a.amount::float8 AS amount
+          FROM frozen AS f JOIN crm_data.forecast AS a ON a.kind = 'submitted' AND a.period = f.period AND a.opportunity_id IS NULL AND a.as_of < upper(f.period)::timestamp AT TIME ZONE tz
+         WHERE crm.row_visible('forecast', 'read', a.owner_id, a.team_id, a.grade)
+         ORDER BY f.period, a.member_id, a.as_of <= f.frozen_at DESC, CASE WHEN a.as_of <= f.frozen_at THEN -extract(epoch FROM a.as_of) ELSE extract(epoch FROM a.as_of) END, a.id DESC
+    ), unit AS (
+        -- one member and period, or one deal somebody spoke about
+        SELECT m.full_name AS key, d.period, sum(d.base * r.share::float8 ORDER BY d.id) AS base, sum(d.adjusted_base * r.share::float8 ORDER BY d.id) AS adjusted, sum(d.actual * r.share::float8 ORDER BY d.id) AS actual,
+               bool_or(d.adjusted IS NOT NULL) AS spoken, max(k.amount) AS submitted
+          FROM deal AS d JOIN crm._revenue_shares(now()) AS r ON r.opportunity_id = d.id JOIN crm_data.member AS m ON m.id = r.member_id LEFT JOIN spoke AS k ON k.period = d.period AND k.member_id = m.id
+         WHERE by = 'member' GROUP BY m.id, m.full_name, d.period
+        UNION ALL
+        SELECT d.reason, d.period, d.base, d.adjusted_base, d.actual, true, NULL FROM deal AS d WHERE by = 'reason' AND d.adjusted IS NOT NULL
+    ), summed AS (
+        SELECT u.key, count(DISTINCT u.period) AS periods, sum(u.actual ORDER BY u.period) AS actual, sum(u.base ORDER BY u.period) AS base, sum(u.adjusted ORDER BY u.period) AS adjusted, sum(u.submitted ORDER BY u.period) AS submitted,
+               sum(abs(u.base - u.actual) ORDER BY u.period) / nullif(sum(u.actual ORDER BY u.period), 0) AS base_error,
+               sum(abs(u.adjusted - u.actual) ORDER BY u.period) / nullif(sum(u.actual ORDER BY u.period), 0) AS adjusted_error, count(*) FILTER (WHERE u.spoken) AS spoken,
+               sum(abs(u.submitted - u.actual) ORDER BY u.period) / nullif(sum(u.actual ORDER BY u.period) FILTER (WHERE u.submitted IS NOT NULL), 0) AS submitted_error, count(u.submitted) AS submissions,
+               sum(abs(u.base - u.actual) ORDER BY u.period) FILTER (WHERE u.submitted IS NOT NULL) / nullif(sum(u.actual ORDER BY u.period) FILTER (WHERE u.submitted IS NOT NULL), 0) AS base_there
+          FROM unit AS u GROUP BY u.key
+    )
+    SELECT s.key, s.periods, round(s.actual::numeric, 2), round(s.base::numeric, 2), round(s.adjusted::numeric, 2), round(s.submitted::numeric, 2), s.base_error, s.adjusted_error, s.submitted_error,
+           -- ten cases without any effect are counted in: few lucky words prove nothing
+           (s.base_error - s.adjusted_error) * s.spoken / (s.spoken + 10.0), (s.base_there - s.submitted_error) * s.submissions / (s.submissions + 10.0), own_currency
+      FROM summed AS s ORDER BY 11 DESC NULLS LAST, 10 DESC NULLS LAST, 1;
+END
+$$;
+COMMENT ON FUNCTION crm.forecast_value_added(daterange, text) IS
+'Forecast value added: what people''s statements did to the error of the computed forecast, over the frozen periods within a period, for the deals and submissions that the caller may read.
+period: over; by: member (revenue splits share deals), or reason (of the statements on single deals, crm.forecast_adjust).
+actual, base, adjusted, submitted: sums in the organisation''s currency, adjusted as of the freeze, submitted the last before it or else the first after; base_error, adjusted_error, submitted_error: absolute error by member and period (by reason: by deal) relative to the actual, NULL without any; adjusted_value, submitted_value: base error less theirs, shrunk with ten cases without effect: above 0 the word helped.
+Errors: 22023 no such period or grouping; 55000 not over.';
 
 CREATE OR REPLACE FUNCTION crm._job_forecast_freeze(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER

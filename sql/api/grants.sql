@@ -240,6 +240,8 @@ BEGIN
         ('crm.forecast(daterange, text, timestamptz)', '*'),
         ('crm.credibility(bigint, timestamptz)', '*'),
         ('crm.forecast_adjust(bigint, daterange, numeric, text, text, bigint)', '*'),
+        ('crm.forecast_submit(daterange, numeric, text, text, bigint, bigint)', '*'),
+        ('crm.forecast_value_added(daterange, text)', 'crm_admin, crm_director, crm_manager, crm_sales'),
         ('crm.freeze_forecast(daterange, timestamptz)', 'crm_admin, crm_director'),
         ('crm.deviation(daterange)', 'crm_admin, crm_director, crm_manager, crm_sales, crm_finance'),
         ('crm.forecast_vs_cash(daterange, timestamptz)', 'crm_admin, crm_director, crm_manager, crm_finance'),

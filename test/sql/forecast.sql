@@ -160,6 +160,69 @@ SELECT crm.forecast_adjust(:deal, '[2015-11-01,2015-12-01)', -1, 'award_notice',
 ROLLBACK TO a;
 SELECT crm.forecast_adjust(:deal, '[2015-11-01,2015-12-01)', 900, 'award_notice', 'won the tender', (SELECT id FROM crm_data.attachment WHERE object = 'opportunity' AND record_id = :deal)) > 0 AS stated;
 SELECT f.amount, f.supersedes_id IS NOT NULL AS supersedes, f.evidence_id IS NOT NULL AS evidence FROM crm_data.forecast AS f WHERE f.opportunity_id = :deal ORDER BY f.id DESC LIMIT 1;
+-- splits: a deal's amount is shared between members, and nothing is lost or counted twice
+SELECT id AS one FROM crm_data.member WHERE employee_no = 'fctest1' \gset
+SELECT id AS two FROM crm_data.member WHERE employee_no = 'fctest2' \gset
+SELECT base AS base1, closed AS closed1 FROM crm.forecast('[2015-06-01,2015-07-01)', 'owner', '2015-06-15 00:00+08') WHERE key = 'Forecaster One' \gset
+SELECT base AS base2 FROM crm.forecast('[2015-06-01,2015-07-01)', 'owner', '2015-06-15 00:00+08') WHERE key = 'Forecaster Two' \gset
+SAVEPOINT split;
+INSERT INTO crm_data.split (opportunity_id, account_id, member_id, kind, percent, created_at)
+SELECT o.id, o.account_id, :two, v.kind, v.percent, '2014-01-01' FROM crm_data.opportunity AS o, (VALUES ('revenue', 40), ('overlay', 100)) AS v (kind, percent) WHERE o.code LIKE 'fctest%' AND o.owner_id = :one;
+SELECT abs(sum(f.base) FILTER (WHERE f.key LIKE 'Forecaster%') - (:base1 + :base2)) < 0.05 AS nothing_lost, abs(sum(f.base) FILTER (WHERE f.key = 'Forecaster One') - 0.6 * :base1) < 0.05 AS rest, abs(sum(f.closed) FILTER (WHERE f.key = 'Forecaster One') - 0.6 * :closed1) < 0.01 AS closed
+  FROM crm.forecast('[2015-06-01,2015-07-01)', 'owner', '2015-06-15 00:00+08') AS f;
+SELECT abs(crm._member_forecast('[2015-06-01,2015-07-01)', '2015-06-15 00:00+08', :one) - 0.6 * :base1) < 0.05 AS same;
+-- a member submits his own forecast: near the computed one as it is, further away with a reason, far above with evidence; a manager may for those he manages
+INSERT INTO crm_data.member (full_name, employee_no) VALUES ('Forecast Manager', 'fctest3');
+UPDATE crm_data.member SET manager_id = (SELECT id FROM crm_data.member WHERE employee_no = 'fctest3') WHERE employee_no = 'fctest1';
+CREATE ROLE regress_fctest1 LOGIN;
+CREATE ROLE regress_fctest3 LOGIN;
+GRANT crm_sales TO regress_fctest1, regress_fctest3;
+UPDATE crm_data.member SET role_name = 'regress_' || employee_no WHERE employee_no IN ('fctest1', 'fctest3');
+SAVEPOINT a;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), 1000);
+ROLLBACK TO a;
+SET LOCAL ROLE regress_fctest1;
+SAVEPOINT b;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), 1000, member => :two);
+ROLLBACK TO b;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), -1);
+ROLLBACK TO b;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), 'NaN');
+ROLLBACK TO b;
+SELECT crm.forecast_submit('empty', 1000);
+ROLLBACK TO b;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), 500000);
+ROLLBACK TO b;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), 500000, 'award_notice', 'two tenders won');
+ROLLBACK TO b;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), 500000, 'award_notice', 'two tenders won', -1);
+ROLLBACK TO b;
+RESET ROLE;
+INSERT INTO crm_data.attachment (object, record_id, kind, name, sha256) SELECT 'opportunity', o.id, 'award', 'award notice', sha256('award') FROM crm_data.opportunity AS o WHERE o.code = 'fctest648';
+SELECT a.id AS award FROM crm_data.attachment AS a WHERE a.name = 'award notice' \gset
+SET LOCAL ROLE regress_fctest1;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), 500000, 'award_notice', 'two tenders won', :award) > 0 AS submitted;
+SET LOCAL ROLE regress_fctest3;
+SELECT crm.forecast_submit(daterange(current_date, current_date + 30), 0, member => :one) > 0 AS by_manager;
+RESET ROLE;
+SELECT f.amount, m.full_name AS whose, a.full_name AS author, f.supersedes_id IS NOT NULL AS supersedes, f.evidence_sha256 = sha256('award') AS evidence
+  FROM crm_data.forecast AS f JOIN crm_data.member AS m ON m.id = f.member_id JOIN crm_data.member AS a ON a.id = f.author_id WHERE f.kind = 'submitted' ORDER BY f.id;
+SAVEPOINT c;
+UPDATE crm_data.forecast SET amount = 1 WHERE kind = 'submitted';
+ROLLBACK TO c;
+SELECT key, submitted, submitted IS DISTINCT FROM base AS beside_base FROM crm.forecast(daterange(current_date, current_date + 30), 'owner', clock_timestamp()) WHERE key LIKE 'Forecaster%' ORDER BY key;
+-- whose word helps: in June the computed forecast is wrong by something, one who submits what comes adds value, and one statement on a deal that came true helps
+ROLLBACK TO split;
+INSERT INTO crm_data.forecast (kind, period, member_id, amount, as_of, author_id)
+SELECT 'submitted', '[2015-06-01,2015-07-01)', :one, sum(o.amount), '2015-05-31', :one
+  FROM crm_data.forecast_snapshot AS s JOIN crm_data.opportunity AS o ON o.id = s.opportunity_id WHERE s.period = '[2015-06-01,2015-07-01)' AND o.owner_id = :one AND o.outcome = 'won' AND (o.closed_at AT TIME ZONE 'Asia/Shanghai')::date <@ s.period;
+SELECT key, periods, submitted = actual AS right_on, base_error > 0 AS base_wrong, submitted_error, submitted_value BETWEEN 0.0001 AND base_error / 5 AS helped, adjusted_value AS stated_nothing FROM crm.forecast_value_added('[2015-06-01,2015-07-01)') WHERE key LIKE 'Forecaster%' ORDER BY key;
+SELECT count(*) AS reasons FROM crm.forecast_value_added('[2015-06-01,2015-07-01)', 'reason');
+SAVEPOINT d;
+SELECT crm.forecast_value_added('[2015-06-01,2015-07-01)', 'moon');
+ROLLBACK TO d;
+SELECT crm.forecast_value_added(daterange(current_date, current_date + 9));
+ROLLBACK TO d;
 -- scenarios
 SELECT scenario, amount FROM crm.simulate(ARRAY[:deal], format('{"%s": {"probability": 1, "amount": 500}}', :deal)::jsonb);
 SELECT count(*) AS scenarios, max(amount) FILTER (WHERE scenario = 'optimistic') >= max(amount) FILTER (WHERE scenario = 'conservative') AS ordered, max(deals) AS deals

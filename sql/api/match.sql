@@ -306,24 +306,7 @@ a, b: ids of the rows as text, in any order; they need not exist yet. same: true
 
 -- A persisted index, for single documents against large tables
 
-CREATE OR REPLACE FUNCTION crm._match_write(model int, fields jsonb, ids text[], docs jsonb[]) RETURNS void
-    LANGUAGE plpgsql VOLATILE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    DELETE FROM crm_data.match_key AS k USING crm_data.match_record AS r
-     WHERE r.model = _match_write.model AND r.id = ANY (ids) AND k.model = _match_write.model AND k.rec = r.rec;
-    INSERT INTO crm_data.match_record (model, rec, id)
-    SELECT _match_write.model, hashtextextended(i, 0), i FROM unnest(ids) AS i ON CONFLICT ON CONSTRAINT match_record_pkey DO NOTHING;
-    INSERT INTO crm_data.match_key (model, kind, key, rec)
-    SELECT DISTINCT _match_write.model, k.kind, k.key, hashtextextended(d.id, 0)
-      FROM unnest(ids, docs) AS d (id, doc), LATERAL crm._match_keys(_match_write.fields, d.doc) AS k
-    ON CONFLICT ON CONSTRAINT match_key_pkey DO NOTHING;
-END
-$$;
-COMMENT ON FUNCTION crm._match_write(int, jsonb, text[], jsonb[]) IS 'Writes the keys of rows of a match model anew, without asking whose it is. Internal.';
-
-CREATE OR REPLACE FUNCTION crm._match_put(model int, ids text[], docs jsonb[]) RETURNS void
+CREATE OR REPLACE FUNCTION crm._match_put(model int, ids text[], kinds smallint[], keys bigint[], recs bigint[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -334,10 +317,14 @@ BEGIN
     IF NOT FOUND OR (s.defined_by <> crm._caller() AND NOT crm.has_role('crm_admin')) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the match model was defined by somebody else';
     END IF;
-    PERFORM crm._match_write(s.model, s.fields, ids, docs);
+    INSERT INTO crm_data.match_record (model, rec, id)
+    SELECT s.model, hashtextextended(i, 0), i FROM unnest(ids) AS i ON CONFLICT DO NOTHING;
+    INSERT INTO crm_data.match_key (model, kind, key, rec)
+    SELECT s.model, k.kind, k.key, k.rec FROM unnest(kinds, keys, recs) AS k (kind, key, rec)
+    ON CONFLICT ON CONSTRAINT match_key_pkey DO NOTHING;
 END
 $$;
-COMMENT ON FUNCTION crm._match_put(int, text[], jsonb[]) IS 'Writes the keys of rows of a match model anew. Internal. Errors: 42501 the model is somebody else''s.';
+COMMENT ON FUNCTION crm._match_put(int, text[], smallint[], bigint[], bigint[]) IS 'Writes records and keys of a match model, as crm.match_index read them. Internal. Errors: 42501 the model is somebody else''s.';
 
 CREATE OR REPLACE FUNCTION crm._match_keep() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -348,6 +335,8 @@ DECLARE
     document text;
     old_doc jsonb;
     new_doc jsonb;
+    old_id text;
+    new_id text;
 BEGIN
     SELECT * INTO s FROM crm_data.match_state AS x WHERE x.name = TG_ARGV[0] AND x.indexed AND x.source = TG_RELID::regclass;
     IF NOT FOUND THEN
@@ -359,18 +348,23 @@ BEGIN
       INTO document
       FROM pg_attribute AS a
      WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname = s.id_column OR s.fields ? a.attname::text);
+    -- Keys follow from the row: those that the old one had go, without an index by record.
     IF TG_OP <> 'INSERT' THEN
         EXECUTE document INTO old_doc USING OLD;
+        old_id := old_doc->>s.id_column;
+        DELETE FROM crm_data.match_key AS k USING crm._match_keys(s.fields, old_doc) AS o
+         WHERE k.model = s.model AND k.kind = o.kind AND k.key = o.key AND k.rec = hashtextextended(old_id, 0);
     END IF;
     IF TG_OP <> 'DELETE' THEN
         EXECUTE document INTO new_doc USING NEW;
+        new_id := new_doc->>s.id_column;
+        INSERT INTO crm_data.match_key (model, kind, key, rec)
+        SELECT DISTINCT s.model, k.kind, k.key, hashtextextended(new_id, 0) FROM crm._match_keys(s.fields, new_doc) AS k WHERE new_id IS NOT NULL
+        ON CONFLICT ON CONSTRAINT match_key_pkey DO NOTHING;
     END IF;
-    IF TG_OP <> 'INSERT' AND old_doc->>s.id_column IS DISTINCT FROM new_doc->>s.id_column THEN
-        DELETE FROM crm_data.match_key AS k WHERE k.model = s.model AND k.rec = hashtextextended(old_doc->>s.id_column, 0);
-        DELETE FROM crm_data.match_record AS r WHERE r.model = s.model AND r.id = old_doc->>s.id_column;
-    END IF;
-    IF new_doc->>s.id_column IS NOT NULL THEN
-        PERFORM crm._match_write(s.model, s.fields, ARRAY[new_doc->>s.id_column], ARRAY[new_doc]);
+    IF old_id IS DISTINCT FROM new_id THEN
+        DELETE FROM crm_data.match_record AS r WHERE r.model = s.model AND r.id = old_id;
+        INSERT INTO crm_data.match_record (model, rec, id) SELECT s.model, hashtextextended(new_id, 0), new_id WHERE new_id IS NOT NULL ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
 END
@@ -413,13 +407,16 @@ BEGIN
     -- The trigger first: who creates it must own the table, and it locks writers out until the keys are there.
     EXECUTE format('DROP TRIGGER IF EXISTS %I ON %s', trigger_name, m.source);
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION crm._match_keep(%L)', trigger_name, m.source, name);
-    FOR batch IN EXECUTE format('SELECT array_agg(x.id) AS ids, array_agg(x.doc) AS docs FROM (SELECT t.%I::text AS id, to_jsonb(t) AS doc, row_number() OVER () / 1000 AS part FROM %s AS t) AS x GROUP BY x.part',
+    FOR batch IN EXECUTE format('SELECT array_agg(x.id) AS ids FROM (SELECT t.%I::text AS id, row_number() OVER () / 50000 AS part FROM %s AS t) AS x GROUP BY x.part',
                                 m.id_column, m.source) LOOP
         IF array_position(batch.ids, NULL) IS NOT NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'not_null_violation', MESSAGE = 'the id column holds a null value';
         END IF;
-        PERFORM crm._match_put(m.model, batch.ids, batch.docs);
+        PERFORM crm._match_put(m.model, batch.ids, '{}', '{}', '{}');
         n := n + cardinality(batch.ids);
+    END LOOP;
+    FOR batch IN SELECT k.kinds, k.keys, k.recs FROM crm._match_index_keys(m.source, m.id_column, m.fields) AS k LOOP
+        PERFORM crm._match_put(m.model, '{}', batch.kinds, batch.keys, batch.recs);
     END LOOP;
     PERFORM crm._match_indexed(name, true);
     RETURN n;
@@ -446,16 +443,17 @@ BEGIN
     IF NOT has_table_privilege(crm._caller(), s.source, 'SELECT') OR (s.defined_by <> crm._caller() AND (SELECT c.relrowsecurity FROM pg_class AS c WHERE c.oid = s.source)) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for the table of match model "%s"', name);
     END IF;
-    -- Keys that very many rows share say little; the rows that share most keys come first.
+    -- A key says the less the more rows share it; of a key that very many share any hundred rows do, since others bring the right ones.
     SELECT array_agg(r.id) INTO result
       FROM (SELECT c.rec FROM crm._match_keys(s.fields, doc) AS k,
-                   LATERAL (SELECT x.rec FROM crm_data.match_key AS x WHERE x.model = s.model AND x.kind = k.kind AND x.key = k.key LIMIT 100) AS c
-             GROUP BY c.rec ORDER BY count(*) DESC, c.rec LIMIT 50) AS best
+                   LATERAL (SELECT y.rec, 1::float8 / count(*) OVER () AS share
+                              FROM (SELECT x.rec FROM crm_data.match_key AS x WHERE x.model = s.model AND x.kind = k.kind AND x.key = k.key LIMIT 100) AS y) AS c
+             GROUP BY c.rec ORDER BY sum(c.share) DESC, c.rec LIMIT 30) AS best
            JOIN crm_data.match_record AS r ON r.model = s.model AND r.rec = best.rec;
     RETURN coalesce(result, '{}');
 END
 $$;
-COMMENT ON FUNCTION crm._match_candidates(text, jsonb) IS 'Ids of the rows of an indexed match model that share keys with a document, at most 50. Internal. Errors: 55000 the model has no index; 42501 its table is not the caller''s to read.';
+COMMENT ON FUNCTION crm._match_candidates(text, jsonb) IS 'Ids of the rows of an indexed match model that share the rarest keys with a document, at most 30. Internal. Errors: 55000 the model has no index; 42501 its table is not the caller''s to read.';
 
 CREATE OR REPLACE FUNCTION crm.match_probe(name text, doc jsonb, lim int DEFAULT 10)
     RETURNS TABLE (id text, probability float8, band text, evidence jsonb)

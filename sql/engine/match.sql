@@ -43,6 +43,12 @@ CREATE FUNCTION crm._match_keys(fields jsonb, doc jsonb, OUT kind smallint, OUT 
     AS 'MODULE_PATHNAME', 'crm_match_keys';
 COMMENT ON FUNCTION crm._match_keys(jsonb, jsonb) IS 'The keys that a row, as a document, is found by in a persisted index. Internal. Errors: 22023 the document is no object.';
 
+CREATE FUNCTION crm._match_index_keys(source regclass, id_column name, fields jsonb, OUT kinds smallint[], OUT keys bigint[], OUT recs bigint[])
+    RETURNS SETOF record
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 100
+    AS 'MODULE_PATHNAME', 'crm_match_index_keys';
+COMMENT ON FUNCTION crm._match_index_keys(regclass, name, jsonb) IS 'The keys of all rows of a table, read with the caller''s rights, in the order of a persisted index: some ten thousand in each answer. Takes 24 bytes of memory a key. Internal. Errors: as crm._match_train.';
+
 CREATE FUNCTION crm._match_probe(source regclass, id_column name, fields jsonb, params bytea, doc jsonb, ids text[], lim int, OUT id text, OUT probability float8, OUT band text, OUT evidence jsonb)
     RETURNS SETOF record
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE COST 1000 ROWS 10

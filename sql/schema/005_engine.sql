@@ -135,7 +135,6 @@ CREATE TABLE crm_data.match_key (
     rec bigint NOT NULL,
     PRIMARY KEY (model, kind, key, rec)
 );
-CREATE INDEX match_key_model_rec_idx ON crm_data.match_key (model, rec);
 COMMENT ON TABLE crm_data.match_key IS 'Blocking keys of a persisted match model. No bookkeeping columns and no foreign keys: there are twenty rows for every record.';
 COMMENT ON COLUMN crm_data.match_key.model IS 'Match model.';
 COMMENT ON COLUMN crm_data.match_key.kind IS 'Kind of key, a number fixed in the engine.';

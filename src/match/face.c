@@ -45,6 +45,7 @@ PG_FUNCTION_INFO_V1(crm_match_compare);
 PG_FUNCTION_INFO_V1(crm_match_check_fields);
 PG_FUNCTION_INFO_V1(crm_match_lock);
 PG_FUNCTION_INFO_V1(crm_match_keys);
+PG_FUNCTION_INFO_V1(crm_match_index_keys);
 PG_FUNCTION_INFO_V1(crm_match_probe);
 
 /* A run: the matcher and the ids of its rows. */
@@ -794,6 +795,128 @@ crm_match_keys(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* A key of a persisted index and its record. */
+typedef struct IndexKey
+{
+	int64 key;
+	int64 rec;
+	int16 kind;
+} IndexKey;
+
+/* The order of the index: inserted so, its pages are filled one after the other. */
+static int
+compare_index_keys(const void *a, const void *b)
+{
+	const IndexKey *x = a;
+	const IndexKey *y = b;
+
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
+	if (x->key != y->key)
+		return x->key < y->key ? -1 : 1;
+	return x->rec < y->rec ? -1 : x->rec > y->rec;
+}
+
+/* Keys that go into one answer of crm._match_index_keys. */
+#define KEYS_TOGETHER 50000
+
+/* crm._match_index_keys(source, id_column, fields) -> kinds, keys, recs: the keys of all rows in the order of the index, many a row. */
+Datum
+crm_match_index_keys(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext caller = CurrentMemoryContext;
+	Run *run;
+	IndexKey *all = NULL;
+	size_t cap = 0;
+	size_t n = 0;
+	size_t kept = 0;
+	Datum *part[3];
+
+	InitMaterializedSRF(fcinfo, 0);
+	run = begin_run(PG_GETARG_JSONB_P(2));
+	read_rows(run, PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), false, 0);
+	tell(run, "rows read", run->m.rows);
+	for (uint32_t r = 0; r < run->m.rows; r++)
+	{
+		int16_t kinds[256];
+		int64_t keys[256];
+		int k = crm_row_keys(&run->m, r, kinds, keys, lengthof(kinds));
+		const char *id = run->ids + run->id_at[r];
+		int64 rec = DatumGetInt64(hash_any_extended((const unsigned char *) id, (int) strlen(id), 0));
+
+		if (n + k > cap)
+		{
+			size_t more = Max(cap * 2, 65536);
+
+			all = crm_huge_grow(all, cap * sizeof(IndexKey), more * sizeof(IndexKey));
+			cap = more;
+		}
+		for (int i = 0; i < k; i++)
+			all[n++] = (IndexKey){keys[i], rec, kinds[i]};
+		if (r % 4096 == 0)
+			CHECK_FOR_INTERRUPTS();
+	}
+	if (n > 1)
+		qsort(all, n, sizeof(IndexKey), compare_index_keys);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || compare_index_keys(&all[i], &all[i - 1]) != 0)
+			all[kept++] = all[i];
+	tell(run, "keys", (double) kept);
+	for (int c = 0; c < 3; c++)
+		part[c] = palloc(sizeof(Datum) * KEYS_TOGETHER);
+	for (size_t from = 0; from < kept; from += KEYS_TOGETHER)
+	{
+		int k = (int) Min(KEYS_TOGETHER, kept - from);
+		Datum values[3];
+		bool nulls[3] = {false};
+
+		for (int i = 0; i < k; i++)
+		{
+			part[0][i] = Int16GetDatum(all[from + i].kind);
+			part[1][i] = Int64GetDatum(all[from + i].key);
+			part[2][i] = Int64GetDatum(all[from + i].rec);
+		}
+		values[0] = PointerGetDatum(construct_array(part[0], k, INT2OID, 2, true, TYPALIGN_SHORT));
+		for (int c = 1; c < 3; c++)
+			values[c] = PointerGetDatum(construct_array(part[c], k, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		for (int c = 0; c < 3; c++)
+			pfree(DatumGetPointer(values[c]));
+		CHECK_FOR_INTERRUPTS();
+	}
+	end_run(run, caller);
+	return (Datum) 0;
+}
+
+/* The plan of the last query of crm._match_probe, kept because planning takes longer than running it. */
+static char *probe_query = NULL;
+static SPIPlanPtr probe_plan = NULL;
+
+/* A plan for a query with an argument of type text[]. */
+static SPIPlanPtr
+plan_of_query(const char *query)
+{
+	Oid argtype = TEXTARRAYOID;
+	SPIPlanPtr plan;
+
+	if (probe_plan != NULL && strcmp(probe_query, query) == 0)
+		return probe_plan;
+	plan = SPI_prepare(query, 1, &argtype);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	if (probe_plan != NULL)
+	{
+		SPI_freeplan(probe_plan);
+		pfree(probe_query);
+		probe_plan = NULL;
+	}
+	probe_query = MemoryContextStrdup(TopMemoryContext, query);
+	SPI_keepplan(plan);
+	probe_plan = plan;
+	return plan;
+}
+
 /* crm._match_probe(source, id_column, fields, params, doc, ids, lim) -> id, probability, band, evidence: a document against some rows. */
 Datum
 crm_match_probe(PG_FUNCTION_ARGS)
@@ -806,7 +929,6 @@ crm_match_probe(PG_FUNCTION_ARGS)
 	int lim = PG_GETARG_INT32(6);
 	AttrNumber attno = get_attnum(relid, id_column);
 	StringInfoData sql;
-	Oid argtype = TEXTARRAYOID;
 	Datum arg = PG_GETARG_DATUM(5);
 	Run *run;
 	CrmEdge *found;
@@ -835,7 +957,7 @@ crm_match_probe(PG_FUNCTION_ARGS)
 					 quote_identifier(id_column), format_type_be_qualified(get_atttype(relid, attno)));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_with_args(sql.data, 1, &argtype, &arg, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(plan_of_query(sql.data), &arg, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute failed");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

@@ -8,6 +8,7 @@
 #include "crm.h"
 
 #include "access/access.h"
+#include "common/direct.h"
 #include "common/row_update.h"
 #include "fmgr.h"
 #include "history/history.h"
@@ -24,6 +25,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	crm_direct_init();
 	crm_row_update_init();
 	crm_access_init();
 	crm_history_init();

@@ -587,7 +587,7 @@ COMMENT ON COLUMN crm_data.operation.created_at IS 'When the row was made.';
 
 CREATE TABLE crm_data.conflict (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    op_id uuid NOT NULL REFERENCES crm_data.operation (op_id),
+    op_id uuid NOT NULL,
     object text NOT NULL CHECK (object <> ''),
     record_id bigint NOT NULL,
     account_id bigint REFERENCES crm_data.account (id),
@@ -611,7 +611,7 @@ CREATE INDEX conflict_op_id_idx ON crm_data.conflict (op_id);
 CREATE INDEX conflict_account_id_idx ON crm_data.conflict (account_id) WHERE account_id IS NOT NULL;
 COMMENT ON TABLE crm_data.conflict IS 'Conflict: a field that two writers changed; the record keeps one value, this row keeps the other.';
 COMMENT ON COLUMN crm_data.conflict.id IS 'Identifier.';
-COMMENT ON COLUMN crm_data.conflict.op_id IS 'Operation that came second.';
+COMMENT ON COLUMN crm_data.conflict.op_id IS 'Operation that came second. No foreign key: both are written at once, by the engine alone.';
 COMMENT ON COLUMN crm_data.conflict.object IS 'Business object.';
 COMMENT ON COLUMN crm_data.conflict.record_id IS 'Record.';
 COMMENT ON COLUMN crm_data.conflict.account_id IS 'Customer of the record.';

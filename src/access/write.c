@@ -344,7 +344,7 @@ update_directly(const ViewInfo *info, Bitmapset *changed, const Datum *values, c
 	}
 	outcome = crm_row_update(info->base, columns, row, row_nulls,
 							 info->version >= 0 ? info->columns[info->version].number : InvalidAttrNumber,
-							 info->version >= 0 ? DatumGetInt32(old_values[info->version]) : 0, &written);
+							 info->version >= 0 ? DatumGetInt32(old_values[info->version]) : 0, NULL, &written);
 	if (outcome == ROW_UPDATED)
 		*result = masked_row(info, written, desc);
 	return outcome;

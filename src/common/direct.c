@@ -10,7 +10,8 @@
  * it waits for whoever holds it and then reads the row's last version; under REPEATABLE READ and above a row changed since the snapshot
  * is 40001.
  *
- * Memory: an insert works in its executor state's, tuples found are copied into the caller's.
+ * Memory: what an insert compiles (constraints, conditions of indexes, defaults) is kept below CacheMemoryContext until the table, a function
+ * or a type changes, or an error passed through it; no reference to a relation or buffer outlives it. Tuples found are copied into the caller's.
  */
 #include "crm.h"
 
@@ -29,11 +30,52 @@
 #include "partitioning/partdesc.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/partcache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+/* An insert under way, and what is kept of it for the next into the same table. */
+struct CrmInsert
+{
+	Oid relid;             /* hash key */
+	bool valid;            /* nothing that it was made of has changed */
+	bool in_use;           /* further up the stack, or left by an error */
+	bool once;             /* not kept */
+	bool events;           /* there are AFTER triggers */
+	MemoryContext context; /* the executor state's, NULL: none */
+	EState *estate;
+	ResultRelInfo *target;
+	TupleTableSlot *slot;
+	Oid *indexes;
+	ExprState **defaults; /* by column, for columns that the caller does not name; NULL: none */
+	int ncolumns;
+	AttrNumber places[CRM_DIRECT_COLUMNS];
+	Relation rel;
+};
+
+static HTAB *inserts = NULL;
 
 static AttrNumber place_of(TupleDesc desc, const char *name, int hint);
+static void make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n);
+static void end_of_transaction(XactEvent event, void *arg);
+static void relation_changed(Datum arg, Oid relid);
+static void catalog_changed(Datum arg, int cacheid, uint32 hashvalue);
+
+/*
+ * Called when the library is loaded.
+ */
+void
+crm_direct_init(void)
+{
+	RegisterXactCallback(end_of_transaction, NULL);
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, catalog_changed, (Datum) 0);
+}
 
 /*
  * A table of the engine by its name.
@@ -91,29 +133,91 @@ place_of(TupleDesc desc, const char *name, int hint)
 }
 
 /*
- * Start to insert into a table. names: the columns that come with each row, in their order; others get their defaults.
+ * Column of a name.
  */
-void
-crm_insert_begin(CrmInsert *insert, Oid relid, const char *const *names, int n)
+AttrNumber
+crm_direct_column(TupleDesc desc, const char *name)
 {
-	TupleDesc desc;
-	bool named[MaxHeapAttributeNumber] = {false};
+	return place_of(desc, name, 0);
+}
+
+/*
+ * Start to insert into a table. names: the columns that come with each row, in their order, the same for every insert into the table; others
+ * get their defaults.
+ */
+CrmInsert *
+crm_insert_begin(Oid relid, const char *const *names, int n)
+{
+	Relation rel = table_open(relid, RowExclusiveLock);
+	CrmInsert *insert;
+	bool found;
+
+	PreventCommandIfReadOnly("INSERT");
+	if (inserts == NULL)
+	{
+		HASHCTL ctl;
+
+		memset(&ctl, 0, sizeof(ctl));
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(CrmInsert);
+		ctl.hcxt = CacheMemoryContext;
+		inserts = hash_create("crm inserts", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	insert = hash_search(inserts, &relid, HASH_ENTER, &found);
+	if (!found)
+	{
+		insert->context = NULL;
+		insert->in_use = insert->once = false;
+	}
+	/* a trigger inserts where we insert: that one is made for the occasion */
+	if (insert->in_use)
+	{
+		insert = palloc0(sizeof(CrmInsert));
+		insert->once = true;
+	}
+	if (!found || insert->context == NULL || !insert->valid)
+		make_insert(insert, rel, names, n);
+	insert->rel = rel;
+	insert->in_use = true;
+	insert->target->ri_RelationDesc = rel;
+	for (int i = 0; i < insert->target->ri_NumIndices; i++)
+	{
+		insert->target->ri_IndexRelationDescs[i] = index_open(insert->indexes[i], RowExclusiveLock);
+		insert->target->ri_IndexRelationInfo[i]->ii_Context = GetPerTupleMemoryContext(insert->estate);
+	}
+	insert->estate->es_output_cid = GetCurrentCommandId(true);
+	if (insert->events)
+		AfterTriggerBeginQuery();
+	return insert;
+}
+
+/*
+ * Make ready what does not change from one insert to the next. It lives below CacheMemoryContext and holds nothing of the relation cache.
+ */
+static void
+make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	TupleDesc copy;
+	EState *estate;
 	MemoryContext old;
+	bool named[MaxHeapAttributeNumber] = {false};
 
 	Assert(n <= CRM_DIRECT_COLUMNS);
-	PreventCommandIfReadOnly("INSERT");
-	insert->rel = table_open(relid, RowExclusiveLock);
-	if (insert->rel->rd_rel->relkind != RELKIND_RELATION)
-		elog(ERROR, "%s is not a plain table", RelationGetRelationName(insert->rel));
-	desc = RelationGetDescr(insert->rel);
-	insert->estate = CreateExecutorState();
-	old = MemoryContextSwitchTo(insert->estate->es_query_cxt);
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		elog(ERROR, "%s is not a plain table", RelationGetRelationName(rel));
+	if (insert->context)
+		MemoryContextDelete(insert->context);
+	insert->context = NULL;
+	insert->valid = true;
+	estate = CreateExecutorState();
+	old = MemoryContextSwitchTo(estate->es_query_cxt);
+	insert->estate = estate;
 	insert->target = makeNode(ResultRelInfo);
-	InitResultRelInfo(insert->target, insert->rel, 0, NULL, 0);
-	insert->estate->es_opened_result_relations = list_make1(insert->target);
-	ExecOpenIndices(insert->target, false);
-	insert->slot = table_slot_create(insert->rel, &insert->estate->es_tupleTable);
-	insert->estate->es_output_cid = GetCurrentCommandId(true);
+	InitResultRelInfo(insert->target, rel, 0, NULL, 0);
+	estate->es_opened_result_relations = list_make1(insert->target);
+	copy = CreateTupleDescCopyConstr(desc);
+	insert->slot = MakeTupleTableSlot(copy, table_slot_callbacks(rel));
 	insert->ncolumns = n;
 	for (int i = 0; i < n; i++)
 	{
@@ -127,20 +231,35 @@ crm_insert_begin(CrmInsert *insert, Oid relid, const char *const *names, int n)
 		Expr *value;
 
 		if (att->attgenerated)
-			elog(ERROR, "table %s has generated columns", RelationGetRelationName(insert->rel));
+			elog(ERROR, "table %s has generated columns", RelationGetRelationName(rel));
 		if (named[i] || att->attisdropped || (!att->atthasdef && !att->attidentity))
 			continue;
-		value = (Expr *) build_column_default(insert->rel, i + 1);
+		value = (Expr *) build_column_default(rel, i + 1);
 		if (value == NULL)
 			continue;
 		if (insert->defaults == NULL)
 			insert->defaults = palloc0(desc->natts * sizeof(ExprState *));
-		insert->defaults[i] = ExecPrepareExpr(value, insert->estate);
+		insert->defaults[i] = ExecPrepareExpr(value, estate);
 	}
+	/* the core would make these in memory that ends with the row, and with a descriptor that is counted for the transaction */
 	insert->events = insert->target->ri_TrigDesc != NULL;
-	if (insert->events)
-		AfterTriggerBeginQuery();
+	insert->target->ri_TrigOldSlot = MakeTupleTableSlot(copy, table_slot_callbacks(rel));
+	insert->target->ri_TrigNewSlot = MakeTupleTableSlot(copy, table_slot_callbacks(rel));
+	for (int i = 0; insert->events && i < insert->target->ri_TrigDesc->numtriggers; i++)
+		fmgr_info_cxt(insert->target->ri_TrigDesc->triggers[i].tgfoid, &insert->target->ri_TrigFunctions[i],
+					  CurrentMemoryContext);
+	ExecOpenIndices(insert->target, false);
+	insert->indexes = palloc(sizeof(Oid) * Max(insert->target->ri_NumIndices, 1));
+	for (int i = 0; i < insert->target->ri_NumIndices; i++)
+	{
+		insert->indexes[i] = RelationGetRelid(insert->target->ri_IndexRelationDescs[i]);
+		index_close(insert->target->ri_IndexRelationDescs[i], NoLock);
+		insert->target->ri_IndexRelationDescs[i] = NULL;
+	}
 	MemoryContextSwitchTo(old);
+	if (!insert->once)
+		MemoryContextSetParent(estate->es_query_cxt, CacheMemoryContext);
+	insert->context = estate->es_query_cxt;
 }
 
 /*
@@ -185,8 +304,8 @@ crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
 			);
 		if (insert->events)
 			ExecARInsertTriggers(insert->estate, insert->target, slot, recheck, NULL);
-		list_free(recheck);
 	}
+	ExecClearTuple(slot);
 	MemoryContextSwitchTo(old);
 	ResetPerTupleExprContext(insert->estate);
 }
@@ -197,13 +316,88 @@ crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
 void
 crm_insert_end(CrmInsert *insert)
 {
+	ListCell *cell;
+
 	if (insert->events)
 		AfterTriggerEndQuery(insert->estate);
-	ExecResetTupleTable(insert->estate->es_tupleTable, false);
-	ExecCloseResultRelations(insert->estate);
+	for (int i = 0; i < insert->target->ri_NumIndices; i++)
+	{
+		Relation index = insert->target->ri_IndexRelationDescs[i];
+
+#if PG_VERSION_NUM >= 170000
+		index_insert_cleanup(index, insert->target->ri_IndexRelationInfo[i]);
+#endif
+		insert->target->ri_IndexRelationInfo[i]->ii_AmCache = NULL;
+		index_close(index, NoLock);
+		insert->target->ri_IndexRelationDescs[i] = NULL;
+	}
+	/* tables that the triggers reached; what was made of them stays in our memory, so let it go */
+	foreach (cell, insert->estate->es_trig_target_relations)
+	{
+		table_close(((ResultRelInfo *) lfirst(cell))->ri_RelationDesc, NoLock);
+		insert->valid = false;
+	}
+	insert->estate->es_trig_target_relations = NIL;
+	ExecClearTuple(insert->target->ri_TrigOldSlot);
+	ExecClearTuple(insert->target->ri_TrigNewSlot);
+	insert->target->ri_RelationDesc = NULL;
 	table_close(insert->rel, NoLock);
-	FreeExecutorState(insert->estate);
+	insert->in_use = false;
+	if (insert->once)
+	{
+		MemoryContextDelete(insert->context);
+		pfree(insert);
+	}
 	CommandCounterIncrement();
+}
+
+/*
+ * The transaction is over. An insert that an error left half-way is made anew.
+ */
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	HASH_SEQ_STATUS status;
+	CrmInsert *insert;
+
+	if (inserts == NULL || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
+		return;
+	hash_seq_init(&status, inserts);
+	while ((insert = hash_seq_search(&status)) != NULL)
+		if (insert->in_use)
+			insert->in_use = insert->valid = false;
+}
+
+/*
+ * Relation cache callback: a table changed. Only sets a flag.
+ */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	CrmInsert *insert;
+
+	if (inserts == NULL)
+		return;
+	if (OidIsValid(relid))
+	{
+		insert = hash_search(inserts, &relid, HASH_FIND, NULL);
+		if (insert)
+			insert->valid = false;
+		return;
+	}
+	hash_seq_init(&status, inserts);
+	while ((insert = hash_seq_search(&status)) != NULL)
+		insert->valid = false;
+}
+
+/*
+ * Catalog cache callback: a function or type changed, and any expression may have been compiled with it.
+ */
+static void
+catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	relation_changed(arg, InvalidOid);
 }
 
 /*

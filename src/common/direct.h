@@ -9,33 +9,24 @@
 
 #include "access/htup.h"
 #include "access/skey.h"
-#include "executor/tuptable.h"
-#include "nodes/execnodes.h"
+#include "access/tupdesc.h"
 #include "utils/rel.h"
 
 /* most columns that a caller names */
 #define CRM_DIRECT_COLUMNS 24
 
 /* An insert under way. */
-typedef struct CrmInsert
-{
-	Relation rel;
-	EState *estate;
-	ResultRelInfo *target;
-	TupleTableSlot *slot;
-	bool events; /* there are AFTER triggers */
-	int ncolumns;
-	AttrNumber places[CRM_DIRECT_COLUMNS];
-	struct ExprState **defaults; /* by column, for columns that the caller does not name; NULL: none */
-} CrmInsert;
+typedef struct CrmInsert CrmInsert;
 
 extern Oid crm_direct_table(const char *name);
+extern AttrNumber crm_direct_column(TupleDesc desc, const char *name);
 extern Oid crm_direct_partition(Relation parent, Datum key);
-extern void crm_insert_begin(CrmInsert *insert, Oid relid, const char *const *names, int n);
+extern CrmInsert *crm_insert_begin(Oid relid, const char *const *names, int n);
 extern void crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls);
 extern void crm_insert_end(CrmInsert *insert);
 extern HeapTuple crm_direct_find(Relation rel, Oid index, int nkeys, ScanKey keys,
 								 bool (*accept)(HeapTuple, TupleDesc));
 extern HeapTuple crm_direct_row(Relation rel, int64 id, bool lock);
+extern void crm_direct_init(void);
 
 #endif /* CRM_DIRECT_H */

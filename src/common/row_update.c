@@ -98,7 +98,7 @@ static bool add_policies(RowTable *table, Query *query, RangeTblEntry *rte);
 static void add_key(RowTable *table, Relation index);
 static void add_triggers(RowTable *table);
 static CrmRowOutcome update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls,
-								AttrNumber version_column, int32 version, HeapTuple *result);
+								AttrNumber version_column, int32 version, ItemPointer where, HeapTuple *result);
 static bool find_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls);
 static bool write_row(RowTable *table, Relation rel);
 static void open_indexes(RowTable *table);
@@ -123,11 +123,12 @@ crm_row_update_init(void)
 /*
  * Update the row of the table whose primary key stands in values (by attribute number - 1, as the new values of the columns do). columns are
  * attribute numbers less FirstLowInvalidHeapAttributeNumber. With a version_column, only the row of this version is updated.
+ * where: the row's place, if the caller has locked it in this transaction, else NULL.
  * The new row comes back in the caller's memory, before AFTER triggers ran, as RETURNING would show it.
  */
 CrmRowOutcome
 crm_row_update(Oid relid, const Bitmapset *columns, const Datum *values, const bool *nulls, AttrNumber version_column,
-			   int32 version, HeapTuple *result)
+			   int32 version, ItemPointer where, HeapTuple *result)
 {
 	Relation rel;
 	RowTable *table;
@@ -148,7 +149,7 @@ crm_row_update(Oid relid, const Bitmapset *columns, const Datum *values, const b
 		table->in_use = true;
 		PG_TRY();
 		{
-			outcome = update_row(table, rel, values, nulls, version_column, version, result);
+			outcome = update_row(table, rel, values, nulls, version_column, version, where, result);
 		}
 		PG_CATCH();
 		{
@@ -405,7 +406,7 @@ add_policies(RowTable *table, Query *query, RangeTblEntry *rte)
  */
 static CrmRowOutcome
 update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls, AttrNumber version_column,
-		   int32 version, HeapTuple *result)
+		   int32 version, ItemPointer where, HeapTuple *result)
 {
 	EState *estate = table->estate;
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
@@ -424,7 +425,8 @@ update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls
 #else
 	allowed = ExecCheckRTPerms(estate->es_range_table, false);
 #endif
-	if (allowed && find_row(table, rel, values, nulls))
+	if (allowed && (where ? table_tuple_fetch_row_version(rel, where, estate->es_snapshot, table->old_slot)
+						  : find_row(table, rel, values, nulls)))
 	{
 		bool isnull = true;
 		Datum found = version_column > 0 ? slot_getattr(table->old_slot, version_column, &isnull) : (Datum) 0;

@@ -10,6 +10,7 @@
 #include "access/attnum.h"
 #include "access/htup.h"
 #include "nodes/bitmapset.h"
+#include "storage/itemptr.h"
 
 typedef enum CrmRowOutcome
 {
@@ -20,6 +21,6 @@ typedef enum CrmRowOutcome
 
 extern void crm_row_update_init(void);
 extern CrmRowOutcome crm_row_update(Oid relid, const Bitmapset *columns, const Datum *values, const bool *nulls,
-									AttrNumber version_column, int32 version, HeapTuple *result);
+									AttrNumber version_column, int32 version, ItemPointer where, HeapTuple *result);
 
 #endif /* CRM_ROW_UPDATE_H */

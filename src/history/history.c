@@ -1245,7 +1245,7 @@ write_changes(Oid owner, const PendingChange *changes, int n)
 		"fields", "actor",  "session_name", "endpoint",   "client_version", "salt", "hash",    "note"};
 	Relation parent = table_open(crm_direct_table("change"), RowExclusiveLock);
 	FullTransactionId xid = GetTopFullTransactionId();
-	CrmInsert insert = {0};
+	CrmInsert *insert = NULL;
 	Oid open = InvalidOid;
 	Oid save_user;
 	int save_context;
@@ -1268,8 +1268,8 @@ write_changes(Oid owner, const PendingChange *changes, int n)
 		if (part != open)
 		{
 			if (OidIsValid(open))
-				crm_insert_end(&insert);
-			crm_insert_begin(&insert, part, columns, lengthof(columns));
+				crm_insert_end(insert);
+			insert = crm_insert_begin(part, columns, lengthof(columns));
 			open = part;
 		}
 		values[0] = TimestampTzGetDatum(head->at);
@@ -1298,10 +1298,10 @@ write_changes(Oid owner, const PendingChange *changes, int n)
 		nulls[14] = nulls[15] = !change->chained;
 		values[16] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
 		nulls[16] = head->note == NULL;
-		crm_insert_row(&insert, values, nulls);
+		crm_insert_row(insert, values, nulls);
 	}
 	if (OidIsValid(open))
-		crm_insert_end(&insert);
+		crm_insert_end(insert);
 	SetUserIdAndSecContext(save_user, save_context);
 	table_close(parent, NoLock);
 }

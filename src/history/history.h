@@ -7,6 +7,8 @@
 
 #include "crm.h"
 
+#include "access/htup.h"
+#include "access/tupdesc.h"
 #include "history/chain.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
@@ -57,7 +59,11 @@ typedef struct CrmHistoryTable
 	CrmHistoryColumn *columns; /* in byte order of the names */
 } CrmHistoryTable;
 
+/* Called with a change; the row is gone when it returns. */
+typedef void (*CrmHistoryVisit)(HeapTuple row, TupleDesc desc, void *arg);
+
 extern void crm_history_init(void);
+extern void crm_history_walk(const char *object, int64 id, int32 above, CrmHistoryVisit visit, void *arg);
 extern CrmWriteContext crm_history_context_set(CrmWriteContext context);
 extern void crm_history_context_restore(CrmWriteContext saved);
 extern void crm_history_engine_write(CrmEngineWrite mode);

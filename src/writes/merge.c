@@ -6,18 +6,25 @@
  * decides, and what cannot be decided becomes a conflict: the record keeps its value, the conflict keeps the writer's. Without a base
  * version every field counts as changed, so that a writer who has read nothing overwrites nothing.
  *
- * Does not read the record, take locks or write: the caller does.
+ * Reads the history where writers met. Does not read the record, take locks or write: the caller does.
  */
 #include "crm.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "common/direct.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 #include "writes/merge.h"
-#include "writes/plan.h"
+
+/* what a walk through the history looks for, and what it has found */
+typedef struct BaseValue
+{
+	const char *field;
+	Jsonb *value;
+} BaseValue;
 
 static void merge_field(CrmMerge *merge, int c, const JsonbValue *mine);
 static void set_value(CrmMerge *merge, int c, Datum value, bool isnull);
@@ -25,6 +32,7 @@ static void add_conflict(CrmMerge *merge, int c, const char *name, Jsonb *base, 
 static int32 field_version(const CrmMerge *merge, const char *field);
 static bool is_empty(const JsonbValue *value);
 static Jsonb *base_value(CrmMerge *merge, const char *field);
+static void visit_base(HeapTuple row, TupleDesc desc, void *arg);
 static Jsonb *merge_set(Jsonb *base, Jsonb *theirs, Jsonb *mine);
 static bool contains(Jsonb *array, JsonbValue *element);
 static Jsonb *merge_keys(CrmMerge *merge, int c, bool stale, Jsonb *base, Jsonb *theirs, Jsonb *mine);
@@ -230,26 +238,26 @@ is_empty(const JsonbValue *value)
 static Jsonb *
 base_value(CrmMerge *merge, const char *field)
 {
-	Oid types[4] = {TEXTOID, INT8OID, INT4OID, TEXTOID};
-	Datum values[4];
-	bool isnull;
-	Datum d;
+	BaseValue found = {field, NULL};
 
-	if (!merge->has_base)
-		return NULL;
-	values[0] = CStringGetTextDatum(merge->table->object);
-	values[1] = Int64GetDatum(merge->id);
-	values[2] = Int32GetDatum(merge->base);
-	values[3] = CStringGetTextDatum(field);
-	crm_execute("SELECT fields OPERATOR(pg_catalog.->) $4 OPERATOR(pg_catalog.->) 0 FROM " CRM_DATA_SCHEMA ".change "
-				"WHERE object OPERATOR(pg_catalog.=) $1 AND record_id OPERATOR(pg_catalog.=) $2 AND version "
-				"OPERATOR(pg_catalog.>) $3 "
-				"AND fields OPERATOR(pg_catalog.?) $4 ORDER BY version LIMIT 1",
-				4, types, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed == 0)
-		return NULL;
-	d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	return isnull ? NULL : DatumGetJsonbPCopy(d);
+	if (merge->has_base)
+		crm_history_walk(merge->table->object, merge->id, merge->base, visit_base, &found);
+	return found.value;
+}
+
+/*
+ * Visits changes from the newest back: the last that has the field is the first since the writer read it.
+ */
+static void
+visit_base(HeapTuple row, TupleDesc desc, void *arg)
+{
+	BaseValue *found = arg;
+	bool isnull;
+	Jsonb *fields = DatumGetJsonbP(heap_getattr(row, crm_direct_column(desc, "fields"), desc, &isnull));
+	JsonbValue *change = getKeyJsonValueFromContainer(&fields->root, found->field, strlen(found->field), NULL);
+
+	if (change && change->type == jbvBinary && JsonContainerIsArray(change->val.binary.data))
+		found->value = JsonbValueToJsonb(getIthJsonbValueFromContainer(change->val.binary.data, 0));
 }
 
 /*

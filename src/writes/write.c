@@ -115,8 +115,16 @@ typedef struct Record
 {
 	Datum *values;
 	bool *nulls;
+	ItemPointerData place;
 	CrmRowOwner owner;
 } Record;
+
+/* What a walk through the history looks for, and what it has found. */
+typedef struct Writer
+{
+	int32 version;
+	char *actor;
+} Writer;
 
 static bool fair_lock = true;
 static bool sources_known = false; /* does any system want to be told? */
@@ -140,13 +148,15 @@ static void check_client(Request *request);
 static void check_lease(Root *root);
 static int64 lease_seconds(void);
 static Jsonb *apply(Request *request, CrmWriteTable *table, Root *root, Record *record);
-static int32 update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew);
+static int32 update_record(CrmWriteTable *table, Record *record, int64 id, CrmMerge *merge, Root *root, bool renew);
 static void update_root(Root *root, bool renew);
 static void set_root(CrmWriteTable *table, Root *root, bool renew, bool *written, Datum *values, bool *nulls);
-static int32 update_row(CrmWriteTable *table, int64 id, const bool *written, const Datum *values, const bool *nulls);
+static int32 update_row(CrmWriteTable *table, int64 id, ItemPointer place, const bool *written, const Datum *values,
+						const bool *nulls);
 static void store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version,
 							Jsonb *result);
 static void store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *conflicts);
+static void visit_writer(HeapTuple row, TupleDesc desc, void *arg);
 static void announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int32 version, int64 op_seq);
 static void forget_sources(Datum arg, Oid relid);
 static int apply_waiting(Root *root, int limit);
@@ -477,6 +487,7 @@ read_record(CrmWriteTable *table, int64 id, bool lock, Record *record)
 		bool *nulls = palloc(desc->natts * sizeof(bool));
 
 		heap_deform_tuple(row, desc, values, nulls);
+		record->place = row->t_self;
 		record->values = palloc(table->ncolumns * sizeof(Datum));
 		record->nulls = palloc(table->ncolumns * sizeof(bool));
 		for (int i = 0; i < table->ncolumns; i++)
@@ -755,7 +766,7 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 	PG_TRY();
 	{
 		if (any || (root->is_record && table->op_seq >= 0))
-			version = update_record(table, request->id, &merge, root, renew);
+			version = update_record(table, record, request->id, &merge, root, renew);
 		if (!root->is_record)
 			update_root(root, renew);
 	}
@@ -781,7 +792,7 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
  * Write the changed fields, and what the root keeps if the record is its own root. Answers the record's version.
  */
 static int32
-update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool renew)
+update_record(CrmWriteTable *table, Record *record, int64 id, CrmMerge *merge, Root *root, bool renew)
 {
 	bool *written = palloc(table->ncolumns * sizeof(bool));
 	Datum *values = palloc(table->ncolumns * sizeof(Datum));
@@ -792,7 +803,7 @@ update_record(CrmWriteTable *table, int64 id, CrmMerge *merge, Root *root, bool 
 	memcpy(nulls, merge->nulls, table->ncolumns * sizeof(bool));
 	if (root->is_record && table->op_seq >= 0)
 		set_root(table, root, renew, written, values, nulls);
-	return update_row(table, id, written, values, nulls);
+	return update_row(table, id, &record->place, written, values, nulls);
 }
 
 /*
@@ -809,7 +820,7 @@ update_root(Root *root, bool renew)
 	if (table->op_seq < 0)
 		return;
 	set_root(table, root, renew, written, values, nulls);
-	(void) update_row(table, root->id, written, values, nulls);
+	(void) update_row(table, root->id, NULL, written, values, nulls);
 }
 
 /*
@@ -832,7 +843,8 @@ set_root(CrmWriteTable *table, Root *root, bool renew, bool *written, Datum *val
  * Update columns of a row that is locked, and answer its version: without a statement where that is possible.
  */
 static int32
-update_row(CrmWriteTable *table, int64 id, const bool *written, const Datum *values, const bool *nulls)
+update_row(CrmWriteTable *table, int64 id, ItemPointer place, const bool *written, const Datum *values,
+		   const bool *nulls)
 {
 	Datum *row = palloc0(table->natts * sizeof(Datum));
 	bool *row_nulls = palloc(table->natts * sizeof(bool));
@@ -858,7 +870,7 @@ update_row(CrmWriteTable *table, int64 id, const bool *written, const Datum *val
 			columns = bms_add_member(columns, a + 1 - FirstLowInvalidHeapAttributeNumber);
 		}
 	}
-	outcome = crm_row_update(table->relid, columns, row, row_nulls, InvalidAttrNumber, 0, &result);
+	outcome = crm_row_update(table->relid, columns, row, row_nulls, InvalidAttrNumber, 0, place, &result);
 	if (outcome == ROW_NOT_PLAIN)
 	{
 		StringInfoData sql;
@@ -906,7 +918,7 @@ store_operation(Request *request, Root *root, int64 op_seq, const char *state, i
 	Datum values[lengthof(columns)] = {0};
 	bool nulls[lengthof(columns)] = {false};
 	const char *client = crm_history_client_version();
-	CrmInsert insert;
+	CrmInsert *insert;
 
 	if (request->actor)
 	{
@@ -946,9 +958,9 @@ store_operation(Request *request, Root *root, int64 op_seq, const char *state, i
 	values[17] = CStringGetTextDatum(state);
 	values[18] = result ? JsonbPGetDatum(result) : (Datum) 0;
 	nulls[18] = result == NULL;
-	crm_insert_begin(&insert, crm_direct_table("operation"), columns, lengthof(columns));
-	crm_insert_row(&insert, values, nulls);
-	crm_insert_end(&insert);
+	insert = crm_insert_begin(crm_direct_table("operation"), columns, lengthof(columns));
+	crm_insert_row(insert, values, nulls);
+	crm_insert_end(insert);
 }
 
 /*
@@ -957,60 +969,92 @@ store_operation(Request *request, Root *root, int64 op_seq, const char *state, i
 static void
 store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *conflicts)
 {
-	Oid types[12] = {UUIDOID,  TEXTOID,  INT8OID, INT8OID, TEXTOID, JSONBOID,
-					 JSONBOID, JSONBOID, INT4OID, INT4OID, TEXTOID, INT8OID};
-	Datum values[12];
-	char nulls[12];
+	static const char *const columns[] = {"op_id",        "object", "record_id", "account_id",  "field",
+										  "base",         "theirs", "mine",      "their_actor", "their_version",
+										  "base_version", "actor",  "state",     "created_at",  "created_by"};
 	bool is_account = strcmp(table->object, "account") == 0;
 	bool has_account = is_account || (table->account_id >= 0 && !record->nulls[table->account_id]);
 	int64 account = is_account ? request->id : has_account ? DatumGetInt64(record->values[table->account_id]) : 0;
+	char *alert = psprintf("write_conflict:%s:" INT64_FORMAT, request->object, request->id);
+	Datum values[lengthof(columns)] = {0};
+	bool nulls[lengthof(columns)] = {false};
+	CrmInsert *insert;
+	ScanKeyData key;
+	Relation rel;
 	ListCell *cell;
 
-	memset(nulls, ' ', sizeof(nulls));
 	values[0] = request->op_id;
 	values[1] = CStringGetTextDatum(request->object);
 	values[2] = Int64GetDatum(request->id);
 	values[3] = Int64GetDatum(account);
-	nulls[3] = has_account ? ' ' : 'n';
+	nulls[3] = !has_account;
+	values[10] = Int32GetDatum(request->base);
+	nulls[10] = !request->has_base;
+	values[11] = CStringGetTextDatum(request->actor ? request->actor : crm_history_actor());
+	values[12] = CStringGetTextDatum("open");
+	values[13] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	values[14] = CStringGetTextDatum(crm_history_session());
+	insert = crm_insert_begin(crm_direct_table("conflict"), columns, lengthof(columns));
 	foreach (cell, conflicts)
 	{
 		CrmConflict *conflict = lfirst(cell);
+		Jsonb *sides[3] = {conflict->base, conflict->theirs, conflict->mine};
+		Writer theirs = {conflict->their_version, NULL};
 
+		crm_history_walk(table->object, request->id, conflict->their_version - 1, visit_writer, &theirs);
 		values[4] = CStringGetTextDatum(conflict->field);
-		values[5] = JsonbPGetDatum(conflict->base);
-		nulls[5] = conflict->base ? ' ' : 'n';
-		values[6] = JsonbPGetDatum(conflict->theirs);
-		nulls[6] = conflict->theirs ? ' ' : 'n';
-		values[7] = JsonbPGetDatum(conflict->mine);
-		nulls[7] = conflict->mine ? ' ' : 'n';
-		values[8] = Int32GetDatum(conflict->their_version);
-		values[9] = Int32GetDatum(request->base);
-		nulls[9] = request->has_base ? ' ' : 'n';
-		values[10] = CStringGetTextDatum(request->actor ? request->actor : crm_history_actor());
-		crm_execute("INSERT INTO " CRM_DATA_SCHEMA ".conflict (op_id, object, record_id, account_id, field, "
-					"base, theirs, mine, their_version, base_version, "
-					"actor, their_actor) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, (SELECT h.actor "
-					"FROM " CRM_DATA_SCHEMA ".change AS h "
-					"WHERE h.object OPERATOR(pg_catalog.=) $2 AND h.record_id OPERATOR(pg_catalog.=) $3 AND h.version "
-					"OPERATOR(pg_catalog.=) $9 LIMIT 1)",
-					11, types, values, nulls, SPI_OK_INSERT);
+		for (int i = 0; i < lengthof(sides); i++)
+		{
+			values[5 + i] = sides[i] ? JsonbPGetDatum(sides[i]) : (Datum) 0;
+			nulls[5 + i] = sides[i] == NULL;
+		}
+		values[8] = theirs.actor ? CStringGetTextDatum(theirs.actor) : (Datum) 0;
+		nulls[8] = theirs.actor == NULL;
+		values[9] = Int32GetDatum(conflict->their_version);
+		crm_insert_row(insert, values, nulls);
 	}
-	values[4] = CStringGetTextDatum(psprintf("write_conflict:%s:" INT64_FORMAT, request->object, request->id));
-	values[5] = Int64GetDatum(record->owner.owner);
-	nulls[5] = record->owner.has_owner ? ' ' : 'n';
-	values[6] = Int64GetDatum(record->owner.team);
-	nulls[6] = record->owner.has_team ? ' ' : 'n';
-	values[7] = Int32GetDatum(Max(record->owner.grade, 0));
-	nulls[7] = ' ';
-	types[5] = types[6] = INT8OID;
-	types[7] = INT4OID;
-	crm_execute(
-		"INSERT INTO " CRM_DATA_SCHEMA
-		".alert (kind, level, object, record_id, account_id, message, value, dedupe_key, owner_id, team_id, grade) "
-		"VALUES ('write_conflict', 'yellow', $2, $3, $4, 'Two writers changed the same field; the second value is kept "
-		"beside the record.', 1, $5, $6, $7, "
-		"$8::pg_catalog.int2) ON CONFLICT DO NOTHING",
-		8, types, values, nulls, SPI_OK_INSERT);
+	crm_insert_end(insert);
+
+	/* an alert that is open already is the rule: it is looked for before a statement is run */
+	rel = table_open(crm_direct_table("alert"), AccessShareLock);
+	ScanKeyInit(&key, crm_direct_column(RelationGetDescr(rel), "dedupe_key"), BTEqualStrategyNumber, F_TEXTEQ,
+				CStringGetTextDatum(alert));
+	key.sk_collation = DEFAULT_COLLATION_OID;
+	if (crm_direct_find(rel, crm_direct_table("alert_dedupe_key_idx"), 1, &key, NULL) == NULL)
+	{
+		Oid types[7] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID, TEXTOID};
+		Datum args[7] = {values[1],
+						 values[2],
+						 values[3],
+						 Int64GetDatum(record->owner.owner),
+						 Int64GetDatum(record->owner.team),
+						 Int32GetDatum(Max(record->owner.grade, 0)),
+						 CStringGetTextDatum(alert)};
+		char arg_nulls[7] = {
+			' ', ' ', has_account ? ' ' : 'n', record->owner.has_owner ? ' ' : 'n', record->owner.has_team ? ' ' : 'n',
+			' ', ' '};
+
+		crm_execute("INSERT INTO " CRM_DATA_SCHEMA
+					".alert (kind, level, object, record_id, account_id, message, value, owner_id, team_id, grade, "
+					"dedupe_key) VALUES ('write_conflict', 'yellow', $1, $2, $3, 'Two writers changed the same field; "
+					"the second value is kept beside the record.', 1, $4, $5, $6::pg_catalog.int2, $7) "
+					"ON CONFLICT DO NOTHING",
+					7, types, args, arg_nulls, SPI_OK_INSERT);
+	}
+	table_close(rel, NoLock);
+}
+
+/*
+ * Visits changes until it has the writer of a version.
+ */
+static void
+visit_writer(HeapTuple row, TupleDesc desc, void *arg)
+{
+	Writer *writer = arg;
+	bool isnull;
+
+	if (DatumGetInt32(heap_getattr(row, crm_direct_column(desc, "version"), desc, &isnull)) == writer->version)
+		writer->actor = TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "actor"), desc, &isnull));
 }
 
 /*

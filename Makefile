@@ -129,6 +129,7 @@ REGRESS += catalog
 ISOLATION ?= \
 	migrate_lock \
 	match_insert \
+	match_update \
 	access_conflict \
 	writes_stale \
 	writes_lease \

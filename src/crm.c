@@ -12,6 +12,7 @@
 #include "common/row_update.h"
 #include "fmgr.h"
 #include "history/history.h"
+#include "match/trigger.h"
 #include "utils/guc.h"
 #include "writes/write.h"
 
@@ -30,5 +31,6 @@ _PG_init(void)
 	crm_access_init();
 	crm_history_init();
 	crm_writes_init();
+	crm_match_init();
 	MarkGUCPrefixReserved("crm");
 }

@@ -956,6 +956,8 @@ BEGIN
     more := cardinality(v_ids) > 0;
 
     IF more THEN
+        -- a file is compared as a whole, not row by row
+        PERFORM crm._match_pause(true);
         -- numbers first, so that rows and records correspond whatever the order of execution
         EXECUTE format('UPDATE crm_data.import_row AS r SET state = ''applied'', record_id = CASE WHEN r.action = ''insert'' THEN nextval(%L) ELSE r.record_id END,
                                after_version = CASE WHEN r.action = ''insert'' THEN 1 END WHERE r.id = ANY ($1)', pg_get_serial_sequence('crm_data.' || b.object, 'id')) USING v_ids;
@@ -1107,6 +1109,7 @@ BEGIN
         v_n := cardinality(v_ids);
         UPDATE crm_data.import_batch AS x SET rows_applied = x.rows_applied + v_n, applied_at = now(), updated_at = now(), updated_by = session_user
          WHERE x.id = batch RETURNING x.rows_applied INTO v_done;
+        PERFORM crm._match_pause(false);
         note := format('import %s: %s of %s rows applied', batch, v_done,
                        (b.report #>> '{counts,insert}')::bigint + (b.report #>> '{counts,update}')::bigint + (b.report #>> '{counts,merge}')::bigint);
         RETURN;

@@ -523,85 +523,132 @@ END
 $$;
 COMMENT ON FUNCTION crm._object_model(text, boolean) IS 'The model of a CRM object by the active configuration, with trained weights; learns them at first use and whenever the table has doubled, from the whole table or from 20,000 rows of it. Internal. Errors: 22023 the object has no model.';
 
-CREATE OR REPLACE FUNCTION crm._match_rule(object text, fields jsonb, evidence jsonb, doc jsonb, OUT rule text, OUT band text, OUT locks boolean)
-    RETURNS SETOF record
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    -- Meanings that the two records have equal; a missing value is no match.
-    WITH hit AS (
-        SELECT DISTINCT f.value AS meaning
-          FROM jsonb_each_text(fields) AS f
-         WHERE evidence->'fields'->f.key->>'level' IN ('equal', 'region missing', 'equal without area code')
-    ), rules AS (
-        SELECT c.key, c.body,
-               (SELECT count(*) FROM jsonb_array_elements_text(c.body->'all') AS x WHERE x IN (SELECT meaning FROM hit)) AS of_all,
-               (SELECT count(*) FROM jsonb_array_elements_text(c.body->'any') AS x WHERE x IN (SELECT meaning FROM hit)) AS of_any
-          FROM crm_data.config AS c
-         WHERE c.kind = 'match_rule' AND c.scope = '*' AND c.status = 'active' AND c.body->'objects' ? object
-    )
-    SELECT r.key, r.body->>'band', coalesce((r.body->>'locks_target')::boolean, false)
-      FROM rules AS r
-     WHERE (r.body ? 'all' OR r.body ? 'any')
-       AND (NOT r.body ? 'all' OR r.of_all = jsonb_array_length(r.body->'all'))
-       AND (NOT r.body ? 'any' OR r.of_any >= coalesce((r.body->>'at_least')::int, 1))
-       AND (NOT coalesce((r.body->>'require_valid')::boolean, false)
-            OR EXISTS (SELECT FROM jsonb_each_text(fields) AS f WHERE f.value = 'uscc' AND crm.uscc_valid(doc->>f.key)))
-     ORDER BY r.key
-     LIMIT 1;
-$$;
-COMMENT ON FUNCTION crm._match_rule(text, jsonb, jsonb, jsonb) IS 'The first of the configured deterministic rules that a comparison meets, if any. Internal.';
-
-CREATE OR REPLACE FUNCTION crm._find_duplicates(object text, doc jsonb, skip bigint DEFAULT NULL)
-    RETURNS TABLE (target text, id bigint, score float8, band text, rule text, locks boolean, evidence jsonb)
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+CREATE OR REPLACE FUNCTION crm._match_judge(object text, fields jsonb, evidence jsonb, doc jsonb, probability float8, model_band text,
+                                            OUT score float8, OUT band text, OUT rule text, OUT locks boolean)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    m record;
-    d jsonb := doc;
-    phone text;
-    email text;
-    core text;
+    -- Meanings that the two records have equal; a missing value is no match.
+    hits CONSTANT text[] := ARRAY(SELECT DISTINCT f.value FROM jsonb_each_text(fields) AS f
+                                   WHERE evidence->'fields'->f.key->>'level' IN ('equal', 'region missing', 'equal without area code'));
 BEGIN
-    -- A lead is looked for among the customers: its company is their name, its person their legal person or nobody.
-    target := CASE object WHEN 'lead' THEN 'account' ELSE object END;
-    SELECT * INTO m FROM crm._object_model(target, false);
-    IF object = 'lead' THEN
-        d := jsonb_strip_nulls(doc || jsonb_build_object('name', coalesce(nullif(doc->>'company', ''), doc->>'name'), 'legal_person', doc->>'name'));
+    IF hits <> '{}' THEN
+        SELECT c.key, c.body->>'band', coalesce((c.body->>'locks_target')::boolean, false) INTO rule, band, locks
+          FROM crm_data.config AS c
+         WHERE c.kind = 'match_rule' AND c.scope = '*' AND c.status = 'active' AND c.body->'objects' ? object
+           AND (c.body ? 'all' OR c.body ? 'any')
+           AND (NOT c.body ? 'all' OR c.body->'all' <@ to_jsonb(hits))
+           AND (NOT c.body ? 'any' OR (SELECT count(*) FROM jsonb_array_elements_text(c.body->'any') AS x WHERE x = ANY (hits)) >= coalesce((c.body->>'at_least')::int, 1))
+           AND (NOT coalesce((c.body->>'require_valid')::boolean, false)
+                OR EXISTS (SELECT FROM jsonb_each_text(fields) AS f WHERE f.value = 'uscc' AND crm.uscc_valid(doc->>f.key)))
+         ORDER BY c.key
+         LIMIT 1;
     END IF;
-    phone := crm.phone_key(d->>'phone');
-    email := crm.email_key(d->>'email');
-    core := crm.company_key(d->>'name');
-    RETURN QUERY EXECUTE format(
-        'SELECT $1, x.id, least(greatest(x.probability, CASE r.band WHEN ''auto'' THEN 0.999 WHEN ''suggest'' THEN 0.9 ELSE 0 END), 1)::float8,
-                CASE WHEN r.band IS NOT NULL THEN r.band ELSE x.band END, r.rule, coalesce(r.locks, false), x.evidence
-           FROM (SELECT c.id, k.probability, k.band, k.evidence
-                   FROM (%s) AS c, LATERAL crm._match_compare($2, $3, $4, c.doc) AS k) AS x
-                LEFT JOIN LATERAL crm._match_rule($5, $2, x.evidence, $4) AS r ON true
-          WHERE r.rule IS NOT NULL OR x.band <> ''none''
-          ORDER BY 3 DESC, 2',
-        CASE target
-            WHEN 'account' THEN
-                'SELECT a.id, to_jsonb(a) AS doc FROM crm_data.account AS a
-                  WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND a.id IS DISTINCT FROM $6
-                    AND a.id IN ((SELECT b.id FROM crm_data.account AS b WHERE b.phone_norm = $7 LIMIT 200)
-                                 UNION (SELECT b.id FROM crm_data.account AS b WHERE b.email_norm = $8 LIMIT 200)
-                                 UNION (SELECT b.id FROM crm_data.account AS b WHERE b.name_core = $9 LIMIT 200)
-                                 UNION (SELECT b.id FROM crm_data.account AS b WHERE b.uscc = upper($4->>''uscc'') LIMIT 200)
-                                 UNION (SELECT b.account_id FROM crm_data.contact AS b WHERE b.phone_norm = $7 AND $5 = ''lead'' LIMIT 200))'
-            ELSE
-                'SELECT a.id, to_jsonb(a) AS doc FROM crm_data.contact AS a
-                  WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND a.id IS DISTINCT FROM $6 AND $9 IS NOT DISTINCT FROM $9
-                    AND a.id IN ((SELECT b.id FROM crm_data.contact AS b WHERE b.phone_norm = $7 LIMIT 200)
-                                 UNION (SELECT b.id FROM crm_data.contact AS b WHERE b.email_norm = $8 LIMIT 200)
-                                 UNION (SELECT b.id FROM crm_data.contact AS b WHERE b.account_id = ($4->>''account_id'')::bigint LIMIT 200))'
-        END)
-        USING target, m.fields, m.params, d, object, skip, phone, email, core;
+    score := least(greatest(probability, CASE band WHEN 'auto' THEN 0.999 WHEN 'suggest' THEN 0.9 ELSE 0 END), 1);
+    band := coalesce(band, model_band);
+    locks := coalesce(locks, false);
 END
 $$;
-COMMENT ON FUNCTION crm._find_duplicates(text, jsonb, bigint) IS
-'Records that a document may be a duplicate of, with score, band, the deterministic rule that hit, whether it locks the original, and the evidence. skip: id of the record itself. Not filtered by what the caller may see. Internal. Errors: 22023 the object has no model.';
+COMMENT ON FUNCTION crm._match_judge(text, jsonb, jsonb, jsonb, float8, text) IS
+'What is said of a pair: band, score and lock of the first of the configured deterministic rules that the comparison meets, else the model''s. object: the newer record''s. doc: the older record. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._match_target(object text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE object WHEN 'lead' THEN 'account' ELSE object END;
+END;
+COMMENT ON FUNCTION crm._match_target(text) IS 'Object among whose records those of an object are looked for: leads among the accounts. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._match_doc_of_lead(doc jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    -- Its company is the customer's name, its person the legal person or nobody.
+    SELECT jsonb_strip_nulls(doc || jsonb_build_object('name', coalesce(nullif(doc->>'company', ''), doc->>'name'), 'legal_person', doc->>'name'));
+END;
+COMMENT ON FUNCTION crm._match_doc_of_lead(jsonb) IS 'A lead as the customer that it may be. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._match_doc(object text, id bigint) RETURNS jsonb
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    doc jsonb;
+BEGIN
+    CASE object
+        WHEN 'account' THEN
+            SELECT to_jsonb(t) INTO doc FROM crm_data.account AS t WHERE t.id = _match_doc.id AND t.merged_into IS NULL AND t.deleted_at IS NULL;
+        WHEN 'contact' THEN
+            SELECT to_jsonb(t) INTO doc FROM crm_data.contact AS t WHERE t.id = _match_doc.id AND t.merged_into IS NULL AND t.deleted_at IS NULL;
+        WHEN 'lead' THEN
+            SELECT crm._match_doc_of_lead(to_jsonb(t)) INTO doc FROM crm_data.lead AS t
+             WHERE t.id = _match_doc.id AND t.merged_into IS NULL AND t.deleted_at IS NULL AND t.converted_account_id IS NULL;
+    END CASE;
+    RETURN doc;
+END
+$$;
+COMMENT ON FUNCTION crm._match_doc(text, bigint) IS 'A record as the document that is compared; NULL when it is merged, deleted, a converted lead or none. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._match_near(object text, phones text[], emails text[], cores text[], usccs text[], accounts bigint[], skips bigint[])
+    RETURNS TABLE (n int, id bigint)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off SET enable_seqscan = off     -- a fresh table has no statistics yet
+AS $$
+BEGIN
+    -- Of a key that very many share the oldest 200: they say little. (+ 0: not by a walk through the primary key.)
+    IF object = 'contact' THEN
+        RETURN QUERY
+            SELECT p.n::int, c.id
+              FROM unnest(phones, emails, accounts, skips) WITH ORDINALITY AS p (phone, email, account, skip, n)
+                   CROSS JOIN LATERAL (
+                        (SELECT b.id FROM crm_data.contact AS b WHERE b.phone_norm = p.phone AND b.merged_into IS NULL AND b.deleted_at IS NULL ORDER BY b.id + 0 LIMIT 200)
+                        UNION (SELECT b.id FROM crm_data.contact AS b WHERE b.email_norm = p.email AND b.merged_into IS NULL AND b.deleted_at IS NULL ORDER BY b.id + 0 LIMIT 200)
+                        UNION (SELECT b.id FROM crm_data.contact AS b WHERE b.account_id = p.account AND b.merged_into IS NULL AND b.deleted_at IS NULL ORDER BY b.id + 0 LIMIT 200)) AS c
+             WHERE c.id IS DISTINCT FROM p.skip;
+    ELSE
+        RETURN QUERY
+            SELECT p.n::int, c.id
+              FROM unnest(phones, emails, cores, usccs, skips) WITH ORDINALITY AS p (phone, email, core, uscc, skip, n)
+                   CROSS JOIN LATERAL (
+                        (SELECT b.id FROM crm_data.account AS b WHERE b.phone_norm = p.phone AND b.merged_into IS NULL AND b.deleted_at IS NULL ORDER BY b.id + 0 LIMIT 200)
+                        UNION (SELECT b.id FROM crm_data.account AS b WHERE b.email_norm = p.email AND b.merged_into IS NULL AND b.deleted_at IS NULL ORDER BY b.id + 0 LIMIT 200)
+                        UNION (SELECT b.id FROM crm_data.account AS b WHERE b.name_core = p.core AND b.merged_into IS NULL AND b.deleted_at IS NULL ORDER BY b.id + 0 LIMIT 200)
+                        UNION (SELECT b.id FROM crm_data.account AS b WHERE b.uscc = p.uscc AND b.merged_into IS NULL AND b.deleted_at IS NULL ORDER BY b.id + 0 LIMIT 200)
+                        -- the person who asks may be one of a customer's
+                        UNION (SELECT b.account_id FROM crm_data.contact AS b WHERE object = 'lead' AND b.phone_norm = p.phone AND b.merged_into IS NULL AND b.deleted_at IS NULL ORDER BY b.id + 0 LIMIT 200)) AS c
+             WHERE c.id IS DISTINCT FROM (CASE WHEN object <> 'lead' THEN p.skip END);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._match_near(text, text[], text[], text[], text[], bigint[], bigint[]) IS
+'Records that share a key with the n-th of some documents. object: of the documents. phones, emails, cores, usccs: their normal forms; accounts: of contacts; skips: id of the document itself. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._find_duplicates(object text, doc jsonb)
+    RETURNS TABLE (target text, id bigint, score float8, band text, rule text, locks boolean, evidence jsonb)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+AS $$
+DECLARE
+    m record;
+    d CONSTANT jsonb := CASE object WHEN 'lead' THEN crm._match_doc_of_lead(doc) ELSE doc END;
+BEGIN
+    target := crm._match_target(object);
+    SELECT * INTO m FROM crm._object_model(target, false);
+    RETURN QUERY
+        SELECT _find_duplicates.target, c.id, j.score, j.band, j.rule, j.locks, k.evidence
+          FROM crm._match_near(object, ARRAY[crm.phone_key(d->>'phone')], ARRAY[crm.email_key(d->>'email')], ARRAY[crm.company_key(d->>'name')], ARRAY[upper(d->>'uscc')],
+                               ARRAY[CASE WHEN jsonb_typeof(d->'account_id') = 'number' THEN (d->>'account_id')::bigint END], ARRAY[NULL::bigint]) AS c
+               CROSS JOIN LATERAL crm._match_doc(_find_duplicates.target, c.id) AS o (doc)
+               CROSS JOIN LATERAL crm._match_compare(m.fields, m.params, d, o.doc) AS k
+               CROSS JOIN LATERAL crm._match_judge(object, m.fields, k.evidence, o.doc, k.probability, k.band) AS j
+         WHERE o.doc IS NOT NULL AND (j.rule IS NOT NULL OR j.band <> 'none')
+         ORDER BY j.score DESC, c.id;
+END
+$$;
+COMMENT ON FUNCTION crm._find_duplicates(text, jsonb) IS
+'Records that a document may be a duplicate of, with score, band, the deterministic rule that hit, whether it locks the original, and the evidence. Not filtered by what the caller may see. Internal. Errors: 22023 the object has no model.';
 
 CREATE OR REPLACE FUNCTION crm.find_duplicates(object text, doc jsonb, band text DEFAULT 'suggest')
     RETURNS TABLE (id bigint, score numeric, rule text, evidence jsonb)
@@ -654,41 +701,148 @@ COMMENT ON FUNCTION crm.check_duplicate(jsonb) IS
 'Whether a customer is known already, without showing the record: verdict certain, possible or new, the member who owns it, its masked name and the rule that hit.
 doc: the fields of an account as {"name": .., "phone": ..}. Always one row. Errors: 22023 the document is no object.';
 
-CREATE OR REPLACE FUNCTION crm._record_pair(object_a text, a bigint, object_b text, b bigint, score float8, band text, rule text, locks boolean, evidence jsonb) RETURNS boolean
+CREATE OR REPLACE FUNCTION crm._record_pairs(object_a text, a bigint[], object_b text, b bigint[], scores float8[], bands text[], rules text[], locks boolean[], evidence jsonb[]) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
 AS $$
 DECLARE
-    account crm_data.account;
-    hours float8;
-    lock_on boolean;
+    ttl CONSTANT interval := make_interval(secs => 3600 * coalesce((SELECT (c.body->>'value')::float8 FROM crm_data.config AS c
+                                  WHERE c.kind = 'setting' AND c.key = 'dedup.lock_ttl' AND c.scope = '*' AND c.status = 'active'), 24));
+    lock_on CONSTANT boolean := coalesce((SELECT (c.body->>'on')::boolean FROM crm_data.config AS c
+                                  WHERE c.kind = 'flag' AND c.key = 'lock_original' AND c.scope = '*' AND c.status = 'active'), true);
+    changed bigint;
 BEGIN
-    -- What somebody has called two, or un-merged, is not suggested again.
-    IF _record_pair.object_a = _record_pair.object_b AND EXISTS (
-        SELECT FROM crm_data.match_link AS l JOIN crm_data.match_state AS s ON s.model = l.model AND s.name = _record_pair.object_a
-         WHERE l.kind = 'cannot' AND (l.a, l.b) IN ((_record_pair.a::text, _record_pair.b::text), (_record_pair.b::text, _record_pair.a::text))) THEN
-        RETURN false;
-    END IF;
-    SELECT x.* INTO account FROM crm_data.account AS x
-     WHERE x.id = CASE object_a WHEN 'account' THEN a WHEN 'contact' THEN (SELECT c.account_id FROM crm_data.contact AS c WHERE c.id = a) END;
-    IF locks THEN
-        SELECT coalesce((c.body->>'on')::boolean, true) INTO lock_on FROM crm_data.config AS c
-         WHERE c.kind = 'flag' AND c.key = 'lock_original' AND c.scope = '*' AND c.status = 'active';
-        SELECT (c.body->>'value')::float8 INTO hours FROM crm_data.config AS c
-         WHERE c.kind = 'setting' AND c.key = 'dedup.lock_ttl' AND c.scope = '*' AND c.status = 'active';
-    END IF;
     INSERT INTO crm_data.duplicate_pair AS d (object_a, a_id, object_b, b_id, account_id, score, band, rule, evidence, locks_target, lock_expires_at, owner_id, team_id, grade)
-    VALUES (_record_pair.object_a, a, _record_pair.object_b, b, account.id, _record_pair.score, _record_pair.band, _record_pair.rule, _record_pair.evidence,
-            locks AND coalesce(lock_on, true), CASE WHEN locks THEN now() + make_interval(secs => coalesce(hours, 24) * 3600) END,
-            account.owner_id, account.team_id, coalesce(account.grade, 0))
+    SELECT _record_pairs.object_a, p.a, _record_pairs.object_b, p.b, t.id, p.score, p.band, p.rule, p.evidence,
+           p.locks AND NOT coalesce(h.ran_out, false), CASE WHEN p.locks AND NOT coalesce(h.ran_out, false) THEN coalesce(h.until, now() + ttl) END,
+           t.owner_id, t.team_id, coalesce(t.grade, 0)
+      FROM (SELECT DISTINCT ON (x.a, x.b) x.a, x.b, x.score, x.band, x.rule, x.locks AND lock_on AS locks, x.evidence
+              FROM unnest(a, b, scores, bands, rules, _record_pairs.locks, _record_pairs.evidence) AS x (a, b, score, band, rule, locks, evidence)
+             ORDER BY x.a, x.b, x.score DESC) AS p
+           LEFT JOIN crm_data.account AS t
+                  ON t.id = CASE _record_pairs.object_a WHEN 'account' THEN p.a WHEN 'contact' THEN (SELECT c.account_id FROM crm_data.contact AS c WHERE c.id = p.a) END
+           -- A lock has one end, whoever asks again; and one that ran out undecided is not set anew before a steward has decided: else a
+           -- form that is sent every day would freeze a key account for good.
+           LEFT JOIN LATERAL (SELECT min(q.lock_expires_at) AS until, bool_or(q.lock_expires_at <= now()) AS ran_out
+                                FROM crm_data.duplicate_pair AS q
+                               WHERE p.locks AND q.object_a = _record_pairs.object_a AND q.a_id = p.a AND q.state IN ('open', 'expired') AND q.lock_expires_at IS NOT NULL) AS h ON true
+     -- What somebody has called two, or un-merged, is not suggested again.
+     WHERE _record_pairs.object_a <> _record_pairs.object_b OR NOT EXISTS (
+               SELECT FROM crm_data.match_link AS l JOIN crm_data.match_state AS s ON s.model = l.model AND s.name = _record_pairs.object_a
+                WHERE l.kind = 'cannot' AND (l.a, l.b) IN ((p.a::text, p.b::text), (p.b::text, p.a::text)))
+     ORDER BY p.a, p.b
     ON CONFLICT ON CONSTRAINT duplicate_pair_object_a_a_id_object_b_b_id_key DO UPDATE
-       SET score = excluded.score, band = excluded.band, rule = excluded.rule, evidence = excluded.evidence, updated_at = now(), updated_by = crm._caller()
-     WHERE d.state = 'open' AND (d.score, d.band, d.rule, d.evidence) IS DISTINCT FROM (excluded.score, excluded.band, excluded.rule, excluded.evidence);
-    RETURN FOUND;
+       SET score = excluded.score, band = excluded.band, rule = excluded.rule, evidence = excluded.evidence, updated_at = now(), updated_by = crm._caller(),
+           state = 'open', reason = NULL, decided_by = NULL, decided_at = NULL,
+           locks_target = excluded.locks_target, lock_expires_at = coalesce(d.lock_expires_at, excluded.lock_expires_at)
+     WHERE d.state = 'expired' OR d.state = 'open' AND (d.score, d.band, d.rule, d.evidence) IS DISTINCT FROM (excluded.score, excluded.band, excluded.rule, excluded.evidence);
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN changed;
 END
 $$;
-COMMENT ON FUNCTION crm._record_pair(text, bigint, text, bigint, float8, text, text, boolean, jsonb) IS
-'Records a suggestion; a pair that was decided stays decided. locks: the original''s match fields and owner are locked until dedup.lock_ttl has passed. Returns whether anything changed. Internal.';
+COMMENT ON FUNCTION crm._record_pairs(text, bigint[], text, bigint[], float8[], text[], text[], boolean[], jsonb[]) IS
+'Records suggestions; a pair that was decided stays decided, one whose evidence had gone opens again. locks: the original''s match fields and owner are locked until dedup.lock_ttl has passed since the first lock. Returns how many are new or changed. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._match_keys_of(object text, ids bigint[]) RETURNS TABLE (id bigint, phone text, email text, core text, uscc text, account bigint)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+AS $$
+BEGIN
+    CASE object
+        WHEN 'account' THEN
+            RETURN QUERY SELECT t.id, t.phone_norm, t.email_norm, t.name_core, upper(t.uscc), NULL::bigint
+                           FROM unnest(ids) AS i (id) JOIN crm_data.account AS t ON t.id = i.id WHERE t.merged_into IS NULL AND t.deleted_at IS NULL ORDER BY t.id;
+        WHEN 'contact' THEN
+            RETURN QUERY SELECT t.id, t.phone_norm, t.email_norm, NULL, NULL, t.account_id
+                           FROM unnest(ids) AS i (id) JOIN crm_data.contact AS t ON t.id = i.id WHERE t.merged_into IS NULL AND t.deleted_at IS NULL ORDER BY t.id;
+        WHEN 'lead' THEN
+            RETURN QUERY SELECT t.id, t.phone_norm, t.email_norm, crm.company_key(coalesce(nullif(t.company, ''), t.name)), NULL, NULL::bigint
+                           FROM unnest(ids) AS i (id) JOIN crm_data.lead AS t ON t.id = i.id WHERE t.merged_into IS NULL AND t.deleted_at IS NULL AND t.converted_account_id IS NULL ORDER BY t.id;
+    END CASE;
+END
+$$;
+COMMENT ON FUNCTION crm._match_keys_of(text, bigint[]) IS 'The keys that records are found by, of those that are neither merged, deleted nor converted. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._match_records(object text, ids bigint[]) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+AS $$
+DECLARE
+    target CONSTANT text := crm._match_target(object);
+    m record;
+    k record;
+    f record;
+    keys text[];
+    hashes bigint[];
+    changed bigint := 0;
+BEGIN
+    SELECT * INTO m FROM crm._object_model(target, false);
+    -- Two simultaneous writers of one customer: the second waits for the first and then sees it.
+    keys := ARRAY(SELECT DISTINCT v FROM crm._match_keys_of(object, ids) AS x, unnest(ARRAY[x.phone, x.email, x.core, x.uscc]) AS v WHERE v IS NOT NULL);
+    hashes := ARRAY(SELECT hashtextextended(v, 0) FROM unnest(keys) AS v);
+    -- Very many keys would fill the server's table of locks, which all sessions share: the model as a whole is one.
+    PERFORM crm._match_lock(CASE target WHEN 'account' THEN 1 ELSE 2 END, CASE WHEN cardinality(hashes) <= 1000 THEN hashes END);
+    IF crm._match_unseen(m.source, CASE target WHEN 'account' THEN '{phone_norm,email_norm,name_core,uscc}' ELSE '{phone_norm,email_norm}'::text[] END, keys) THEN
+        RAISE EXCEPTION USING ERRCODE = 'serialization_failure', MESSAGE = 'could not look for duplicates: a record like this one was written at the same time',
+            HINT = 'Begin the transaction again.';
+    END IF;
+    -- A thousand at a time, each under a snapshot taken after the locks.
+    FOR part IN 0 .. (cardinality(ids) - 1) / 1000 LOOP
+        SELECT array_agg(x.phone) AS phones, array_agg(x.email) AS emails, array_agg(x.core) AS cores, array_agg(x.uscc) AS usccs, array_agg(x.account) AS accounts, array_agg(x.id) AS ids
+          INTO k FROM crm._match_keys_of(object, ids[part * 1000 + 1 : part * 1000 + 1000]) AS x;
+        CONTINUE WHEN k.ids IS NULL;
+        SELECT array_agg(CASE WHEN target = object THEN least(c.id, k.ids[c.n]) ELSE c.id END) AS a, array_agg(CASE WHEN target = object THEN greatest(c.id, k.ids[c.n]) ELSE k.ids[c.n] END) AS b,
+               array_agg(j.score) AS scores, array_agg(j.band) AS bands, array_agg(j.rule) AS rules, array_agg(j.locks) AS locks, array_agg(e.evidence) AS evidence
+          INTO f
+          FROM crm._match_near(object, k.phones, k.emails, k.cores, k.usccs, k.accounts, k.ids) AS c
+               CROSS JOIN LATERAL crm._match_doc(target, c.id) AS o (doc)
+               CROSS JOIN LATERAL crm._match_compare(m.fields, m.params, crm._match_doc(object, k.ids[c.n]), o.doc) AS e
+               CROSS JOIN LATERAL crm._match_judge(object, m.fields, e.evidence, o.doc, e.probability, e.band) AS j
+         WHERE o.doc IS NOT NULL AND (j.rule IS NOT NULL OR j.band <> 'none');
+        IF f.a IS NOT NULL THEN
+            changed := changed + crm._record_pairs(target, f.a, object, f.b, f.scores, f.bands, f.rules, f.locks, f.evidence);
+        END IF;
+    END LOOP;
+    RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION crm._match_records(text, bigint[]) IS
+'Looks for duplicates of some records and records suggestions, after the locks of their keys; above 1,000 keys one lock of the model instead. Returns how many suggestions are new or changed. Internal. Errors: 40001 under REPEATABLE READ, a record with the same key was written that this transaction cannot see.';
+
+CREATE OR REPLACE FUNCTION crm._match_withdraw(object text, ids bigint[]) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+AS $$
+DECLARE
+    gone bigint[];
+    m record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM crm_data.duplicate_pair AS d WHERE d.state = 'open' AND (d.object_a = object AND d.a_id = ANY (ids) OR d.object_b = object AND d.b_id = ANY (ids))) THEN
+        RETURN 0;
+    END IF;
+    SELECT * INTO m FROM crm._object_model(crm._match_target(object), false);
+    -- Records that are gone; and pairs that agree in other fields than when they were suggested, and now in too few. What a person
+    -- named (band none) stays.
+    SELECT array_agg(d.id) INTO gone
+      FROM crm_data.duplicate_pair AS d
+           CROSS JOIN LATERAL (SELECT crm._match_doc(d.object_a, d.a_id) AS a, crm._match_doc(d.object_b, d.b_id) AS b) AS o
+           LEFT JOIN LATERAL crm._match_compare(m.fields, m.params, o.b, o.a) AS k ON true
+           LEFT JOIN LATERAL crm._match_judge(d.object_b, m.fields, k.evidence, o.a, k.probability, k.band) AS j ON k.evidence IS NOT NULL
+     WHERE d.state = 'open' AND d.band <> 'none' AND (d.object_a = object AND d.a_id = ANY (ids) OR d.object_b = object AND d.b_id = ANY (ids))
+       AND (o.a IS NULL OR o.b IS NULL
+            OR j.rule IS NULL AND j.band = 'none'
+               AND EXISTS (SELECT FROM jsonb_each(k.evidence->'fields') AS e WHERE e.value->'level' IS DISTINCT FROM d.evidence->'fields'->e.key->'level'));
+    UPDATE crm_data.duplicate_pair AS d
+       SET state = 'expired', locks_target = false, reason = 'the evidence is gone', decided_by = crm._caller(), decided_at = now(), updated_at = now(), updated_by = crm._caller()
+     WHERE d.id = ANY (gone);
+    RETURN coalesce(cardinality(gone), 0);
+END
+$$;
+COMMENT ON FUNCTION crm._match_withdraw(text, bigint[]) IS 'Ends the open suggestions of records for which nothing speaks any more, with their locks: a changed field, a deleted record, a converted lead. Returns how many. Internal.';
 
 CREATE OR REPLACE FUNCTION crm.scan_duplicates(object text, since timestamptz DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -696,34 +850,24 @@ CREATE OR REPLACE FUNCTION crm.scan_duplicates(object text, since timestamptz DE
 AS $$
 DECLARE
     m record;
-    p record;
-    n bigint := 0;
+    f record;
+    n bigint;
 BEGIN
     IF object = 'lead' THEN
         PERFORM FROM crm._object_model('account', true);
-        FOR p IN
-            SELECT l.id AS lead_id, f.* FROM crm_data.lead AS l, LATERAL crm._find_duplicates('lead', to_jsonb(l), NULL) AS f
-             WHERE l.merged_into IS NULL AND l.converted_account_id IS NULL AND (since IS NULL OR l.updated_at >= since)
-             ORDER BY l.id, f.id
-        LOOP
-            n := n + crm._record_pair('account', p.id, 'lead', p.lead_id, p.score, p.band, p.rule, p.locks, p.evidence)::int;
-        END LOOP;
-        RETURN n;
+        RETURN crm._match_records('lead', coalesce((SELECT array_agg(l.id ORDER BY l.id) FROM crm_data.lead AS l
+                                                     WHERE l.merged_into IS NULL AND l.deleted_at IS NULL AND l.converted_account_id IS NULL AND (since IS NULL OR l.updated_at >= since)), '{}'));
     END IF;
     SELECT * INTO m FROM crm._object_model(object, true);
-    FOR p IN EXECUTE format(
-        'SELECT least(x.a::bigint, x.b::bigint) AS a, greatest(x.a::bigint, x.b::bigint) AS b, x.evidence, r.rule, coalesce(r.locks, false) AS locks,
-                CASE WHEN r.band IS NOT NULL THEN r.band ELSE x.band END AS band,
-                least(greatest(x.probability, CASE r.band WHEN ''auto'' THEN 0.999 WHEN ''suggest'' THEN 0.9 ELSE 0 END), 1)::float8 AS score
+    EXECUTE format(
+        'SELECT array_agg(least(x.a::bigint, x.b::bigint)) AS a, array_agg(greatest(x.a::bigint, x.b::bigint)) AS b, array_agg(x.evidence) AS evidence,
+                array_agg(j.score) AS scores, array_agg(j.band) AS bands, array_agg(j.rule) AS rules, array_agg(j.locks) AS locks
            FROM crm._match_pairs(%L::regclass, ''id'', $1, true, $2, NULL, (SELECT o.links FROM crm._match_model($3) AS o)) AS x
                 JOIN %s AS ta ON ta.id = x.a::bigint JOIN %s AS tb ON tb.id = x.b::bigint
-                LEFT JOIN LATERAL crm._match_rule($3, $1, x.evidence, to_jsonb(ta)) AS r ON true
-          WHERE $4 IS NULL OR ta.updated_at >= $4 OR tb.updated_at >= $4
-          ORDER BY 1, 2', m.source, m.source, m.source)
-        USING m.fields, m.params, object, since
-    LOOP
-        n := n + crm._record_pair(object, p.a, object, p.b, p.score, p.band, p.rule, p.locks, p.evidence)::int;
-    END LOOP;
+                CROSS JOIN LATERAL crm._match_judge($3, $1, x.evidence, CASE WHEN ta.id < tb.id THEN to_jsonb(ta) ELSE to_jsonb(tb) END, x.probability, x.band) AS j
+          WHERE $4 IS NULL OR ta.updated_at >= $4 OR tb.updated_at >= $4', m.source, m.source, m.source)
+        INTO f USING m.fields, m.params, object, since;
+    n := CASE WHEN f.a IS NULL THEN 0 ELSE crm._record_pairs(object, f.a, object, f.b, f.scores, f.bands, f.rules, f.locks, f.evidence) END;
     RETURN n;
 END
 $$;
@@ -788,51 +932,93 @@ pair: id of the suggestion. reason: why, not empty. Errors: 42501 no right to me
 
 -- Found as they are typed
 
+DROP TRIGGER IF EXISTS match_probe ON crm_data.account;
+DROP TRIGGER IF EXISTS match_probe ON crm_data.contact;
+DROP TRIGGER IF EXISTS match_probe ON crm_data.lead;
+
 CREATE OR REPLACE FUNCTION crm._match_on_insert() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    object CONSTANT text := TG_ARGV[0];
-    n bigint;
-    r record;
-    p record;
+    ids bigint[];
 BEGIN
-    SELECT count(*) INTO n FROM (SELECT FROM fresh LIMIT 101) AS x;
-    -- Many rows at once are an import: it ends with one scan of the set, a hundred times cheaper than a probe a row.
-    IF n = 0 OR n > 100 THEN
-        RETURN NULL;
+    IF NOT crm._match_paused() THEN
+        SELECT array_agg(f.id ORDER BY f.id) INTO ids FROM fresh AS f;
+        IF ids IS NOT NULL THEN
+            PERFORM crm._match_records(TG_ARGV[0], ids);
+        END IF;
     END IF;
-    -- Two simultaneous inserts of one customer: the second waits for the first and then sees it.
-    PERFORM crm._match_lock(ARRAY(
-        SELECT DISTINCT hashtextextended(k.key, 0)
-          FROM fresh AS f, LATERAL (VALUES (f.phone_norm), (f.email_norm), (CASE object WHEN 'account' THEN to_jsonb(f)->>'name_core' END), (upper(to_jsonb(f)->>'uscc'))) AS k (key)
-         WHERE k.key IS NOT NULL ORDER BY 1));
-    FOR r IN SELECT f.id, to_jsonb(f) AS doc FROM fresh AS f ORDER BY f.id LOOP
-        FOR p IN SELECT * FROM crm._find_duplicates(object, r.doc, CASE WHEN object <> 'lead' THEN r.id END) LOOP
-            PERFORM crm._record_pair(p.target, CASE WHEN p.target = object THEN least(p.id, r.id) ELSE p.id END,
-                                     object, CASE WHEN p.target = object THEN greatest(p.id, r.id) ELSE r.id END,
-                                     p.score, p.band, p.rule, p.locks, p.evidence);
-        END LOOP;
-    END LOOP;
     RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION crm._match_on_insert() IS
-'Trigger that looks for duplicates of new records and records suggestions; a certain hit locks the original. Statements of more than 100 rows are left to crm.scan_duplicates. Argument: the object. Internal.';
+'Trigger that looks for duplicates of new records and records suggestions; a certain hit locks the original. Argument: the object. Internal. Errors: 40001 as in crm._match_records.';
 
-DROP TRIGGER IF EXISTS match_probe ON crm_data.account;
-CREATE TRIGGER match_probe AFTER INSERT ON crm_data.account REFERENCING NEW TABLE AS fresh
+CREATE OR REPLACE FUNCTION crm._match_on_update() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    ids CONSTANT bigint[] := crm._match_noted(TG_RELID);
+BEGIN
+    IF ids <> '{}' THEN
+        PERFORM crm._match_records(TG_ARGV[0], ids), crm._match_withdraw(TG_ARGV[0], ids);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._match_on_update() IS
+'Trigger that looks again for duplicates of the records whose match fields a statement changed, all of them when it fires for the first, and withdraws suggestions for which nothing speaks any more. Argument: the object. Internal. Errors: 40001 as in crm._match_records.';
+
+DROP TRIGGER IF EXISTS match_insert ON crm_data.account;
+CREATE TRIGGER match_insert AFTER INSERT ON crm_data.account REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION crm._match_on_insert('account');
-COMMENT ON TRIGGER match_probe ON crm_data.account IS 'Finds duplicates of a new customer as it is typed.';
-DROP TRIGGER IF EXISTS match_probe ON crm_data.contact;
-CREATE TRIGGER match_probe AFTER INSERT ON crm_data.contact REFERENCING NEW TABLE AS fresh
+COMMENT ON TRIGGER match_insert ON crm_data.account IS 'Finds duplicates of a new customer as it is typed.';
+DROP TRIGGER IF EXISTS match_note ON crm_data.account;
+CREATE TRIGGER match_note BEFORE UPDATE OF name, uscc, legal_person, legal_id4, phone, email, address, website, merged_into, deleted_at ON crm_data.account
+    FOR EACH ROW WHEN ((OLD.name, OLD.uscc, OLD.legal_person, OLD.legal_id4, OLD.phone, OLD.email, OLD.address, OLD.website, OLD.merged_into, OLD.deleted_at)
+                       IS DISTINCT FROM (NEW.name, NEW.uscc, NEW.legal_person, NEW.legal_id4, NEW.phone, NEW.email, NEW.address, NEW.website, NEW.merged_into, NEW.deleted_at))
+    EXECUTE FUNCTION crm._match_note();
+COMMENT ON TRIGGER match_note ON crm_data.account IS 'Notes customers whose match fields change.';
+DROP TRIGGER IF EXISTS match_update ON crm_data.account;
+CREATE TRIGGER match_update AFTER UPDATE OF name, uscc, legal_person, legal_id4, phone, email, address, website, merged_into, deleted_at ON crm_data.account
+    FOR EACH ROW WHEN ((OLD.name, OLD.uscc, OLD.legal_person, OLD.legal_id4, OLD.phone, OLD.email, OLD.address, OLD.website, OLD.merged_into, OLD.deleted_at)
+                       IS DISTINCT FROM (NEW.name, NEW.uscc, NEW.legal_person, NEW.legal_id4, NEW.phone, NEW.email, NEW.address, NEW.website, NEW.merged_into, NEW.deleted_at))
+    EXECUTE FUNCTION crm._match_on_update('account');
+COMMENT ON TRIGGER match_update ON crm_data.account IS 'Looks again for duplicates of the customers that were noted.';
+
+DROP TRIGGER IF EXISTS match_insert ON crm_data.contact;
+CREATE TRIGGER match_insert AFTER INSERT ON crm_data.contact REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION crm._match_on_insert('contact');
-COMMENT ON TRIGGER match_probe ON crm_data.contact IS 'Finds duplicates of a new contact as it is typed.';
-DROP TRIGGER IF EXISTS match_probe ON crm_data.lead;
-CREATE TRIGGER match_probe AFTER INSERT ON crm_data.lead REFERENCING NEW TABLE AS fresh
+COMMENT ON TRIGGER match_insert ON crm_data.contact IS 'Finds duplicates of a new contact as it is typed.';
+DROP TRIGGER IF EXISTS match_note ON crm_data.contact;
+CREATE TRIGGER match_note BEFORE UPDATE OF name, phone, email, account_id, merged_into, deleted_at ON crm_data.contact
+    FOR EACH ROW WHEN ((OLD.name, OLD.phone, OLD.email, OLD.account_id, OLD.merged_into, OLD.deleted_at) IS DISTINCT FROM (NEW.name, NEW.phone, NEW.email, NEW.account_id, NEW.merged_into, NEW.deleted_at))
+    EXECUTE FUNCTION crm._match_note();
+COMMENT ON TRIGGER match_note ON crm_data.contact IS 'Notes contacts whose match fields change.';
+DROP TRIGGER IF EXISTS match_update ON crm_data.contact;
+CREATE TRIGGER match_update AFTER UPDATE OF name, phone, email, account_id, merged_into, deleted_at ON crm_data.contact
+    FOR EACH ROW WHEN ((OLD.name, OLD.phone, OLD.email, OLD.account_id, OLD.merged_into, OLD.deleted_at) IS DISTINCT FROM (NEW.name, NEW.phone, NEW.email, NEW.account_id, NEW.merged_into, NEW.deleted_at))
+    EXECUTE FUNCTION crm._match_on_update('contact');
+COMMENT ON TRIGGER match_update ON crm_data.contact IS 'Looks again for duplicates of the contacts that were noted.';
+
+DROP TRIGGER IF EXISTS match_insert ON crm_data.lead;
+CREATE TRIGGER match_insert AFTER INSERT ON crm_data.lead REFERENCING NEW TABLE AS fresh
     FOR EACH STATEMENT EXECUTE FUNCTION crm._match_on_insert('lead');
-COMMENT ON TRIGGER match_probe ON crm_data.lead IS 'Finds the customer that a new lead is.';
+COMMENT ON TRIGGER match_insert ON crm_data.lead IS 'Finds the customer that a new lead is.';
+DROP TRIGGER IF EXISTS match_note ON crm_data.lead;
+CREATE TRIGGER match_note BEFORE UPDATE OF name, company, phone, email, legal_id4, converted_account_id, merged_into, deleted_at ON crm_data.lead
+    FOR EACH ROW WHEN ((OLD.name, OLD.company, OLD.phone, OLD.email, OLD.legal_id4, OLD.converted_account_id, OLD.merged_into, OLD.deleted_at)
+                       IS DISTINCT FROM (NEW.name, NEW.company, NEW.phone, NEW.email, NEW.legal_id4, NEW.converted_account_id, NEW.merged_into, NEW.deleted_at))
+    EXECUTE FUNCTION crm._match_note();
+COMMENT ON TRIGGER match_note ON crm_data.lead IS 'Notes leads whose match fields change.';
+DROP TRIGGER IF EXISTS match_update ON crm_data.lead;
+CREATE TRIGGER match_update AFTER UPDATE OF name, company, phone, email, legal_id4, converted_account_id, merged_into, deleted_at ON crm_data.lead
+    FOR EACH ROW WHEN ((OLD.name, OLD.company, OLD.phone, OLD.email, OLD.legal_id4, OLD.converted_account_id, OLD.merged_into, OLD.deleted_at)
+                       IS DISTINCT FROM (NEW.name, NEW.company, NEW.phone, NEW.email, NEW.legal_id4, NEW.converted_account_id, NEW.merged_into, NEW.deleted_at))
+    EXECUTE FUNCTION crm._match_on_update('lead');
+COMMENT ON TRIGGER match_update ON crm_data.lead IS 'Looks again for the customers that the noted leads are.';
 
 CREATE OR REPLACE FUNCTION crm._match_guard() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -284,6 +284,8 @@ BEGIN
         PERFORM crm._use_challenge('merge', object, survivor, (choices->>'confirmation')::bigint);
     END IF;
     images := crm._merge_images(object, survivor || victims, true);
+    -- What the merge does to suggestions it does itself, so that it can be undone.
+    PERFORM crm._match_pause(true);
     SELECT * INTO plan FROM crm._merge_plan(object, images, choices);
 
     INSERT INTO crm_data.merge_op AS m (object, survivor_id, victim_ids, choices, before, chosen, actor, reason, confirmation_id)
@@ -363,7 +365,7 @@ BEGIN
     UPDATE crm_data.merge_op AS m
        SET after_version = (after->>'row_version')::int, before = m.before || (SELECT jsonb_build_object('moved', x.old_value, 'after', x.new_value) FROM crm._merge_difference(moved, after) AS x)
      WHERE m.id = op;
-    PERFORM crm._engine_write('none');
+    PERFORM crm._engine_write('none'), crm._match_pause(false);
     RETURN op;
 END
 $$;
@@ -418,7 +420,7 @@ BEGIN
     EXECUTE format('SELECT count(*) FROM (SELECT FROM %s AS t WHERE t.id = ANY ($1) ORDER BY t.id FOR UPDATE) AS x', base) USING ids;
 
     -- The fields of the survivor: what was edited since stays and is reported.
-    PERFORM crm._engine_write('none', 'merge', 'undo of merge ' || op.id);
+    PERFORM crm._engine_write('none', 'merge', 'undo of merge ' || op.id), crm._match_pause(true);
     EXECUTE format('SELECT to_jsonb(t) FROM %s AS t WHERE t.id = $1', base) INTO now_image USING op.survivor_id;
     back := '{}';
     FOR field IN SELECT e.key, e.value FROM jsonb_each(op.before->'after') AS e ORDER BY e.key LOOP
@@ -487,7 +489,7 @@ BEGIN
             conflicts := conflicts || jsonb_build_object('table', m.tab, 'key', m.row_key, 'field', 'reference');
         END;
     END LOOP;
-    PERFORM crm._engine_write('none');
+    PERFORM crm._engine_write('none'), crm._match_pause(false);
 
     report := jsonb_build_object('merge', op.id, 'restored', restored, 'conflicts', conflicts);
     UPDATE crm_data.merge_op AS o

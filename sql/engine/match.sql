@@ -32,10 +32,35 @@ CREATE FUNCTION crm._match_check_fields(source regclass, id_column name, fields 
     AS 'MODULE_PATHNAME', 'crm_match_check_fields';
 COMMENT ON FUNCTION crm._match_check_fields(regclass, name, jsonb) IS 'Raises what is wrong with a model''s definition. Errors: 42P01 no such table; 42703 unknown column; 22023 unknown meaning or no field; 54000 more than 16 fields.';
 
-CREATE FUNCTION crm._match_lock(keys bigint[]) RETURNS void
+CREATE FUNCTION crm._match_note() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_match_note';
+COMMENT ON FUNCTION crm._match_note() IS 'Trigger before a row whose match fields change that notes its id, for the trigger after it that looks for duplicates. Internal.';
+
+CREATE FUNCTION crm._match_noted(source regclass) RETURNS bigint[]
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_match_noted';
+COMMENT ON FUNCTION crm._match_noted(regclass) IS 'The ids that crm._match_note noted of a table, each once and ascending; they are forgotten then. Internal.';
+
+CREATE FUNCTION crm._match_pause(on_ boolean) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_match_pause';
+COMMENT ON FUNCTION crm._match_pause(boolean) IS 'Stops the triggers that look for duplicates, for merges and imports that know better; ends with false, an abort or the transaction. Internal.';
+
+CREATE FUNCTION crm._match_paused() RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_match_paused';
+COMMENT ON FUNCTION crm._match_paused() IS 'Whether crm._match_pause stopped the triggers that look for duplicates. Internal.';
+
+CREATE FUNCTION crm._match_lock(model bigint, keys bigint[]) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'crm_match_lock';
-COMMENT ON FUNCTION crm._match_lock(bigint[]) IS 'Takes the engine''s lock of each match key until the end of the transaction, in ascending order, so that simultaneous inserts of one customer see each other. Internal.';
+COMMENT ON FUNCTION crm._match_lock(bigint, bigint[]) IS 'Takes the engine''s lock of each match key of a model until the end of the transaction, in ascending order, so that simultaneous writers of one customer see each other; keys NULL: of the whole model. Internal.';
+
+CREATE FUNCTION crm._match_unseen(source regclass, columns text[], keys text[]) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_match_unseen';
+COMMENT ON FUNCTION crm._match_unseen(regclass, text[], text[]) IS 'Whether records that hold one of the keys in one of the columns were committed that this transaction cannot see; only under REPEATABLE READ and SERIALIZABLE. Internal.';
 
 CREATE FUNCTION crm._match_keys(fields jsonb, doc jsonb, OUT kind smallint, OUT key bigint)
     RETURNS SETOF record

@@ -14,7 +14,6 @@
 #include <math.h>
 
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -28,13 +27,11 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
 #include "utils/tuplestore.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
 
-#include "common/locks.h"
 #include "match/match.h"
 #include "match/parallel.h"
 
@@ -43,7 +40,6 @@ PG_FUNCTION_INFO_V1(crm_match_clusters);
 PG_FUNCTION_INFO_V1(crm_match_pairs);
 PG_FUNCTION_INFO_V1(crm_match_compare);
 PG_FUNCTION_INFO_V1(crm_match_check_fields);
-PG_FUNCTION_INFO_V1(crm_match_lock);
 PG_FUNCTION_INFO_V1(crm_match_keys);
 PG_FUNCTION_INFO_V1(crm_match_index_keys);
 PG_FUNCTION_INFO_V1(crm_match_probe);
@@ -724,43 +720,6 @@ crm_match_check_fields(PG_FUNCTION_ARGS)
 		if (get_attnum(relid, run.names[f]) <= 0)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 							errmsg("column \"%s\" of \"%s\" does not exist", run.names[f], rel)));
-	PG_RETURN_VOID();
-}
-
-/* crm._match_lock(keys): transaction-level, in ascending order, so that two transactions cannot wait for each other. */
-Datum
-crm_match_lock(PG_FUNCTION_ARGS)
-{
-	ArrayType *a = PG_GETARG_ARRAYTYPE_P(0);
-	Datum *keys;
-	bool *nulls;
-	int n;
-	int64 last = PG_INT64_MIN;
-
-	deconstruct_array(a, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &keys, &nulls, &n);
-	for (int done = 0; done < n; done++)
-	{
-		/* The smallest key not yet taken; arrays of a few keys need no sort. */
-		int64 next = PG_INT64_MAX;
-		bool found = false;
-		LOCKTAG tag;
-
-		for (int i = 0; i < n; i++)
-		{
-			int64 k = DatumGetInt64(keys[i]);
-
-			if (!nulls[i] && (done == 0 || k > last) && (!found || k < next))
-			{
-				next = k;
-				found = true;
-			}
-		}
-		if (!found)
-			break;
-		last = next;
-		SET_LOCKTAG_CRM(tag, CRM_LOCK_MATCH_KEY, next);
-		(void) LockAcquire(&tag, ExclusiveLock, false, false);
-	}
 	PG_RETURN_VOID();
 }
 

@@ -110,6 +110,7 @@ REGRESS ?= \
 	config \
 	leads \
 	rule_engine \
+	signals \
 	simulate \
 	inbox \
 	outbox \

@@ -13,6 +13,46 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._workdays(timestamptz, timestamptz) IS 'Internal: working days after one instant up to another, by the active calendar; at most 400 days are looked at.';
 
+CREATE OR REPLACE FUNCTION crm._usage(account bigint, at timestamptz) RETURNS jsonb
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_nodes jsonb;
+    v_reached jsonb;
+    v_next text;
+    v_last text;
+    v_at timestamptz;
+    e record;
+    n record;
+BEGIN
+    SELECT c.body -> 'nodes' INTO v_nodes FROM crm_data.config AS c WHERE c.kind = 'journey' AND c.key = 'onboarding' AND c.scope = '*' AND c.status = 'active';
+    SELECT max(x.occurred_at) FILTER (WHERE x.kind = 'login') AS login, count(*) FILTER (WHERE x.kind = 'ticket_opened' AND x.detail ->> 'category' = 'technical') AS technical,
+           (array_agg(x.value ORDER BY x.occurred_at DESC, x.id DESC) FILTER (WHERE x.kind = 'balance' AND x.value IS NOT NULL))[1] AS balance,
+           count(DISTINCT x.occurred_at::date) FILTER (WHERE x.occurred_at > at - interval '30 days') AS days, count(DISTINCT x.occurred_at::date) FILTER (WHERE x.occurred_at BETWEEN at - interval '60 days' AND at - interval '30 days') AS days_before
+      INTO e FROM crm_data.event AS x WHERE x.account_id = account AND x.occurred_at <= at;
+    -- the way through the nodes: the first that was not reached is where the customer stands, since he reached the one before
+    IF e.login IS NOT NULL OR e.days > 0 OR e.days_before > 0 THEN
+        FOR n IN SELECT x.value ->> 'key' AS key, (SELECT min(y.occurred_at) FROM crm_data.event AS y WHERE y.account_id = account AND y.kind = x.value ->> 'event' AND y.occurred_at <= at) AS at
+                   FROM jsonb_array_elements(v_nodes) WITH ORDINALITY AS x (value, ord) ORDER BY x.ord LOOP
+            IF n.at IS NULL THEN
+                v_next := n.key;
+                EXIT;
+            END IF;
+            v_last := n.key;
+            v_at := greatest(v_at, n.at);
+        END LOOP;
+    END IF;
+    RETURN jsonb_build_object(
+        'usage', jsonb_build_object('days_since_login', round(extract(epoch FROM at - e.login) / 86400, 2), 'tickets_technical', e.technical, 'balance', e.balance, 'active_days_30d', e.days,
+                     'tickets_open', (SELECT count(*) FROM crm_data.task AS t WHERE t.account_id = account AND t.kind = 'case' AND t.state = 'open'),
+                     'trend', CASE WHEN e.days_before > 0 THEN round(e.days::numeric / e.days_before, 2) END),
+        'journey', jsonb_build_object('node', CASE WHEN v_last IS NOT NULL THEN v_next END, 'reached', v_last, 'hours', CASE WHEN v_next IS NOT NULL THEN round(extract(epoch FROM at - v_at) / 3600, 1) END));
+END
+$$;
+COMMENT ON FUNCTION crm._usage(bigint, timestamptz) IS 'Internal: the parts usage and journey of the feature document, from the behaviour log of a customer.';
+
 CREATE OR REPLACE FUNCTION crm._features(object text, id bigint, at timestamptz) RETURNS jsonb
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -23,6 +63,7 @@ DECLARE
     a crm_data.account;
     v_account bigint;
     v_deal bigint;
+    v_rivals text[];
     doc jsonb := '{}';
 BEGIN
     IF object = 'opportunity' THEN
@@ -62,13 +103,18 @@ BEGIN
                                                   'overdue_hours', coalesce(round(max(extract(epoch FROM at - t.due_at) / 3600) FILTER (WHERE t.state = 'open' AND t.due_at < at), 1), 0), 'waived', count(*) FILTER (WHERE t.state = 'waived'))
                           FROM crm_data.task AS t WHERE t.object = 'opportunity' AND t.record_id = id AND t.kind = 'stage_action'),
             'decision_chain', (SELECT jsonb_build_object('decision_makers', count(*) FILTER (WHERE c.role = 'decision_maker'), 'champions', count(*) FILTER (WHERE c.stance = 'champion'),
-                                                         'opponents', count(*) FILTER (WHERE c.stance = 'opponent'), 'lost_30d', 0) FROM crm_data.opportunity_contact AS c WHERE c.opportunity_id = id),
+                                                         'opponents', count(*) FILTER (WHERE c.stance = 'opponent'),
+                                                         'lost_30d', count(*) FILTER (WHERE k.merged_into IS NULL AND (k.deleted_at BETWEEN at - interval '30 days' AND at
+                                                                                             OR crm.parse_time(k.attrs ->> 'left_on') BETWEEN at - interval '30 days' AND at)))
+                                  FROM crm_data.opportunity_contact AS c JOIN crm_data.contact AS k ON k.id = c.contact_id WHERE c.opportunity_id = id),
             'line_items', (SELECT jsonb_build_object('count', count(*), 'discount_pct', coalesce(max(l.discount_pct), 0)) FROM crm_data.line_item AS l WHERE l.opportunity_id = id),
             'progress', (SELECT coalesce(jsonb_agg(DISTINCT i.progress), '[]') FROM crm_data.interaction AS i WHERE i.opportunity_id = id AND i.progress IS NOT NULL AND i.retracted_at IS NULL),
             'forms', coalesce(o.attrs -> 'forms', '{}'));
     END IF;
 
-    RETURN doc || jsonb_build_object(
+    v_rivals := CASE WHEN object = 'opportunity' THEN array_remove(ARRAY[o.competitor], NULL)
+                     ELSE ARRAY(SELECT DISTINCT x.competitor FROM crm_data.opportunity AS x WHERE x.account_id = v_account AND x.outcome = 'open' AND x.competitor IS NOT NULL AND x.deleted_at IS NULL) END;
+    RETURN doc || crm._usage(v_account, at) || jsonb_build_object(
         'account', to_jsonb(a) - 'field_version' - 'last_hash' || jsonb_build_object(
             'days_since_contact', round(extract(epoch FROM at - coalesce(a.last_contact_at, a.created_at)) / 86400, 2), 'days_to_renewal', a.next_renewal_on - at::date,
             'open_opportunities', (SELECT count(*) FROM crm_data.opportunity AS x WHERE x.account_id = v_account AND x.outcome = 'open' AND x.deleted_at IS NULL),
@@ -85,13 +131,13 @@ BEGIN
         'interactions', (SELECT jsonb_build_object('count', count(*), 'kinds', coalesce((SELECT jsonb_object_agg(k.kind, k.n) FROM (SELECT i.kind, count(*) AS n FROM crm_data.interaction AS i
                                    WHERE i.account_id = v_account AND (v_deal IS NULL OR i.opportunity_id = v_deal) AND i.retracted_at IS NULL AND i.occurred_at <= at GROUP BY 1) AS k), '{}'),
                             'inbound_14d', count(*) FILTER (WHERE i.direction = 'in' AND i.occurred_at > at - interval '14 days'),
-                            'reply_hours_30d', coalesce(max((i.detail ->> 'reply_hours')::numeric) FILTER (WHERE i.occurred_at > at - interval '30 days'), 0),
+                            'reply_hours_30d', coalesce(max(crm.parse_number(i.detail ->> 'reply_hours')) FILTER (WHERE i.direction IS DISTINCT FROM 'out' AND i.occurred_at > at - interval '30 days'), 0),
                             'without_next_step_30d', count(*) FILTER (WHERE i.kind = 'meeting' AND i.next_step IS NULL AND i.occurred_at > at - interval '30 days'),
                             'quality', round(avg(i.quality) FILTER (WHERE i.occurred_at > at - interval '30 days'), 1),
                             'quality_drop', coalesce(round(avg(i.quality) FILTER (WHERE i.occurred_at BETWEEN at - interval '60 days' AND at - interval '30 days') - avg(i.quality) FILTER (WHERE i.occurred_at > at - interval '30 days'), 1), 0),
                             'keyword_hits_7d', count(*) FILTER (WHERE i.occurred_at > at - interval '7 days' AND crm._keyword_hits(concat_ws(' ', i.summary, i.body)) > 0),
                             'budget_wait_mentions', count(*) FILTER (WHERE concat_ws(' ', i.summary, i.body) LIKE '%等待年度预算批复%'),
-                            'competitor_mentions_30d', count(*) FILTER (WHERE i.occurred_at > at - interval '30 days' AND o.competitor IS NOT NULL AND concat_ws(' ', i.summary, i.body) ILIKE '%' || o.competitor || '%'))
+                            'competitor_mentions_30d', count(*) FILTER (WHERE i.occurred_at > at - interval '30 days' AND EXISTS (SELECT FROM unnest(v_rivals) AS r WHERE position(lower(r) IN lower(concat_ws(' ', i.summary, i.body))) > 0)))
                            FROM crm_data.interaction AS i WHERE i.account_id = v_account AND (v_deal IS NULL OR i.opportunity_id = v_deal) AND i.retracted_at IS NULL AND i.occurred_at <= at),
         'attachments', (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', t.kind, 'name', t.name, 'signed_by_customer', t.signed_by_customer, 'legal_reviewed_at', t.legal_reviewed_at) ORDER BY t.id), '[]')
                           FROM crm_data.attachment AS t WHERE t.retracted_at IS NULL AND ((v_deal IS NOT NULL AND t.object = 'opportunity' AND t.record_id = v_deal) OR (v_deal IS NULL AND t.account_id = v_account))),
@@ -130,5 +176,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.features(text, bigint) IS
-'The feature document of a record: what conditions (jsonpath) of rules, signals and stage actions see. Its columns under the object''s name, and beside them counts and ages of contacts, follow-ups, actions, attachments, the contract, the owner; counts are 0 and never absent.
+'The feature document of a record: what conditions (jsonpath) of rules, signals and stage actions see. Its columns under the object''s name, and beside them counts and ages of contacts, follow-ups, actions, attachments, the contract, the owner, use of the product and the journey; counts are 0 and never absent.
 object: opportunity, account, lead or contract. Errors: P0002 no such record.';

@@ -13,6 +13,8 @@ DECLARE
     v_contact bigint;
     v_person record;
     v_off text[];
+    v_direction text;
+    v_reply numeric;
 BEGIN
     state := 'applied';
     BEGIN
@@ -58,9 +60,12 @@ BEGIN
         -- what it was found by is kept in the inbox alone: details are shown to more people than numbers and addresses are
         d := d - '{phone,email}'::text[];
         IF kind IN ('meeting', 'survey', 'chat', 'email', 'note') THEN
-            INSERT INTO crm_data.interaction (account_id, contact_id, kind, channel, direction, occurred_at, summary, body, next_step, satisfaction, auto, client_key, detail)
-            VALUES (v_account, v_contact, kind, d ->> 'channel', CASE WHEN d ->> 'direction' IN ('in', 'out', 'internal') THEN d ->> 'direction' END, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step',
-                    crm.parse_number(d ->> 'satisfaction'), false, 'inbox:' || id, d) ON CONFLICT (client_key) DO NOTHING;
+            v_direction := CASE WHEN d ->> 'direction' IN ('in', 'out', 'internal') THEN d ->> 'direction' END;
+            v_reply := coalesce(crm.parse_number(d ->> 'reply_hours'), crm._reply_hours(v_account, kind, v_direction, source_ts));
+            INSERT INTO crm_data.interaction (account_id, contact_id, kind, channel, direction, occurred_at, summary, body, next_step, satisfaction, quality, auto, client_key, detail)
+            VALUES (v_account, v_contact, kind, d ->> 'channel', v_direction, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step', crm.parse_number(d ->> 'satisfaction'),
+                    crm._touch_quality(kind, NULL, NULL, d ->> 'next_step', CASE WHEN v_direction IS DISTINCT FROM 'in' THEN v_reply END), false, 'inbox:' || id,
+                    d || jsonb_strip_nulls(jsonb_build_object('reply_hours', v_reply))) ON CONFLICT (client_key) DO NOTHING;
         ELSE
             -- calls, files and behaviour: the rules know what they mean
             INSERT INTO crm_data.event (occurred_at, account_id, contact_id, source_id, kind, channel, value, detail) VALUES (source_ts, v_account, v_contact, source_id, kind, d ->> 'channel', crm.parse_number(d ->> 'value')::float8, d);

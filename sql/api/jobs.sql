@@ -159,7 +159,7 @@ DECLARE
 BEGIN
     -- overdue tasks: owner and manager hear of each once; at most 500 a call, the rest the next minute
     FOR t IN
-        SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, m.manager_id
+        SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, k.object, k.record_id, m.manager_id
           FROM crm_data.task AS k LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
          WHERE k.state = 'open' AND k.notified_at IS NULL AND k.due_at < now() AND k.kind <> 'first_touch'
          ORDER BY k.due_at LIMIT 500 FOR UPDATE OF k SKIP LOCKED
@@ -167,6 +167,9 @@ BEGIN
         PERFORM crm._notify('task.overdue', 'task_overdue:' || t.id,
                             jsonb_build_object('task', t.id, 'title', t.title, 'due', t.due_at), array_remove(ARRAY[t.owner_id, t.manager_id], NULL), t.account_id);
         UPDATE crm_data.task AS k SET notified_at = now() WHERE k.id = t.id;
+        IF t.kind = 'stage_action' THEN
+            PERFORM crm._emit('task.overdue', t.object, t.record_id, jsonb_build_object('id', t.id, 'kind', t.kind, 'action_key', t.action_key));
+        END IF;
         v_n := v_n + 1;
     END LOOP;
     v_n := v_n + crm._first_touch_breaches(200);
@@ -197,6 +200,12 @@ CREATE OR REPLACE FUNCTION crm._tick_queues(OUT more boolean, OUT note text)
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- meetings whose summary is late: each is told of once
+    PERFORM crm._run_rules('timer.interaction', 'account', i.account_id, jsonb_build_object('id', i.id, 'kind', i.kind, 'summary', i.summary, 'age_minutes', round(extract(epoch FROM now() - i.occurred_at) / 60)))
+       FROM crm_data.interaction AS i
+      WHERE i.kind = 'meeting' AND i.summary IS NULL AND i.retracted_at IS NULL AND i.account_id IS NOT NULL
+        AND i.occurred_at BETWEEN now() - interval '1 day' AND now() - make_interval(mins => crm._setting('transcript.sla', '5')::int)
+        AND NOT EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = 'account' AND m.record_id = i.account_id AND m.rule = 'transcript_late' AND m.fired AND m.key = format('transcript_late:account:%s:%s', i.account_id, i.id));
     PERFORM crm._take_rule_events(200);
     PERFORM crm.process_inbox(100);
     PERFORM crm.odds_apply(200);

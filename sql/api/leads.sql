@@ -40,6 +40,21 @@ DROP TRIGGER IF EXISTS process_stage_update ON crm_data.opportunity;
 CREATE TRIGGER process_stage_update BEFORE UPDATE ON crm_data.opportunity FOR EACH ROW WHEN (NEW.stage_id <> OLD.stage_id OR NEW.outcome <> OLD.outcome) EXECUTE FUNCTION crm._stage_changes();
 COMMENT ON TRIGGER process_stage_update ON crm_data.opportunity IS 'Outcome, category and times follow the stage.';
 
+CREATE OR REPLACE FUNCTION crm._close_slips() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    NEW.slip_count := OLD.slip_count + 1;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._close_slips() IS 'Trigger of opportunity: counts how often the planned close moves to a later month. Internal.';
+DROP TRIGGER IF EXISTS process_close_slips ON crm_data.opportunity;
+CREATE TRIGGER process_close_slips BEFORE UPDATE ON crm_data.opportunity FOR EACH ROW
+    WHEN (NEW.slip_count = OLD.slip_count AND NEW.outcome = 'open' AND NEW.close_date > OLD.close_date AND to_char(NEW.close_date, 'YYYY-MM') <> to_char(OLD.close_date, 'YYYY-MM')) EXECUTE FUNCTION crm._close_slips();
+COMMENT ON TRIGGER process_close_slips ON crm_data.opportunity IS 'Counts how often the planned close moves to a later month.';
+
 CREATE OR REPLACE FUNCTION crm._stage_tasks(deal bigint) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -250,6 +265,24 @@ $$;
 COMMENT ON FUNCTION crm._touch_quality(text, interval, text, text, numeric) IS
 'Internal: points of a follow-up by the active health_model/touch_quality: by its kind, an answer by how fast it came (full marks under two hours), less for a meeting without a next step, more in depth.';
 
+CREATE OR REPLACE FUNCTION crm._reply_hours(account bigint, kind text, direction text, at timestamptz) RETURNS numeric
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    l record;
+BEGIN
+    IF kind NOT IN ('chat', 'email', 'call') OR direction NOT IN ('in', 'out') OR direction IS NULL OR account IS NULL THEN
+        RETURN NULL;
+    END IF;
+    SELECT i.direction, i.occurred_at INTO l FROM crm_data.interaction AS i
+     WHERE i.account_id = account AND i.occurred_at < at AND i.kind IN ('chat', 'email', 'call') AND i.direction IN ('in', 'out') AND i.retracted_at IS NULL ORDER BY i.occurred_at DESC, i.id DESC LIMIT 1;
+    RETURN CASE WHEN l.direction <> direction THEN round(extract(epoch FROM at - l.occurred_at) / 3600, 2) END;
+END
+$$;
+COMMENT ON FUNCTION crm._reply_hours(bigint, text, text, timestamptz) IS 'Internal: hours between the other side''s last word and this one, which answers it; NULL when it answers nothing.';
+
 CREATE OR REPLACE FUNCTION crm._interaction_added() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -339,11 +372,18 @@ BEGIN
     IF NOT crm._may_mention(i.contact_id, i.opportunity_id, CASE WHEN NOT crm.has_role('crm_service') THEN i.lead_id END) THEN
         RAISE EXCEPTION 'there is no such contact, opportunity or lead' USING ERRCODE = 'no_data_found', HINT = 'A follow-up names records that you see.';
     END IF;
+    i.detail := coalesce(i.detail, '{}');
+    IF jsonb_typeof(i.detail) <> 'object' THEN
+        RAISE EXCEPTION 'the detail of a follow-up is an object' USING ERRCODE = 'invalid_parameter_value', HINT = '{"detail": {"room": "A1"}}';
+    END IF;
+    IF NOT i.detail ? 'reply_hours' THEN
+        i.detail := i.detail || jsonb_strip_nulls(jsonb_build_object('reply_hours', crm._reply_hours(i.account_id, i.kind, i.direction, coalesce(i.occurred_at, now()))));
+    END IF;
     INSERT INTO crm_data.interaction (account_id, contact_id, opportunity_id, lead_id, campaign_id, kind, channel, direction, occurred_at, author_id, summary, body, progress, next_step, next_step_at, duration, depth, quality,
                                       satisfaction, auto, preset, client_key, endpoint, detail, owner_id, team_id)
     VALUES (i.account_id, i.contact_id, i.opportunity_id, i.lead_id, i.campaign_id, coalesce(i.kind, 'note'), i.channel, i.direction, coalesce(i.occurred_at, now()), crm.me(), i.summary, i.body, i.progress, i.next_step, i.next_step_at,
             i.duration, coalesce(i.depth, CASE WHEN i.kind = 'call' AND i.duration > make_interval(secs => crm._setting('call.auto_log_over', '90')::int) THEN 'deep' END),
-            crm._touch_quality(coalesce(i.kind, 'note'), i.duration, i.depth, i.next_step, (i.detail ->> 'reply_hours')::numeric), i.satisfaction, coalesce(i.auto, false), i.preset, i.client_key, i.endpoint, coalesce(i.detail, '{}'), v_owner, v_team)
+            crm._touch_quality(coalesce(i.kind, 'note'), i.duration, i.depth, i.next_step, CASE WHEN i.direction IS DISTINCT FROM 'in' THEN crm.parse_number(i.detail ->> 'reply_hours') END), i.satisfaction, coalesce(i.auto, false), i.preset, i.client_key, i.endpoint, i.detail, v_owner, v_team)
     ON CONFLICT (client_key) DO NOTHING
     RETURNING id INTO v_id;
     IF v_id IS NULL THEN       -- the same replay was faster

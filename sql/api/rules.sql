@@ -44,6 +44,20 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._rule_people(text, bigint) IS 'Internal: whom an action is for: owner, his manager, director, steward, role:<role>.';
 
+CREATE OR REPLACE FUNCTION crm._least_loaded(members bigint[], salt bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF cardinality(members) <= 1 THEN
+        RETURN members[1];
+    END IF;
+    RETURN (SELECT f.id FROM (SELECT m AS id FROM unnest(members) AS m ORDER BY hashint8extended(m, salt) LIMIT 8) AS f
+             CROSS JOIN LATERAL (SELECT count(*) AS n FROM crm_data.task AS t WHERE t.owner_id = f.id AND t.state = 'open') AS k ORDER BY k.n, f.id LIMIT 1);
+END
+$$;
+COMMENT ON FUNCTION crm._least_loaded(bigint[], bigint) IS 'Internal: of some members, of whom eight are drawn by a number if they are more, the one with the fewest open tasks.';
+
 CREATE OR REPLACE FUNCTION crm._rule_act(rule text, version int, body jsonb, object text, id bigint, event jsonb, key text) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -76,7 +90,7 @@ BEGIN
         WHEN 'task', 'ticket' THEN
             INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, priority, rule_key, rule_version, dedupe_key, owner_id, team_id)
             VALUES (coalesce(a ->> 'kind', CASE a ->> 'do' WHEN 'ticket' THEN 'case' ELSE 'follow_up' END), CASE WHEN object = 'contract' THEN 'account' ELSE object END, CASE WHEN object = 'contract' THEN v_account ELSE id END, v_account, v_text,
-                    now() + (a ->> 'due')::interval, least(9, coalesce((a ->> 'priority')::int, 3) + coalesce((a ->> 'raise_priority')::int, 0)), rule, version, v_dedupe, coalesce(v_people[1], v_owner), v_team)
+                    now() + (a ->> 'due')::interval, least(9, coalesce((a ->> 'priority')::int, 3) + coalesce((a ->> 'raise_priority')::int, 0)), rule, version, v_dedupe, coalesce(crm._least_loaded(v_people, id), v_owner), v_team)
             ON CONFLICT (dedupe_key) DO NOTHING;
         WHEN 'message' THEN
             IF a ->> 'to' LIKE 'contact:%' THEN
@@ -324,19 +338,27 @@ DECLARE
     o crm_data.opportunity;
     v_score numeric;
     v_level text;
+    v_quality float8;
 BEGIN
     SELECT * INTO o FROM crm_data.opportunity AS x WHERE x.id = deal;
     SELECT round(100 * (1 - coalesce(exp(sum(ln(greatest(1 - s.weight / 100.0, 1e-9)))), 1)))::numeric INTO v_score FROM crm._risk_signals(deal, at) AS s;
     PERFORM crm._try_signals(deal, at);
     v_level := crm._risk_level(v_score, o.risk_level);
-    UPDATE crm_data.opportunity AS x SET risk_score = v_score, risk_level = v_level WHERE x.id = deal AND (x.risk_score IS DISTINCT FROM v_score OR x.risk_level IS DISTINCT FROM v_level);
+    -- what was said lately counts most: half after the half-life of the model
+    SELECT round((sum(i.quality * w.w) / nullif(sum(w.w), 0))::numeric, 1) INTO v_quality
+      FROM crm_data.interaction AS i
+     CROSS JOIN (SELECT coalesce((SELECT extract(epoch FROM (c.body ->> 'half_life')::interval) FROM crm_data.config AS c WHERE c.kind = 'health_model' AND c.key = 'touch_quality' AND c.scope = '*' AND c.status = 'active'), 2592000)::float8 AS half) AS h
+     CROSS JOIN LATERAL (SELECT power(0.5, extract(epoch FROM at - i.occurred_at)::float8 / h.half) AS w) AS w
+     WHERE i.opportunity_id = deal AND i.quality IS NOT NULL AND i.retracted_at IS NULL AND i.occurred_at BETWEEN at - interval '1 year' AND at;
+    UPDATE crm_data.opportunity AS x SET risk_score = v_score, risk_level = v_level, touch_quality = v_quality
+     WHERE x.id = deal AND (x.risk_score IS DISTINCT FROM v_score OR x.risk_level IS DISTINCT FROM v_level OR x.touch_quality IS DISTINCT FROM v_quality);
     IF v_level IS DISTINCT FROM coalesce(o.risk_level, 'green') OR v_level <> 'green' THEN
         PERFORM crm._run_rules('score.risk', 'opportunity', deal, '{}', at);
     END IF;
     RETURN v_level;
 END
 $$;
-COMMENT ON FUNCTION crm._score_risk(bigint, timestamptz) IS 'Internal: risk score and level of a deal from the signals that hold, and the rules that listen to it. Score: 100 (1 - product of (1 - weight / 100)).';
+COMMENT ON FUNCTION crm._score_risk(bigint, timestamptz) IS 'Internal: risk score and level of a deal from the signals that hold, the decayed quality of its follow-ups, and the rules that listen to them. Score: 100 (1 - product of (1 - weight / 100)).';
 
 CREATE OR REPLACE FUNCTION crm.risk(opp bigint) RETURNS TABLE (score int, level text, signal text, weight int, what text)
     LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
@@ -456,3 +478,84 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._job_score_accounts(timestamptz) IS 'Job: risk of every open deal and information health of every active customer, and the rules that listen to them; health of every customer. Internal.';
+
+-- ---------------------------------------------------------------- what rules listen to
+
+CREATE OR REPLACE FUNCTION crm._contract_signed() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM crm._emit('contract.signed', 'contract', NEW.id, jsonb_build_object('id', NEW.id));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._contract_signed() IS 'Trigger of contract: tells the rules that it was signed. Internal.';
+DROP TRIGGER IF EXISTS process_contract_insert ON crm_data.contract;
+CREATE TRIGGER process_contract_insert AFTER INSERT ON crm_data.contract FOR EACH ROW
+    WHEN (NEW.state IN ('signed', 'active') AND NEW.signed_on > NEW.created_at::date - 30) EXECUTE FUNCTION crm._contract_signed();
+COMMENT ON TRIGGER process_contract_insert ON crm_data.contract IS 'A contract that comes in signed is told to the rules, unless it is an old one.';
+DROP TRIGGER IF EXISTS process_contract_signed ON crm_data.contract;
+CREATE TRIGGER process_contract_signed AFTER UPDATE ON crm_data.contract FOR EACH ROW
+    WHEN (NEW.state IN ('signed', 'active') AND OLD.state IN ('draft', 'review')) EXECUTE FUNCTION crm._contract_signed();
+COMMENT ON TRIGGER process_contract_signed ON crm_data.contract IS 'A contract that is signed is told to the rules.';
+
+CREATE OR REPLACE FUNCTION crm._lifecycle_moves() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_next jsonb;
+BEGIN
+    SELECT c.body -> 'next' INTO v_next FROM crm_data.config AS c WHERE c.kind = 'lifecycle' AND c.key = 'account' AND c.scope = '*' AND c.status = 'active';
+    IF v_next ? OLD.lifecycle AND NOT v_next -> OLD.lifecycle ? NEW.lifecycle THEN
+        RAISE EXCEPTION 'a customer does not go from "%" to "%"', OLD.lifecycle, NEW.lifecycle USING ERRCODE = 'check_violation',
+            HINT = format('From there it may go to: %s. The configuration lifecycle/account says so.', (SELECT string_agg(x, ', ') FROM jsonb_array_elements_text(v_next -> OLD.lifecycle) AS x));
+    END IF;
+    PERFORM crm._emit('account.update', 'account', NEW.id, jsonb_build_object('id', NEW.id || ':' || NEW.row_version, 'old', jsonb_build_object('lifecycle', OLD.lifecycle)));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._lifecycle_moves() IS 'Trigger of account: the life cycle moves only as its configuration says, and the rules hear of it. Internal.';
+DROP TRIGGER IF EXISTS process_lifecycle ON crm_data.account;
+CREATE TRIGGER process_lifecycle AFTER UPDATE ON crm_data.account FOR EACH ROW WHEN (NEW.lifecycle <> OLD.lifecycle AND NEW.merged_into IS NULL) EXECUTE FUNCTION crm._lifecycle_moves();
+COMMENT ON TRIGGER process_lifecycle ON crm_data.account IS 'The life cycle moves only as its configuration says.';
+
+CREATE OR REPLACE FUNCTION crm._conflict_added() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM crm._emit('conflict.insert', NEW.object, NEW.record_id, jsonb_build_object('id', NEW.id));
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._conflict_added() IS 'Trigger of conflict: tells the rules that two wrote the same field. Internal.';
+DROP TRIGGER IF EXISTS process_conflict ON crm_data.conflict;
+CREATE TRIGGER process_conflict AFTER INSERT ON crm_data.conflict FOR EACH ROW EXECUTE FUNCTION crm._conflict_added();
+COMMENT ON TRIGGER process_conflict ON crm_data.conflict IS 'The rules hear of every conflict.';
+
+CREATE OR REPLACE FUNCTION crm._job_journey_watch(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    a record;
+    v_n bigint := 0;
+BEGIN
+    -- who reached the node before one that has a limit, longer ago than that, and has not reached the node itself
+    FOR a IN
+        WITH n AS (SELECT x.value ->> 'event' AS event, x.value ->> 'stall' AS stall, lag(x.value ->> 'event') OVER (ORDER BY x.ord) AS before
+                     FROM crm_data.config AS c CROSS JOIN LATERAL jsonb_array_elements(c.body -> 'nodes') WITH ORDINALITY AS x (value, ord) WHERE c.kind = 'journey' AND c.key = 'onboarding' AND c.scope = '*' AND c.status = 'active')
+        SELECT DISTINCT e.account_id AS id FROM n JOIN crm_data.event AS e ON e.kind = n.before
+         WHERE n.stall IS NOT NULL AND e.account_id IS NOT NULL AND e.occurred_at BETWEEN due - interval '60 days' AND due - n.stall::interval
+           AND NOT EXISTS (SELECT FROM crm_data.event AS y WHERE y.account_id = e.account_id AND y.kind = n.event)
+           AND NOT EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = 'account' AND m.record_id = e.account_id AND m.rule = 'journey_stall' AND m.fired AND m.cleared_at IS NULL)
+         ORDER BY 1 LIMIT 2000
+    LOOP
+        v_n := v_n + crm._run_rules('timer.account', 'account', a.id, '{}', due);
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_journey_watch(timestamptz) IS 'Job: customers who stand still before a node of the journey that has a limit: the rules on timers look at each once. Internal.';

@@ -400,6 +400,7 @@ CREATE TABLE crm_data.interaction (
     CHECK (account_id IS NOT NULL OR lead_id IS NOT NULL)
 );
 CREATE INDEX interaction_account_id_occurred_at_idx ON crm_data.interaction (account_id, occurred_at DESC);
+CREATE INDEX interaction_no_summary_idx ON crm_data.interaction (occurred_at) WHERE kind = 'meeting' AND summary IS NULL AND retracted_at IS NULL;
 CREATE INDEX interaction_author_id_occurred_at_idx ON crm_data.interaction (author_id, occurred_at DESC);
 CREATE INDEX interaction_occurred_at_idx ON crm_data.interaction (occurred_at);
 CREATE INDEX interaction_owner_id_idx ON crm_data.interaction (owner_id);

@@ -438,6 +438,7 @@ FROM (VALUES
     ('report_check', 'day', '1 hour 30 minutes', '_job_report_check', 'latest', 'Computes each metric twice and compares with yesterday'),
     ('dedup_scan', 'day', '3 hours', '_job_dedup_scan', 'latest', 'Looks for duplicates among changed records'),
     ('verify_history', 'day', '3 hours 30 minutes', '_job_verify_history', 'latest', 'Verifies the history chains of the day'),
+    ('journey_watch', 'hour', '15 minutes', '_job_journey_watch', 'latest', 'Customers who stand still on a journey'),
     ('score_accounts', 'day', '4 hours', '_job_score_accounts', 'latest', 'Risk of every open deal and information health of every customer'),
     ('score_models', 'day', '4 hours 15 minutes', '_job_score_models', 'latest', 'Timing of the forecast; win probability, credibility, churn and renewal beside the records'),
     ('drift', 'day', '5 hours', '_job_drift', 'all', 'Drift of features, scores and calibration'),

@@ -1,8 +1,9 @@
 -- Rules and the 27 risk signals, as data.
 --
 -- A rule is {"on", "when", "settings", "window", "delay", "once", "then", "en", "zh"}:
---   on        what makes the engine look: <object>.insert, <object>.update, timer.<object> (every tick, records whose clock runs), score.<score>, task.overdue,
---             lead.unrouted, inbox.<kind>, event.<kind>
+--   on        what makes the engine look: interaction.insert; account.update (the life cycle moved; event.old has the one before); contract.signed; conflict.insert;
+--             task.overdue (a stage action is late); timer.account, timer.contract (a day's silence, an expiry, a stalled journey); timer.interaction (a meeting
+--             without a summary); score.risk, score.info_health; inbox.<kind> (in the transaction of the payload), event.<kind> (by the next tick); chain
 --   when      jsonpath that finds something in the feature document when the rule holds. A missing field is never a match.
 --   settings  variables of that path: {"n": "risk.legal_edits"} makes $n the value of that setting, so that a figure stands in one place
 --   window    {"count", "within"}: fires at the count-th match within the time; count may be {"setting": key}
@@ -18,13 +19,14 @@
 --   opportunity     + stage (code), stage_seq, stage_age_days, days_since_contact, days_since_demo, days_to_close, quote_unviewed_workdays, regressions_30d, amount_change_pct_30d
 --   account         + days_since_contact, days_to_renewal, open_opportunities, open_cases, complaints_90d, receivable (green, yellow, red), overdue_days
 --   contacts        count, by_role.<decision role>.{count, days_silent, open_questions}
---   decision_chain  decision_makers, champions, opponents, lost_30d
+--   decision_chain  decision_makers, champions, opponents, lost_30d (people of the chain who were deleted, or whose attrs.left_on is in the last 30 days)
 --   interactions    count, kinds.<kind>, inbound_14d, reply_hours_30d, without_next_step_30d, quality, quality_drop, keyword_hits_7d, budget_wait_mentions, competitor_mentions_30d
 --   actions         open_mandatory, overdue, overdue_hours, waived
 --   progress        [keys of the picklist key_progress];  forms.<form>.complete;  line_items.{count, discount_pct}
 --   attachments     [{kind, name, signed_by_customer, legal_reviewed_at}]
 --   contract        + approval_stuck_workdays, days_to_expiry, payment_points, overdue_points; amount_base in the organisation's currency
---   usage           days_since_login, tickets_open, tickets_technical, balance, trend;  journey.{node, hours}
+--   usage           days_since_login, tickets_open, tickets_technical, balance, active_days_30d, trend (active days of the last 30 against the 30 before)
+--   journey         node (the next one of journey/onboarding that the customer has not reached), reached, hours since then; null when it is done or never begun
 --   owner           left, open_tasks
 -- For rules on an event the event itself stands under event: the columns of the follow-up, task or lead with text and keyword_hits, or the payload with kind.
 
@@ -103,15 +105,14 @@ FROM (VALUES
     ('competitor_move', 'Competitor mentioned', '竞品动态', '{"on": "interaction.insert", "when": "$.interactions ? (@.competitor_mentions_30d >= 2)", "once": "window", "window": {"count": 1, "within": "7 days"}, "then": [{"do": "alert", "kind": "competitor", "level": "info"}]}'),
     ('csat_case', 'Dissatisfied customer', '满意度过低自动建单', '{"on": "interaction.insert", "when": "$.event ? (@.kind == \"survey\" && @.satisfaction < $n)", "settings": {"n": "csat.case_below"}, "once": "record", "then": [{"do": "ticket", "kind": "case", "to": "role:crm_service", "due": "8 hours", "raise_priority": 1, "en": "Complaint: satisfaction too low", "zh": "投诉工单:满意度过低"}]}'),
     -- deadlines
-    ('task_overdue', 'Stage action overdue', '阶段动作超时', '{"on": "task.overdue", "when": "$.event ? (@.kind == \"stage_action\")", "once": "record", "then": [{"do": "message", "topic": "task.overdue", "to": "owner"}, {"do": "message", "topic": "task.overdue", "to": "manager"}, {"do": "alert", "kind": "sla", "level": "yellow", "report": "director_daily"}]}'),
-    ('first_touch_breach', 'First touch missed', '首触超时', '{"on": "task.overdue", "when": "$.event ? (@.kind == \"first_touch\")", "once": "breach", "then": [{"do": "alert", "kind": "sla", "level": "orange"}, {"do": "message", "topic": "task.first_touch", "to": "manager"}, {"do": "assign", "exclude": "previous"}]}'),
-    ('revisit_after_event', 'Ask after a treatment or delivery', '术后/交付后回访', '{"on": "event.treatment", "when": "$.event ? (@.kind == \"treatment\" || @.kind == \"delivered\")", "delay": {"setting": "revisit.after_event"}, "once": "record", "then": [{"do": "task", "kind": "follow_up", "to": "owner", "due": "24 hours", "en": "Ask how the customer is", "zh": "回访客户"}]}'),
+    ('task_overdue', 'Stage action overdue', '阶段动作超时', '{"on": "task.overdue", "when": "$.event ? (@.kind == \"stage_action\")", "once": "record", "then": [{"do": "alert", "kind": "sla", "level": "yellow"}]}'),
+    ('revisit_after_event', 'Ask after a treatment', '术后回访', '{"on": "event.treatment", "when": "$", "delay": {"setting": "revisit.after_event"}, "once": "record", "then": [{"do": "task", "kind": "follow_up", "to": "owner", "due": "24 hours", "en": "Ask how the customer is", "zh": "回访客户"}]}'),
+    ('revisit_after_delivery', 'Ask after a delivery', '交付后回访', '{"on": "event.delivered", "when": "$", "delay": {"setting": "revisit.after_event"}, "once": "record", "then": [{"do": "task", "kind": "follow_up", "to": "owner", "due": "24 hours", "en": "Ask how the customer is", "zh": "回访客户"}]}'),
     ('renewal_window', 'Contract is about to expire', '续约窗口', '{"on": "timer.contract", "when": "$.contract ? (@.days_to_expiry >= 0 && @.days_to_expiry <= $n)", "settings": {"n": "renewal.window"}, "once": "record", "then": [{"do": "task", "kind": "renewal", "to": "owner", "due": "7 days", "en": "Prepare the renewal", "zh": "准备续约"}]}'),
     -- leads and money
-    ('unrouted_lead', 'Lead that no rule routed', '线索未命中规则', '{"on": "lead.unrouted", "when": "$", "once": "record", "then": [{"do": "alert", "kind": "unrouted", "level": "orange"}, {"do": "message", "topic": "lead.unrouted", "to": "role:crm_admin"}]}'),
     ('high_intent', 'High intent', '高意向识别', '{"on": "event.page_view", "when": "$.event ? (@.page like_regex \"price|quote|报价\" && @.dwell > 60)", "window": {"count": 2, "within": "7 days"}, "once": "window", "then": [{"do": "tag", "tag": "高意向"}]}'),
     ('large_order', 'Large order signed', '大单签约', '{"on": "contract.signed", "when": "$.contract ? (@.amount_base >= $n)", "settings": {"n": "delivery.large_order"}, "once": "record", "then": [{"do": "task", "kind": "delivery", "to": "role:crm_service", "due": "24 hours", "en": "Start the delivery", "zh": "启动交付流程"}, {"do": "message", "topic": "order.signed", "to": "role:crm_service"}]}'),
-    ('new_customer', 'Welcome a new customer', '新客户欢迎', '{"on": "account.update", "when": "$ ? (@.account.lifecycle == \"customer\" && @.event.old.lifecycle == \"prospect\")", "once": "record", "then": [{"do": "assign", "role": "advisor"}, {"do": "chain", "rule": "welcome_gift"}]}'),
+    ('new_customer', 'Welcome a new customer', '新客户欢迎', '{"on": "account.update", "when": "$ ? (@.account.lifecycle == \"customer\" && @.event.old.lifecycle == \"prospect\")", "once": "record", "then": [{"do": "task", "kind": "follow_up", "to": "role:crm_service", "due": "24 hours", "en": "Dedicated advisor: introduce yourself", "zh": "专属顾问:首次联系"}, {"do": "chain", "rule": "welcome_gift"}]}'),
     ('welcome_gift', 'Welcome gift', '欢迎礼包', '{"on": "chain", "when": "$", "once": "record", "then": [{"do": "message", "topic": "welcome", "to": "contact:decision_maker", "content": "欢迎礼包"}]}'),
     -- risk
     ('risk_yellow', 'Risk yellow', '黄色预警', '{"on": "score.risk", "when": "$.opportunity ? (@.risk_score > $n && @.risk_level == \"yellow\")", "settings": {"n": "risk.yellow"}, "once": "breach", "then": [{"do": "alert", "kind": "risk", "level": "yellow"}, {"do": "message", "topic": "alert.yellow", "to": "owner"}]}'),
@@ -123,10 +124,8 @@ FROM (VALUES
     ('journey_stall', 'Stuck on the way to the interface', 'API接入停滞', '{"on": "timer.account", "when": "$.journey ? (@.node == \"api\" && @.hours > $n)", "settings": {"n": "journey.stall"}, "once": "stage", "then": [{"do": "task", "kind": "follow_up", "to": "role:crm_service", "due": "24 hours", "en": "Call and help with the interface", "zh": "致电协助API接入"}, {"do": "message", "topic": "journey.guide", "to": "contact:technical", "content": "API接入指南"}]}'),
     ('docs_dwell', 'Long in the interface documents', '长时间浏览API文档', '{"on": "event.docs_view", "when": "$.event ? (@.minutes > $n)", "settings": {"n": "docs.dwell"}, "once": "window", "window": {"count": 1, "within": "7 days"}, "then": [{"do": "task", "kind": "follow_up", "to": "role:crm_service", "due": "24 hours", "en": "Offer help with the interface", "zh": "客户成功跟进"}]}'),
     ('balance_low', 'Prepaid balance low', '余额不足', '{"on": "event.balance", "when": "$.event ? (@.value < $n)", "settings": {"n": "balance.low"}, "once": "breach", "then": [{"do": "message", "topic": "renewal.reminder", "to": "contact:decision_maker", "content": "续费提醒及优惠券"}]}'),
-    ('ticket_architect', 'Many technical tickets', '专属架构师', '{"on": "event.ticket_opened", "when": "$.usage ? (@.tickets_technical >= $n)", "settings": {"n": "tickets.architect_at"}, "once": "record", "then": [{"do": "task", "kind": "follow_up", "to": "role:crm_service", "due": "24 hours", "priority": 6, "en": "Name a dedicated architect", "zh": "指派专属架构师"}]}'),
+    ('ticket_architect', 'Many technical tickets', '专属架构师', '{"on": "event.ticket_opened", "when": "$.usage ? (@.tickets_technical >= $n)", "settings": {"n": "tickets.architect_at"}, "once": "breach", "then": [{"do": "task", "kind": "follow_up", "to": "role:crm_service", "due": "24 hours", "priority": 6, "en": "Name a dedicated architect", "zh": "指派专属架构师"}]}'),
     -- the engine's own health
     ('consistency', 'Systems differ', '系统间差异率过高', '{"on": "reconcile.done", "when": "$.event ? (@.rate_percent > $n)", "settings": {"n": "consistency.alert"}, "once": "breach", "then": [{"do": "alert", "kind": "quality", "level": "orange"}, {"do": "message", "topic": "report.field_map", "to": "steward"}]}'),
-    ('write_conflict', 'Two wrote the same field', '写入冲突', '{"on": "conflict.insert", "when": "$", "once": "record", "then": [{"do": "alert", "kind": "write_conflict", "level": "yellow"}]}'),
-    ('source_silent', 'Source is silent', '数据源静默', '{"on": "source.silent", "when": "$.event ? (@.drop_percent >= $n)", "settings": {"n": "watchdog.drop"}, "once": "breach", "then": [{"do": "alert", "kind": "source_silent", "level": "orange"}, {"do": "message", "topic": "source.silent", "to": "steward"}]}'),
-    ('model_decay', 'Model gets worse', '模型衰减', '{"on": "model_metric.insert", "when": "$.event ? (@.alarmed == true)", "once": "record", "then": [{"do": "alert", "kind": "drift", "level": "orange"}, {"do": "message", "topic": "model.decay", "to": "role:crm_admin"}]}')
+    ('write_conflict', 'Two wrote the same field', '写入冲突', '{"on": "conflict.insert", "when": "$", "once": "record", "then": [{"do": "alert", "kind": "write_conflict", "level": "yellow"}]}')
 ) AS v (key, en, zh, body);

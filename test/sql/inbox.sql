@@ -8,7 +8,7 @@ SELECT crm.ingest('telephony', 'in 1', 'call', '{"account_code": "INBOX-1", "con
 SELECT crm.ingest('telephony', 'in 2', 'call', '{"account_code": "INBOX-1", "connected": true, "seconds": 90}') - 'inbox' - 'record' AS too_short;
 SELECT i.kind, i.depth, i.auto, i.occurred_at = '2020-01-01' AS its_own_time FROM crm_data.interaction AS i JOIN crm_data.account AS a ON a.id = i.account_id WHERE a.code = 'INBOX-1';
 SELECT crm.ingest('meeting', 'in 3', 'meeting', '{"account_code": "INBOX-1", "summary": "", "body": "talked"}') ->> 'state' AS state;
-SELECT summary IS NULL AS empty_is_nothing, body FROM crm_data.interaction WHERE client_key LIKE 'inbox:%';
+SELECT i.summary IS NULL AS empty_is_nothing, i.body FROM crm_data.interaction AS i JOIN crm_data.account AS a ON a.id = i.account_id WHERE a.code = 'INBOX-1' AND i.client_key LIKE 'inbox:%';
 SELECT crm.ingest('web', 'in 4', 'form', '{"phone": "13911110077", "name": "In"}') - 'inbox' - 'record' AS lead;
 SELECT crm.ingest('web', 'in 5', 'form', '{"name": "nobody"}') - 'inbox' AS rejected;
 -- parked until the customer is known

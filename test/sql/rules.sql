@@ -67,10 +67,9 @@ INSERT INTO sample VALUES
     ('rule', 'competitor_move', '{"interactions": {"competitor_mentions_30d": 2}}', '{"interactions": {"competitor_mentions_30d": 1}}'),
     ('rule', 'csat_case', '{"event": {"kind": "survey", "satisfaction": 2}}', '{"event": {"kind": "survey", "satisfaction": 3}}'),
     ('rule', 'task_overdue', '{"event": {"kind": "stage_action"}}', '{"event": {"kind": "first_touch"}}'),
-    ('rule', 'first_touch_breach', '{"event": {"kind": "first_touch"}}', '{"event": {"kind": "stage_action"}}'),
-    ('rule', 'revisit_after_event', '{"event": {"kind": "delivered"}}', '{"event": {"kind": "login"}}'),
+    ('rule', 'revisit_after_event', '{}', NULL),
+    ('rule', 'revisit_after_delivery', '{}', NULL),
     ('rule', 'renewal_window', '{"contract": {"days_to_expiry": 90}}', '{"contract": {"days_to_expiry": 91}}'),
-    ('rule', 'unrouted_lead', '{}', NULL),
     ('rule', 'high_intent', '{"event": {"page": "/报价", "dwell": 61}}', '{"event": {"page": "/about", "dwell": 61}}'),
     ('rule', 'large_order', '{"contract": {"amount_base": 500000}}', '{"contract": {"amount_base": 499999.99}}'),
     ('rule', 'new_customer', '{"account": {"lifecycle": "customer"}, "event": {"old": {"lifecycle": "prospect"}}}', '{"account": {"lifecycle": "customer"}, "event": {"old": {"lifecycle": "dormant"}}}'),
@@ -85,9 +84,7 @@ INSERT INTO sample VALUES
     ('rule', 'balance_low', '{"event": {"value": 999}}', '{"event": {"value": 1000}}'),
     ('rule', 'ticket_architect', '{"usage": {"tickets_technical": 5}}', '{"usage": {"tickets_technical": 4}}'),
     ('rule', 'consistency', '{"event": {"rate_percent": 5.1}}', '{"event": {"rate_percent": 5}}'),
-    ('rule', 'write_conflict', '{}', NULL),
-    ('rule', 'source_silent', '{"event": {"drop_percent": 70}}', '{"event": {"drop_percent": 69}}'),
-    ('rule', 'model_decay', '{"event": {"alarmed": true}}', '{"event": {"alarmed": false}}');
+    ('rule', 'write_conflict', '{}', NULL);
 SELECT coalesce(c.kind, s.kind) AS kind, coalesce(c.key, s.key) AS key, pg_temp.holds(s.kind, s.key, s.yes) AS yes, pg_temp.holds(s.kind, s.key, s.no) AS no
 FROM sample AS s FULL JOIN (SELECT kind, key FROM crm_data.config WHERE kind IN ('rule', 'risk_signal') AND status = 'active') AS c USING (kind, key)
 WHERE s.key IS NULL OR c.key IS NULL OR pg_temp.holds(s.kind, s.key, s.yes) IS NOT TRUE OR pg_temp.holds(s.kind, s.key, s.no) IS TRUE

@@ -19,31 +19,31 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH bought AS (
-        SELECT c.account_id FROM crm_data.contract AS c WHERE c.signed_on <= at::date AND (accounts IS NULL OR c.account_id = ANY (accounts))
+        SELECT c.account_id FROM crm_data.contract AS c WHERE c.signed_on <= _churn_rows.at::date AND (accounts IS NULL OR c.account_id = ANY (accounts))
         UNION
-        SELECT o.account_id FROM crm_data.opportunity AS o WHERE o.outcome = 'won' AND o.closed_at <= at AND o.deleted_at IS NULL AND (accounts IS NULL OR o.account_id = ANY (accounts))
+        SELECT o.account_id FROM crm_data.opportunity AS o WHERE o.outcome = 'won' AND o.closed_at <= _churn_rows.at AND o.deleted_at IS NULL AND (accounts IS NULL OR o.account_id = ANY (accounts))
     ), used AS (
-        SELECT e.account_id, count(*) FILTER (WHERE e.occurred_at > at - interval '90 days') AS now, count(*) FILTER (WHERE e.occurred_at <= at - interval '90 days') AS before
+        SELECT e.account_id, count(*) FILTER (WHERE e.occurred_at > _churn_rows.at - interval '90 days') AS now, count(*) FILTER (WHERE e.occurred_at <= _churn_rows.at - interval '90 days') AS before
           FROM crm_data.event AS e
-         WHERE e.occurred_at > at - interval '180 days' AND e.occurred_at <= at AND (e.channel IS NULL OR sources = '{}' OR e.channel = ANY (sources)) GROUP BY e.account_id
+         WHERE e.occurred_at > _churn_rows.at - interval '180 days' AND e.occurred_at <= _churn_rows.at AND (e.channel IS NULL OR sources = '{}' OR e.channel = ANY (sources)) GROUP BY e.account_id
     ), asked AS (
-        SELECT t.account_id, count(*) AS n FROM crm_data.task AS t WHERE t.kind = 'case' AND t.created_at > at - interval '90 days' AND t.created_at <= at GROUP BY t.account_id
+        SELECT t.account_id, count(*) AS n FROM crm_data.task AS t WHERE t.kind = 'case' AND t.created_at > _churn_rows.at - interval '90 days' AND t.created_at <= _churn_rows.at GROUP BY t.account_id
     ), met AS (
-        SELECT i.account_id, max(i.occurred_at) AS last_at FROM crm_data.interaction AS i WHERE i.occurred_at <= at AND i.retracted_at IS NULL GROUP BY i.account_id
+        SELECT i.account_id, max(i.occurred_at) AS last_at FROM crm_data.interaction AS i WHERE i.occurred_at <= _churn_rows.at AND i.retracted_at IS NULL GROUP BY i.account_id
     ), ends AS (
-        SELECT c.account_id, min(c.expires_on) FILTER (WHERE c.expires_on >= at::date) AS next_on, max(c.expires_on) AS last_on FROM crm_data.contract AS c WHERE c.signed_on <= at::date GROUP BY c.account_id
+        SELECT c.account_id, min(c.expires_on) FILTER (WHERE c.expires_on >= _churn_rows.at::date) AS next_on, max(c.expires_on) AS last_on FROM crm_data.contract AS c WHERE c.signed_on <= _churn_rows.at::date GROUP BY c.account_id
     )
     SELECT a.id,
            ARRAY(SELECT CASE d.name
                         WHEN 'usage_trend' THEN CASE WHEN u.before IS NULL OR u.before + u.now = 0 THEN NULL WHEN u.now < 0.7 * u.before THEN 'falling' WHEN u.now > 1.3 * u.before THEN 'rising' ELSE 'steady' END
                         WHEN 'usage_depth' THEN width_bucket(coalesce(u.now, 0)::float8, '{1,5,20,100}')::text
                         WHEN 'tickets' THEN least(coalesce(k.n, 0), 3)::text
-                        WHEN 'days_to_expiry' THEN CASE WHEN x.last_on IS NULL THEN NULL WHEN x.next_on IS NULL THEN 'overdue' ELSE width_bucket((x.next_on - at::date)::float8, '{0,30,60,90,180}')::text END
+                        WHEN 'days_to_expiry' THEN CASE WHEN x.last_on IS NULL THEN NULL WHEN x.next_on IS NULL THEN 'overdue' ELSE width_bucket((x.next_on - _churn_rows.at::date)::float8, '{0,30,60,90,180}')::text END
                         WHEN 'account_type' THEN a.type
                         WHEN 'industry' THEN a.industry
                         WHEN 'grade' THEN a.grade::text
                         WHEN 'region' THEN a.region
-                        WHEN 'last_contact_age' THEN CASE WHEN m.last_at IS NULL THEN 'never' ELSE width_bucket(extract(epoch FROM at - m.last_at)::float8 / 86400, '{7,30,90,180}')::text END END
+                        WHEN 'last_contact_age' THEN CASE WHEN m.last_at IS NULL THEN 'never' ELSE width_bucket(extract(epoch FROM _churn_rows.at - m.last_at)::float8 / 86400, '{7,30,90,180}')::text END END
                    FROM jsonb_array_elements_text(config -> 'dims') WITH ORDINALITY AS d (name, ord) ORDER BY d.ord)
       FROM (SELECT DISTINCT b.account_id FROM bought AS b) AS b
       JOIN crm_data.account AS a ON a.id = b.account_id AND a.deleted_at IS NULL AND a.merged_into IS NULL
@@ -65,7 +65,7 @@ AS $$
 DECLARE
     sources text[] := ARRAY(SELECT s FROM jsonb_array_elements_text(config -> 'sources') AS s);
     activity interval := (config ->> 'window')::interval;
-    today date := (at AT TIME ZONE (crm._odds_setting('organisation.timezone') #>> '{}'))::date;
+    today date := (_renewal_rows.at AT TIME ZONE (crm._odds_setting('organisation.timezone') #>> '{}'))::date;
     ahead int := coalesce((crm._odds_setting('renewal.window') #>> '{}')::int, 90);
     amounts float8[] := ARRAY(SELECT x::float8 FROM jsonb_array_elements_text(crm._odds_config('win') #> '{buckets,amount}') AS x);
     wrong text;
@@ -79,7 +79,7 @@ BEGIN
     RETURN QUERY
     WITH due AS (
         SELECT c.id, c.account_id, c.expires_on, c.amount, c.currency FROM crm_data.contract AS c
-         WHERE c.signed_on <= today AND c.expires_on >= today AND c.expires_on < today + ahead AND c.state IN ('signed', 'active', 'finished') AND (c.deleted_at IS NULL OR c.deleted_at > at)
+         WHERE c.signed_on <= today AND c.expires_on >= today AND c.expires_on < today + ahead AND c.state IN ('signed', 'active', 'finished') AND (c.deleted_at IS NULL OR c.deleted_at > _renewal_rows.at)
            AND (contracts IS NULL OR c.id = ANY (contracts))
            AND NOT EXISTS (SELECT FROM crm_data.contract AS l WHERE l.account_id = c.account_id AND l.id <> c.id AND l.signed_on <= today AND l.expires_on > c.expires_on)
     )
@@ -87,7 +87,7 @@ BEGIN
            ARRAY(SELECT CASE n.name
                         WHEN 'dau_mau' THEN CASE WHEN u.users > 0 THEN width_bucket(u.user_days / extract(epoch FROM activity)::float8 * 86400 / u.users, '{0.05,0.1,0.2,0.4}')::text END
                         WHEN 'support_response' THEN width_bucket(k.hours, '{4,24,72}')::text
-                        WHEN 'last_activity' THEN CASE WHEN m.last_at IS NULL THEN 'never' ELSE width_bucket(extract(epoch FROM at - m.last_at)::float8 / 86400, '{7,30,90}')::text END
+                        WHEN 'last_activity' THEN CASE WHEN m.last_at IS NULL THEN 'never' ELSE width_bucket(extract(epoch FROM _renewal_rows.at - m.last_at)::float8 / 86400, '{7,30,90}')::text END
                         WHEN 'days_to_expiry' THEN width_bucket((d.expires_on - today)::float8, '{30,60}')::text
                         WHEN 'account_type' THEN a.type
                         WHEN 'industry' THEN a.industry
@@ -99,10 +99,10 @@ BEGIN
       JOIN crm_data.account AS a ON a.id = d.account_id AND a.deleted_at IS NULL AND a.merged_into IS NULL
      CROSS JOIN LATERAL (SELECT count(DISTINCT coalesce(e.contact_id, 0))::float8 AS users, count(DISTINCT (coalesce(e.contact_id, 0), e.occurred_at::date))::float8 AS user_days
                            FROM crm_data.event AS e
-                          WHERE e.account_id = d.account_id AND e.occurred_at > at - activity AND e.occurred_at <= at AND (e.channel IS NULL OR sources = '{}' OR e.channel = ANY (sources))) AS u
-     CROSS JOIN LATERAL (SELECT avg(extract(epoch FROM least(t.done_at, at) - t.created_at)::float8 / 3600) AS hours
-                           FROM crm_data.task AS t WHERE t.account_id = d.account_id AND t.kind = 'case' AND t.created_at > at - interval '90 days' AND t.created_at <= at) AS k
-     CROSS JOIN LATERAL (SELECT max(i.occurred_at) AS last_at FROM crm_data.interaction AS i WHERE i.account_id = d.account_id AND i.occurred_at <= at AND i.retracted_at IS NULL) AS m
+                          WHERE e.account_id = d.account_id AND e.occurred_at > _renewal_rows.at - activity AND e.occurred_at <= _renewal_rows.at AND (e.channel IS NULL OR sources = '{}' OR e.channel = ANY (sources))) AS u
+     CROSS JOIN LATERAL (SELECT avg(extract(epoch FROM least(t.done_at, _renewal_rows.at) - t.created_at)::float8 / 3600) AS hours
+                           FROM crm_data.task AS t WHERE t.account_id = d.account_id AND t.kind = 'case' AND t.created_at > _renewal_rows.at - interval '90 days' AND t.created_at <= _renewal_rows.at) AS k
+     CROSS JOIN LATERAL (SELECT max(i.occurred_at) AS last_at FROM crm_data.interaction AS i WHERE i.account_id = d.account_id AND i.occurred_at <= _renewal_rows.at AND i.retracted_at IS NULL) AS m
      CROSS JOIN LATERAL (SELECT max(today - p.due_on) AS days FROM crm_data.payment_plan AS p WHERE p.account_id = d.account_id AND p.due_on < today AND (p.paid_on IS NULL OR p.paid_on > today)) AS o;
 END
 $$;

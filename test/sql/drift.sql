@@ -52,12 +52,46 @@ SELECT month, avg(churned) FILTER (WHERE p >= 0.5) >= 0.70 AS useful, count(*) F
 BEGIN;
 DELETE FROM crm_data.model_event WHERE name = 'win';
 SELECT crm.odds_refit() > 0 AS fitted;
-SELECT level FROM crm.drift(now() - interval '30 days') WHERE metric = 'definition';
+SELECT level FROM crm.drift(now() - interval '30 days') WHERE model = 'win' AND metric = 'definition';
 UPDATE crm_data.config SET body = body || '{"min_cases": 31}' WHERE kind = 'odds' AND key = 'win' AND status = 'active';
-SELECT level FROM crm.drift(now() - interval '30 days') WHERE metric = 'definition';
+SELECT level FROM crm.drift(now() - interval '30 days') WHERE model = 'win' AND metric = 'definition';
 SELECT crm._job_drift(now()) > 0 AS alarms, crm._job_drift(now()) > 0 AS again;
 SELECT count(*) AS alerts, min(level) AS level FROM crm_data.alert WHERE dedupe_key = 'drift:win:definition:*';
 SAVEPOINT s;
 SELECT crm.drift(now(), now());
 ROLLBACK TO s;
+ROLLBACK;
+
+-- The story once more, in the tables: 200 customers of 2012 to 2014, one in two uses the product and buys again every 100 days. The features count the web; from
+-- June 2014 on two in three who use it do so in the app. Everything is rolled back.
+BEGIN;
+INSERT INTO crm_data.account (code, name, type) SELECT 'drift' || i, 'Drift ' || i, 'enterprise' FROM generate_series(0, 199) AS i;
+CREATE TEMP TABLE people AS SELECT a.id, substr(a.code, 6)::int AS i, substr(a.code, 6)::int % 2 = 0 AS uses, substr(a.code, 6)::int % 3 > 0 AS moves FROM crm_data.account AS a WHERE a.code LIKE 'drift%';
+INSERT INTO crm_data.contract (account_id, code, state, amount, signed_on, expires_on)
+SELECT c.id, 'drift' || c.i || '/' || k, 'signed', 100, date '2012-01-01' + c.i % 90 + k * 100, date '2012-12-31' + c.i % 90 + k * 100 FROM people AS c, generate_series(0, 12) AS k WHERE c.uses OR k = 0;
+INSERT INTO crm_data.event (at, occurred_at, account_id, kind, channel)
+SELECT d.at, d.at, c.id, 'login', CASE WHEN c.moves AND d.at >= '2014-06-01' THEN 'app' ELSE 'web' END
+  FROM people AS c, generate_series(timestamptz '2012-06-01 12:00+08', '2015-03-01', '4 days') AS d (at) WHERE c.uses AND hashint8extended(c.i, extract(epoch FROM d.at)::bigint) % 100 > c.i % 60 - 30;
+ANALYZE crm_data.event, crm_data.contract, crm_data.account;
+UPDATE crm_data.config SET body = body || '{"sources": ["web"], "dims": ["usage_trend", "usage_depth", "account_type"]}' WHERE kind = 'odds' AND key = 'churn' AND status = 'active';
+UPDATE crm_data.config SET body = body || '{"sentinels": [{"name": "idle", "model": "churn", "values": {"usage_depth": "0", "account_type": "enterprise"}, "least": 0.6}]}' WHERE kind = 'odds' AND key = 'drift' AND status = 'active';
+SELECT crm.churn_refit('2014-05-01 00:00+08') > 0 AS fitted;
+CREATE FUNCTION pg_temp.alarms(at timestamptz) RETURNS text LANGUAGE sql AS
+$$ SELECT string_agg(metric || ' ' || segment || ' ' || level, ', ' ORDER BY metric, segment) FROM crm.drift(at - interval '30 days', at) WHERE model = 'churn' AND level IN ('yellow', 'red') $$;
+-- the night before it is quiet; a month on the job tells of it, and of what has become of the figures nine months on
+SELECT pg_temp.alarms('2014-06-01 00:00+08') AS quiet;
+SELECT crm._job_drift('2014-07-01 05:00+08') >= 2 AS alarms;
+SELECT k.metric, k.segment, k.alarmed FROM crm_data.model_metric AS k JOIN crm_data.model AS m ON m.id = k.model_id WHERE m.name = 'churn' AND k.alarmed AND k.metric IN ('new_source', 'psi') ORDER BY 1, 2;
+SELECT crm._job_drift('2015-03-01 05:00+08') > 3 AS alarms;
+SELECT k.metric, k.segment, round(k.value::numeric, 1) AS value, k.alarmed FROM crm_data.model_metric AS k JOIN crm_data.model AS m ON m.id = k.model_id
+ WHERE m.name = 'churn' AND upper(k.period) = '2015-03-01' AND (k.alarmed OR k.metric IN ('definition', 'sentinel')) ORDER BY 1, 2;
+SELECT count(*) = count(DISTINCT dedupe_key) AS once_each FROM crm_data.alert WHERE dedupe_key LIKE 'drift:churn:%';
+-- a model that is wrong does not claim to be sure
+SELECT status FROM crm.churn_probability((SELECT id FROM people WHERE i = 2), now());
+-- the feature mended and the model fitted again: what it says is as good as before
+UPDATE crm_data.config SET body = body || '{"sources": ["web", "app"]}' WHERE kind = 'odds' AND key = 'churn' AND status = 'active';
+SELECT crm.churn_refit('2015-02-15 00:00+08') > 0 AS fitted;
+SELECT pg_temp.alarms('2015-03-01 00:00+08') AS quiet_again;
+SELECT status FROM crm.churn_probability((SELECT id FROM people WHERE i = 2), now());
+SELECT crm.model_rollback('churn') > 0 AS back;
 ROLLBACK;

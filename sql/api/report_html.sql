@@ -4,9 +4,9 @@ CREATE OR REPLACE FUNCTION crm._html(value text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT replace(replace(replace(replace(replace(regexp_replace(coalesce(value, ''), '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]', '', 'g'), '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
+    SELECT replace(replace(replace(replace(replace(regexp_replace(coalesce(value, ''), '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]', '', 'g'), '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
 $$;
-COMMENT ON FUNCTION crm._html(text) IS 'Internal: a text as it may stand in HTML, in an element or an attribute.';
+COMMENT ON FUNCTION crm._html(text) IS 'Internal: a text as it may stand in HTML, in an element or an attribute; without control characters and the marks that turn the direction of what follows.';
 
 CREATE OR REPLACE FUNCTION crm._say(key text, locale text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -38,7 +38,7 @@ AS $$
         ('summary', 'Summary', '概览'), ('object', 'Object', '对象'), ('filled_rate', 'Filled', '填写率'), ('distinct_values', 'Values', '取值数'), ('changes', 'Changes', '修改次数'), ('used_by', 'Used by', '被引用'),
         ('waterfall', 'From the forecast to the result', '从预测到结果'), ('forecast', 'Forecast', '预测'), ('slipped', 'Slipped', '延期'), ('step', 'Step', '环节'), ('deviation', 'Deviation', '偏差'), ('accuracy_rate', 'Accuracy', '准确率'), ('verdict', 'Verdict', '判断'),
         ('within_band', 'within what chance explains', '在正常波动范围内'), ('beyond_band', 'beyond what chance explains', '超出正常波动'), ('causes', 'Causes', '原因'), ('cause', 'Cause', '原因'), ('rule', 'Rule', '判定规则'), ('largest', 'Largest items', '最大偏差项'), ('similar', 'Similar earlier', '历史相似'),
-        ('sales', 'sales', '销售'), ('chance', 'chance', '偶然'), ('none', 'none', '无'), ('amount_changed', 'amount changed', '金额变更'), ('plan_was_past', 'planned date had passed', '预计日期已过'), ('no_evidence', 'adjusted without evidence', '无凭证调整'),
+        ('sales', 'Sales', '销售'), ('chance', 'Chance', '偶然'), ('none', '–', '–'), ('amount_changed', 'amount changed', '金额变更'), ('plan_was_past', 'planned date had passed', '预计日期已过'), ('no_evidence', 'adjusted without evidence', '无凭证调整'),
         ('stage_went_back', 'stage went back', '阶段回退'), ('no_activity', 'no activity', '未跟进'), ('date_moved', 'customer moved the date', '客户推迟'), ('late_record', 'recorded late', '录入滞后'), ('budget_frozen', 'budget frozen', '预算冻结'),
         ('sponsor_left', 'sponsor left', '关键人离职'), ('procurement', 'procurement', '采购原因'), ('kind', 'Kind', '类别'), ('subject', 'Subject', '对象'), ('detail', 'Detail', '说明'),
         ('privileged role', 'privileged role', '特权角色'), ('privileged membership', 'privileged membership', '特权成员关系'), ('view owner', 'view owner', '视图属主'), ('row security', 'row security', '行级安全'), ('table right', 'table right', '表权限'),
@@ -88,7 +88,7 @@ CREATE OR REPLACE FUNCTION crm._svg_bar(i bigint, label text, figure text, x num
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format('<text x="0" y="%1$s">%2$s</text><text x="360" y="%1$s" class="v">%3$s</text><rect x="%4$s" y="%5$s" width="%6$s" height="16" rx="3" fill="%7$s"/>',
-                  (i - 1) * 46 + 15, crm._html(crm._clip(label, 30)), crm._html(figure), round(x, 1), (i - 1) * 46 + 22, round(greatest(width, 2), 1), colour)
+                  (i - 1) * 46 + 15, crm._html(crm._clip(label, greatest(42 - char_length(figure), 20))), crm._html(figure), round(x, 1), (i - 1) * 46 + 22, round(CASE WHEN width > 0 THEN greatest(width, 2) ELSE 0 END, 1), colour)
 $$;
 COMMENT ON FUNCTION crm._svg_bar(bigint, text, text, numeric, numeric, text) IS 'Internal: the i-th bar of a drawing, with its label and figure above it.';
 
@@ -137,7 +137,7 @@ AS $$
     SELECT '<svg viewBox="0 0 360 200" role="img"><line x1="10" y1="160" x2="350" y2="160" stroke="#9ca3af"/>'
            || coalesce(format('<polyline fill="none" stroke="#2563eb" stroke-width="3" points="%s"/>', string_agg(p.x || ',' || p.y, ' ' ORDER BY p.i)), '')
            || coalesce(string_agg(format('<circle cx="%s" cy="%s" r="4" fill="#2563eb"/>', p.x, p.y)
-                                  || CASE WHEN p.named THEN format('<text x="%1$s" y="%2$s" class="c">%3$s</text><text x="%1$s" y="184" class="c">%4$s</text>', p.x, p.y - 10, crm._html(crm._num_short(p.v, locale)), crm._html(crm._clip(p.label, 10))) ELSE '' END, '' ORDER BY p.i), '') || '</svg>'
+                                  || CASE WHEN p.named THEN format('<text x="%1$s" y="%2$s" class="c o">%3$s</text><text x="%1$s" y="184" class="c">%4$s</text>', p.x, p.y - 10, crm._html(crm._num_short(p.v, locale)), crm._html(crm._clip(p.label, 10))) ELSE '' END, '' ORDER BY p.i), '') || '</svg>'
       FROM (SELECT i, labels[i] AS label, amounts[i] AS v, (n.n - i) % ((n.n + 3) / 4) = 0 AS named, round(45 + 270 * (i - 1)::numeric / greatest(n.n - 1, 1), 1) AS x,
                    coalesce(round(160 - 125 * (amounts[i] - m.lo) / nullif(m.top - m.lo, 0), 1), 160) AS y
               FROM generate_subscripts(amounts, 1) AS i, (SELECT cardinality(amounts) AS n) AS n, (SELECT max(x) AS top, least(min(x), 0) AS lo FROM unnest(amounts) AS x) AS m) AS p
@@ -150,12 +150,12 @@ CREATE OR REPLACE FUNCTION crm._svg_heat(rows_ text[], cols text[], cells jsonb)
     SET search_path = pg_catalog, pg_temp
 AS $$
     -- headings are slanted, and a row's label stands above its cells: columns stay narrow enough for a phone
-    SELECT format('<div class="scroll"><svg viewBox="0 0 %s %s" role="img" class="heat" style="min-width:%spx;max-width:%spx">', s.w, 70 + 50 * coalesce(cardinality(rows_), 0), round(s.w * 0.82), greatest(s.w, 560))
-           || coalesce((SELECT string_agg(format('<text transform="translate(%s,64) rotate(-45)" class="h">%s</text>', (j - 1) * s.c + s.c / 2, crm._html(crm._clip(cols[j], 11))), '' ORDER BY j) FROM generate_subscripts(cols, 1) AS j), '')
-           || coalesce((SELECT string_agg(format('<text x="0" y="%s">%s</text>', 70 + (i - 1) * 50 + 14, crm._html(crm._clip(rows_[i], 44))), '' ORDER BY i) FROM generate_subscripts(rows_, 1) AS i), '')
-           || coalesce((SELECT string_agg(format('<rect x="%s" y="%s" width="%s" height="24" rx="3" fill="%s"/><text x="%s" y="%s" class="c">%s</text>', (j - 1) * s.c, 70 + (i - 1) * 50 + 20, s.c - 3,
+    SELECT format('<div class="scroll"><svg viewBox="0 0 %s %s" role="img" class="heat" style="min-width:%spx;max-width:%spx">', s.w, 86 + 50 * coalesce(cardinality(rows_), 0), round(s.w * 0.82), greatest(s.w, 560))
+           || coalesce((SELECT string_agg(format('<text transform="translate(%s,80) rotate(-45)" class="h">%s</text>', (j - 1) * s.c + s.c / 2, crm._html(crm._clip(cols[j], 11))), '' ORDER BY j) FROM generate_subscripts(cols, 1) AS j), '')
+           || coalesce((SELECT string_agg(format('<text x="0" y="%s">%s</text>', 86 + (i - 1) * 50 + 14, crm._html(crm._clip(rows_[i], 44))), '' ORDER BY i) FROM generate_subscripts(rows_, 1) AS i), '')
+           || coalesce((SELECT string_agg(format('<rect x="%s" y="%s" width="%s" height="24" rx="3" fill="%s"/><text x="%s" y="%s" class="c">%s</text>', (j - 1) * s.c, 86 + (i - 1) * 50 + 20, s.c - 3,
                                                  CASE WHEN v IS NULL THEN '#e5e7eb' ELSE format('hsl(%s,70%%,%s)', round(120 * least(greatest(v, 0), 1)), '75%') END,
-                                                 (j - 1) * s.c + s.c / 2 - 1, 70 + (i - 1) * 50 + 37, CASE WHEN v IS NULL THEN '–' ELSE round(100 * v) || '%' END), '' ORDER BY i, j)
+                                                 (j - 1) * s.c + s.c / 2 - 1, 86 + (i - 1) * 50 + 37, CASE WHEN v IS NULL THEN '–' ELSE round(100 * v) || '%' END), '' ORDER BY i, j)
                          FROM generate_subscripts(rows_, 1) AS i, generate_subscripts(cols, 1) AS j, LATERAL (SELECT (cells -> (i - 1) ->> (j - 1))::numeric AS v) AS c), '') || '</svg></div>'
       FROM (SELECT g.c, g.c * coalesce(cardinality(cols), 0) + 48 AS w FROM (SELECT least(greatest(312 / greatest(coalesce(cardinality(cols), 0), 1), 44), 90) AS c) AS g) AS s
 $$;
@@ -179,27 +179,29 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._local_time(timestamptz) IS 'Internal: an instant as a day and a minute of the organisation''s time zone.';
 
-CREATE OR REPLACE FUNCTION crm._html_cell(name text, value jsonb, said boolean, locale text) RETURNS text
+CREATE OR REPLACE FUNCTION crm._html_cell(name text, value jsonb, unit text, said boolean, locale text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('<td%s>%s</td>', CASE WHEN jsonb_typeof(value) = 'number' THEN ' class="n"' WHEN name ~ '_(at|on)$' THEN ' class="d"' ELSE '' END,
-                  crm._html(CASE WHEN jsonb_typeof(value) = 'number' AND name ~ '_rate$' THEN round(100 * (value #>> '{}')::numeric) || '%'
+    -- what is said of the column above stands beside the value where a phone shows rows as cards
+    SELECT format('<td data-l="%s"%s>%s</td>', crm._html(crm._say(name, locale)), CASE WHEN jsonb_typeof(value) = 'number' THEN ' class="n"' WHEN name ~ '_(at|on)$' THEN ' class="d"' ELSE '' END,
+                  crm._html(CASE WHEN jsonb_typeof(value) = 'number' AND (name ~ '_rate$' OR unit = 'share' AND name IN ('value', 'before')) THEN round(100 * (value #>> '{}')::numeric) || '%'
                                  WHEN jsonb_typeof(value) = 'number' THEN crm._num((value #>> '{}')::numeric, CASE WHEN abs((value #>> '{}')::numeric) >= 10000 THEN 0 ELSE 2 END)
                                  WHEN jsonb_typeof(value) = 'string' AND name ~ '_at$' THEN coalesce(crm._local_time(crm.parse_time(value #>> '{}')), value #>> '{}')
                                  WHEN said THEN crm._say(value #>> '{}', locale) ELSE crm._text_of(value, locale) END))
 $$;
-COMMENT ON FUNCTION crm._html_cell(text, jsonb, boolean, text) IS 'Internal: a value of a report''s row as a cell: *_rate as percent, *_at as local time, what is to be said in the reader''s language.';
+COMMENT ON FUNCTION crm._html_cell(text, jsonb, text, boolean, text) IS 'Internal: a value of a report''s row as a cell: *_rate, and value and before of a row whose unit is share, as percent, *_at as local time, what is to be said in the reader''s language.';
 
 CREATE OR REPLACE FUNCTION crm._html_table(rows_ jsonb, columns text[], say text[], locale text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- a column that is empty throughout is left out
+    -- a column that is empty throughout is left out; a table of more than four, or of four with several texts, is wide: a phone shows it as cards
     WITH c AS (SELECT c.name, c.o, bool_or(jsonb_typeof(x -> c.name) = 'number') AS figures
                  FROM unnest(columns) WITH ORDINALITY AS c (name, o), jsonb_array_elements(rows_) AS x GROUP BY c.name, c.o HAVING bool_or(coalesce(x -> c.name, 'null') <> 'null'))
-    SELECT '<div class="scroll"><table><tr>' || (SELECT string_agg(format('<th%s>%s</th>', CASE WHEN c.figures THEN ' class="n"' ELSE '' END, crm._html(crm._say(c.name, locale))), '' ORDER BY c.o) FROM c) || '</tr>'
-           || (SELECT string_agg('<tr>' || (SELECT string_agg(crm._html_cell(c.name, x -> c.name, c.name = ANY (say), locale), '' ORDER BY c.o) FROM c) || '</tr>', '' ORDER BY xo)
+    SELECT format('<div class="scroll"><table%s><tr>', CASE WHEN (SELECT count(*) > 4 OR count(*) = 4 AND count(*) FILTER (WHERE NOT c.figures AND c.name <> 'currency') > 1 FROM c) THEN ' class="wide"' ELSE '' END)
+           || (SELECT string_agg(format('<th%s>%s</th>', CASE WHEN c.figures THEN ' class="n"' ELSE '' END, crm._html(crm._say(c.name, locale))), '' ORDER BY c.o) FROM c) || '</tr>'
+           || (SELECT string_agg('<tr>' || (SELECT string_agg(crm._html_cell(c.name, x -> c.name, x ->> 'unit', c.name = ANY (say), locale), '' ORDER BY c.o) FROM c) || '</tr>', '' ORDER BY xo)
                  FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (x, xo)) || '</table></div>'
 $$;
 COMMENT ON FUNCTION crm._html_table(jsonb, text[], text[], text) IS 'Internal: rows of a report as a table; say names the columns whose values are words of the reports.';
@@ -233,10 +235,10 @@ AS $$
            || string_agg(format('<section><h2>%s. %s</h2><p>%s: %s<br>%s: %s · %s: %s %s · %s: %s</p>', crm._html(x.r ->> 'rank'), crm._html(x.action),
                   crm._html(crm._say('stage', locale)), crm._html(coalesce(x.r #>> ARRAY['labels', 'stage', locale], x.r ->> 'stage')), crm._html(crm._say('deals', locale)), crm._html(x.r ->> 'deals'),
                   crm._html(crm._say('amount', locale)), crm._num((x.r ->> 'amount')::numeric, 0), crm._html(x.r ->> 'currency'), crm._html(crm._say('median_days', locale)), crm._html(x.r ->> 'median_days'))
-              || (SELECT format('<div class="scroll"><table><tr><th>%s</th><th>%s</th><th class="n">%s</th><th class="n">%s</th></tr>%s</table></div>', crm._html(crm._say('customer', locale)), crm._html(crm._say('owner', locale)),
+              || (SELECT format('<div class="scroll"><table class="wide"><tr><th>%s</th><th>%s</th><th class="n">%s</th><th class="n">%s</th></tr>%s</table></div>', crm._html(crm._say('customer', locale)), crm._html(crm._say('owner', locale)),
                                 crm._html(crm._say('amount', locale)), crm._html(crm._say('days', locale)),
-                                string_agg(format('<tr><td>%s</td><td>%s</td><td class="n">%s %s</td><td class="n">%s</td></tr>', crm._html(c ->> 'account'), crm._html(c ->> 'owner'),
-                                                  crm._num((c ->> 'amount')::numeric, 0), crm._html(c ->> 'currency'), crm._html(c ->> 'days')), '' ORDER BY o))
+                                string_agg(format('<tr><td>%s</td><td data-l="%s">%s</td><td data-l="%s" class="n">%s %s</td><td data-l="%s" class="n">%s</td></tr>', crm._html(c ->> 'account'), crm._html(crm._say('owner', locale)), crm._html(c ->> 'owner'),
+                                                  crm._html(crm._say('amount', locale)), crm._num((c ->> 'amount')::numeric, 0), crm._html(c ->> 'currency'), crm._html(crm._say('days', locale)), crm._html(c ->> 'days')), '' ORDER BY o))
                     FROM jsonb_array_elements(CASE jsonb_typeof(x.r -> 'customers') WHEN 'array' THEN x.r -> 'customers' ELSE '[]' END) WITH ORDINALITY AS u (c, o))
               || coalesce((SELECT format('<h3>%s</h3><ul>%s</ul>', crm._html(crm._say('cases', locale)),
                                          string_agg('<li>' || crm._html(format(crm._say('case', locale), c ->> 'account', c ->> 'deal', c ->> 'days')
@@ -292,7 +294,8 @@ BEGIN
     RETURN format('<!DOCTYPE html><html lang="%s"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src ''none''; style-src ''unsafe-inline''"><title>%s</title>', v_locale, crm._html(v_title))
         || '<style>body{font:16px/1.5 system-ui,-apple-system,"PingFang SC","Microsoft YaHei","Noto Sans CJK SC",sans-serif;margin:0 auto;max-width:760px;padding:16px;color:#111827;background:#fff}h1{font-size:24px;line-height:1.25;margin:8px 0}h2{font-size:18px;margin:28px 0 6px}h3{font-size:15px;margin:14px 0 4px}p{margin:4px 0 10px}'
         || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 6px;border-bottom:1px solid #e5e7eb;vertical-align:top}td{overflow-wrap:break-word;min-width:44px}th{word-break:keep-all}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}td.n{white-space:nowrap}.d{white-space:nowrap}.scroll{overflow-x:auto;margin:8px 0}ul{padding-left:20px;margin:4px 0}li{overflow-wrap:anywhere}'
-        || 'footer{margin-top:32px;font-size:12px;color:#6b7280;overflow-wrap:anywhere}svg{display:block;width:100%;max-width:560px;height:auto}svg text{font-size:14px;fill:#111827}svg .v{text-anchor:end}svg .c{text-anchor:middle;font-size:13px}svg .h{font-size:13px}</style></head><body>'
+        || '@media(max-width:520px){table.wide,table.wide tbody{display:block}table.wide tr{display:flex;flex-wrap:wrap;gap:1px 14px;border-bottom:1px solid #d1d5db;padding:8px 0}table.wide tr:first-child{display:none}table.wide td{display:block;border:0;padding:0;min-width:0;text-align:left;overflow-wrap:anywhere;white-space:normal}table.wide td::before{content:attr(data-l)" ";color:#6b7280}table.wide td:first-child{flex:0 0 100%;font-weight:600}table.wide td:first-child:not(.n)::before{display:none}table.wide td:empty{display:none}}'
+        || 'footer{margin-top:32px;font-size:12px;color:#6b7280;overflow-wrap:anywhere}svg{display:block;width:100%;max-width:560px;height:auto}svg text{font-size:14px;fill:#111827}svg .v{text-anchor:end}svg .c{text-anchor:middle;font-size:13px}svg .h{font-size:13px}svg .o{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}</style></head><body>'
         || format('<h1>%s</h1>', crm._html(v_title)) || CASE WHEN b ? 'due_at' THEN format('<p>%s</p>', crm._html(crm._local_time((b ->> 'due_at')::timestamptz))) ELSE '' END
         || v_main
         || CASE WHEN b ? 'digest' THEN format('<footer>%s %s · %s %s · %s #%s · %s %s</footer>', crm._html(crm._say('data_as_of', v_locale)), crm._html(crm._local_time((b ->> 'data_as_of')::timestamptz)),

@@ -114,7 +114,7 @@ $$;
 COMMENT ON FUNCTION crm._job_team_performance(timestamptz) IS 'Job: stores the team performance of the month before, for the house and for each manager, and sends word of it. Internal.';
 
 CREATE OR REPLACE FUNCTION crm._monthly_snapshot(month date)
-    RETURNS TABLE (part text, metric jsonb, key text, value numeric, before numeric, change_rate numeric, currency text, definition_version int, unpriced bigint)
+    RETURNS TABLE (part text, metric jsonb, key text, value numeric, before numeric, change_rate numeric, currency text, unit text, definition_version int, unpriced bigint)
     LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -127,28 +127,28 @@ AS $$
     closed AS (SELECT o.pipeline_id, o.outcome, s.seq FROM z, crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = coalesce(o.furthest_stage_id, o.stage_id)
                 WHERE o.closed_at >= month::timestamp AT TIME ZONE z.tz AND o.closed_at < (month + interval '1 month') AT TIME ZONE z.tz AND o.deleted_at IS NULL),
     main AS (SELECT c.pipeline_id FROM closed AS c GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)
-    (SELECT 'figures', jsonb_build_object('en', n.body ->> 'en', 'zh', n.body ->> 'zh'), n.name, this.value, last.value, round((this.value - last.value) / nullif(last.value, 0), 4), CASE n.body ->> 'measure' WHEN 'amount' THEN z.currency END, n.version, nullif(this.unpriced, 0)
+    (SELECT 'figures', jsonb_build_object('en', n.body ->> 'en', 'zh', n.body ->> 'zh'), n.name, this.value, last.value, round((this.value - last.value) / nullif(last.value, 0), 4), CASE n.body ->> 'measure' WHEN 'amount' THEN z.currency END, CASE n.body ->> 'measure' WHEN 'amount' THEN 'money' WHEN 'filled_share' THEN 'share' ELSE n.body ->> 'measure' END, n.version, nullif(this.unpriced, 0)
        FROM names AS n CROSS JOIN z LEFT JOIN this ON this.metric = n.name LEFT JOIN last ON last.metric = n.name AND last.version = n.version ORDER BY n.o)
     UNION ALL
-    (SELECT 'trend', to_jsonb(to_char(g, 'YYYY-MM')), to_char(g, 'YYYY-MM'), coalesce(x.value, 0), NULL, NULL, z.currency, d.version, nullif(x.unpriced, 0)
+    (SELECT 'trend', to_jsonb(to_char(g, 'YYYY-MM')), to_char(g, 'YYYY-MM'), coalesce(x.value, 0), NULL, NULL, z.currency, 'money', d.version, nullif(x.unpriced, 0)
        FROM z CROSS JOIN generate_series(month - interval '11 months', month::timestamp, interval '1 month') AS g CROSS JOIN LATERAL crm._metric_definition('bookings', month) AS d
        LEFT JOIN (SELECT f.* FROM crm._metric_definition('bookings', month) AS d CROSS JOIN LATERAL crm._metric_figures(d.body, daterange((month - interval '11 months')::date, (month + interval '1 month')::date), '{month}') AS f WHERE d.version IS NOT NULL) AS x
          ON x.dim ->> 'month' = to_char(g, 'YYYY-MM') ORDER BY g)
     UNION ALL
-    (SELECT 'funnel', coalesce(nullif(s.label, '{}'), jsonb_build_object('en', s.name, 'zh', s.name)), s.code, (SELECT count(*) FROM closed AS c WHERE c.pipeline_id = s.pipeline_id AND (c.outcome = 'won' OR (c.seq >= s.seq AND s.outcome = 'open'))), NULL, NULL, NULL, NULL, NULL
+    (SELECT 'funnel', coalesce(nullif(s.label, '{}'), jsonb_build_object('en', s.name, 'zh', s.name)), s.code, (SELECT count(*) FROM closed AS c WHERE c.pipeline_id = s.pipeline_id AND (c.outcome = 'won' OR (c.seq >= s.seq AND s.outcome = 'open'))), NULL, NULL, NULL, 'count', NULL, NULL
        FROM main JOIN crm_data.stage AS s ON s.pipeline_id = main.pipeline_id WHERE s.outcome <> 'lost' ORDER BY s.seq)
 $$;
 COMMENT ON FUNCTION crm._monthly_snapshot(date) IS 'Internal: the rows of the monthly snapshot; month: its first day.';
 
 CREATE OR REPLACE FUNCTION crm.monthly_snapshot(month date DEFAULT NULL)
-    RETURNS TABLE (part text, metric text, key text, value numeric, before numeric, change_rate numeric, currency text, definition_version int, unpriced bigint)
+    RETURNS TABLE (part text, metric text, key text, value numeric, before numeric, change_rate numeric, currency text, unit text, definition_version int, unpriced bigint)
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     PERFORM crm._report_house('monthly_snapshot');
     RETURN QUERY
-    SELECT s.part, crm._text_of(s.metric, coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en')), s.key, s.value, s.before, s.change_rate, s.currency, s.definition_version, s.unpriced
+    SELECT s.part, crm._text_of(s.metric, coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en')), s.key, s.value, s.before, s.change_rate, s.currency, s.unit, s.definition_version, s.unpriced
       FROM crm._monthly_snapshot(crm._report_month(monthly_snapshot.month)) AS s;
 END
 $$;

@@ -93,7 +93,7 @@ static HTAB *tables = NULL;
 
 static RowTable *find_table(Relation rel, const Bitmapset *columns);
 static void build_table(RowTable *table, Relation rel);
-static bool is_plain(Relation rel);
+static bool is_plain(Relation rel, Oid *key_index);
 static bool add_policies(RowTable *table, Query *query, RangeTblEntry *rte);
 static void add_key(RowTable *table, Relation index);
 static void add_triggers(RowTable *table);
@@ -227,7 +227,7 @@ build_table(RowTable *table, Relation rel)
 		MemoryContextDelete(table->context);
 	memset((char *) table + sizeof(RowTableKey), 0, sizeof(RowTable) - sizeof(RowTableKey));
 	table->valid = true;
-	if (!is_plain(rel))
+	if (!is_plain(rel, &table->key_index))
 		return;
 
 	estate = CreateExecutorState();
@@ -286,7 +286,7 @@ build_table(RowTable *table, Relation rel)
 	table->target->ri_TrigOldSlot = MakeTupleTableSlot(desc, table_slot_callbacks(rel));
 	table->target->ri_TrigNewSlot = MakeTupleTableSlot(desc, table_slot_callbacks(rel));
 
-	index = index_open(rel->rd_pkindex, RowExclusiveLock);
+	index = index_open(table->key_index, RowExclusiveLock);
 	add_key(table, index);
 	index_close(index, NoLock);
 
@@ -307,10 +307,10 @@ build_table(RowTable *table, Relation rel)
 }
 
 /*
- * Can an update of such a table be done here?
+ * Can an update of such a table be done here, and which index is the primary key's?
  */
 static bool
-is_plain(Relation rel)
+is_plain(Relation rel, Oid *key_index)
 {
 	Relation index;
 	bool usable;
@@ -329,9 +329,10 @@ is_plain(Relation rel)
 
 	/* a deferrable key may stand twice in the table */
 	list_free(RelationGetIndexList(rel));
-	if (!OidIsValid(rel->rd_pkindex))
+	*key_index = rel->rd_pkindex;
+	if (!OidIsValid(*key_index))
 		return false;
-	index = index_open(rel->rd_pkindex, RowExclusiveLock);
+	index = index_open(*key_index, RowExclusiveLock);
 	usable = index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid && index->rd_index->indimmediate;
 	index_close(index, NoLock);
 	return usable;
@@ -343,7 +344,6 @@ is_plain(Relation rel)
 static void
 add_key(RowTable *table, Relation index)
 {
-	table->key_index = RelationGetRelid(index);
 	table->nkeys = IndexRelationGetNumberOfKeyAttributes(index);
 	for (int i = 0; i < table->nkeys; i++)
 	{

@@ -521,9 +521,11 @@ BEGIN
     IF object IS NULL OR object NOT IN ('account', 'contact', 'lead') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('objects of kind "%s" are never merged', coalesce(object, ''));
     END IF;
-    EXECUTE format('SELECT coalesce(t.merged_into, t.id) FROM crm_data.%I AS t WHERE t.id = $1', object) INTO target USING id;
+    -- who saw the record, or sees what it became, is led there
+    EXECUTE format('SELECT coalesce(t.merged_into, t.id) FROM crm_data.%1$I AS t LEFT JOIN crm_data.%1$I AS s ON s.id = t.merged_into
+                     WHERE t.id = $1 AND (crm._row_readable(%1$L, to_jsonb(t)) OR crm._row_readable(%1$L, to_jsonb(s)))', object) INTO target USING id;
     RETURN target;
 END
 $$;
 COMMENT ON FUNCTION crm.current_id(text, bigint) IS
-'The record that an id stands for now: itself, or the one it was merged into; NULL if there never was one. Merging re-points earlier redirects, so one step is all. Errors: 22023 an object that is never merged.';
+'The record that an id stands for now: itself, or the one it was merged into; NULL if there never was one, or neither is the caller''s to see. Merging re-points earlier redirects, so one step is all. Errors: 22023 an object that is never merged.';

@@ -169,7 +169,8 @@ BEGIN
                                   'coverage_before', CASE WHEN c.total > 0 AND v_old IS NOT NULL THEN round(100.0 * c.old_covered / c.total, 1) END,
                                   'changed', c.changed, 'newly_unmatched', c.newly_unmatched, 'examples', coalesce(to_jsonb(c.examples), '[]'))
           INTO v_result FROM c;
-    ELSIF kind = 'quality_rule' AND to_regclass('crm_data.' || quote_ident(v_new ->> 'object')) IS NOT NULL THEN
+    -- of business objects only: counts of hits would tell of any table
+    ELSIF kind = 'quality_rule' AND EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = v_new ->> 'object' AND NOT f.custom) THEN
         EXECUTE format('SELECT jsonb_build_object(''records'', count(*), ''hits'', count(*) FILTER (WHERE jsonb_path_exists(to_jsonb(t), $1::jsonpath, ''{}'', true)),
                                ''hits_before'', count(*) FILTER (WHERE jsonb_path_exists(to_jsonb(t), $2::jsonpath, ''{}'', true))) FROM crm_data.%I AS t', v_new ->> 'object')
            INTO v_result USING v_new ->> 'when', coalesce(v_old ->> 'when', '$ ? (1 == 0)');

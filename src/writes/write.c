@@ -143,6 +143,7 @@ static Jsonb *find_operation(Request *request, Root *root, bool *waiting);
 static bool is_pending(HeapTuple row, TupleDesc desc);
 static void check_rights(Request *request, CrmWriteTable *table, Record *record);
 static void check_keys(CrmWriteTable *table, int c, Jsonb *document, const CrmRowOwner *owner);
+static void check_result(Request *request, CrmWriteTable *table, CrmMerge *merge, Record *record);
 static void check_parents(CrmWriteTable *table, CrmMerge *merge);
 static void check_client(Request *request);
 static void check_lease(Root *root);
@@ -246,6 +247,10 @@ write_request(Request *request)
 	bool waiting;
 
 	check_client(request);
+	if (strncmp(request->endpoint, "sync.", 5) == 0 && !crm_may(crm_profile(), "ingest"))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("endpoint \"%s\" is for connectors", request->endpoint),
+						errhint("Use the name of your own client.")));
 	for (int redirects = 0;; redirects++)
 	{
 		lock_root(request, table, &root, &record);
@@ -279,6 +284,16 @@ write_request(Request *request)
 			check.nulls = record.nulls;
 			check.changed = palloc0(table->ncolumns * sizeof(bool));
 			crm_merge_patch(&check, request->patch);
+
+			/* nor does anybody ask for his rights then: he must have them for all that the patch may come to write */
+			if (!read_record(table, request->id, false, &record))
+				no_such_record(request->object, request->id);
+			check.values = record.values;
+			check.nulls = record.nulls;
+			check.has_base = true;
+			check.base = DatumGetInt32(record.values[table->row_version]);
+			crm_merge_patch(&check, request->patch);
+			check_result(request, table, &check, &record);
 
 			root.op_seq++;
 			update_root(&root, false);
@@ -684,6 +699,30 @@ check_parents(CrmWriteTable *table, CrmMerge *merge)
 }
 
 /*
+ * Raise when the person may not leave the record as the merge made it: out of his own sight, in a scope that he may not write, or with
+ * references to what he does not see.
+ */
+static void
+check_result(Request *request, CrmWriteTable *table, CrmMerge *merge, Record *record)
+{
+	bool moved;
+
+	set_owner(table, record, &moved);
+	if (moved)
+	{
+		CrmRowOwner now = record->owner;
+
+		now.deleted = false;
+		if (!crm_row_may(table->object, ROW_UPDATE, &now))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to move %s " INT64_FORMAT " there", request->object, request->id)));
+	}
+	if (!crm_profile()->unrestricted)
+		check_parents(table, merge);
+}
+
+/*
  * Refuse a client that is too old: setting client.min_version, {"app": {"version": "4.2.1", "after": ".."}}. The client says its version in
  * application_name, name/version.
  */
@@ -731,7 +770,6 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 	volatile int64 op_seq = request->op_seq ? request->op_seq : root->op_seq + 1;
 	bool renew = root->leased && strcmp(root->lease_endpoint, request->endpoint) == 0;
 	volatile bool any = false;
-	bool moved;
 	Jsonb *answer;
 
 	merge.connector = strncmp(request->endpoint, "sync.", 5) == 0;
@@ -742,21 +780,10 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 	for (int i = 0; i < table->ncolumns; i++)
 		any = any || merge.changed[i];
 
-	/* nobody hands a record out of his own sight or into a scope that he may not write */
-	set_owner(table, record, &moved);
-	if (moved && request->actor == NULL)
-	{
-		CrmRowOwner now = record->owner;
-
-		now.deleted = false;
-		if (!crm_row_may(table->object, ROW_UPDATE, &now))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("permission denied to move %s " INT64_FORMAT " there", request->object, request->id)));
-	}
-
-	if (request->actor == NULL && !crm_profile()->unrestricted)
-		check_parents(table, &merge);
+	if (request->actor == NULL)
+		check_result(request, table, &merge, record);
+	else
+		set_owner(table, record, NULL);
 
 	root->op_seq = Max(root->op_seq, op_seq);
 	context.endpoint = request->endpoint;

@@ -253,6 +253,13 @@ SELECT crm.write('account', :his, md5('w1')::uuid, 'web', 1, '{"city": "苏州"}
 SELECT crm.write('account', :others, md5('w2')::uuid, 'web', 1, '{"city": "苏州"}');
 SELECT crm.write('account', :his, md5('w3')::uuid, 'web', 2, jsonb_build_object('parent_id', :others));
 SELECT crm.write('account', :his, md5('w4')::uuid, 'web', 2, '{"parent_id": -5}');
+-- what waits for a lease asks for rights when it is sent; and nobody passes for a connector
+SELECT crm.begin_edit(:his, 'app') > now() AS leased;
+SELECT crm.write('account', :his, md5('w10')::uuid, 'web', 2, jsonb_build_object('parent_id', :others), NULL, 'queue');
+SELECT crm.write('account', :his, md5('w11')::uuid, 'web', 1, '{"parent_id": -5}', NULL, 'queue');
+SELECT crm.end_edit(:his);
+SELECT crm.write('account', :his, md5('w12')::uuid, 'sync.erp', 2, '{"city": "苏州"}');
+SELECT crm.current_id('account', :others) IS NULL AS nothing, crm.current_id('account', :his) = :his AS his;
 SELECT crm.begin_edit(:others, 'web');
 SELECT crm.end_edit(:others);
 SELECT crm.restore('account', :others, 1);

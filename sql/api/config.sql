@@ -527,6 +527,7 @@ DECLARE
     v_items jsonb;
     v_missing text;
 BEGIN
+    PERFORM crm._require_role('crm_admin');
     SELECT string_agg(k, ', ') INTO v_missing FROM unnest(keys) AS k WHERE NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.status = 'active' AND c.kind || '/' || c.key LIKE k);
     IF v_missing IS NOT NULL THEN
         RAISE EXCEPTION 'there is no active configuration %', v_missing USING ERRCODE = 'undefined_object', HINT = 'Keys are kind/key, for example rule/sms_escalation; rule/% takes all of a kind.';

@@ -176,6 +176,7 @@ DECLARE
     v_id bigint;
     v_account bigint;
 BEGIN
+    PERFORM crm._require_role('crm_sync', 'crm_admin');
     IF jsonb_typeof(record) IS DISTINCT FROM 'object' OR coalesce(external_id, '') = '' THEN
         RAISE EXCEPTION 'a record of another system is an object with an identifier there' USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.stage_external(''erp'', ''C-17'', ''{"customer_no": "C-17", "tel": "..."}'').';
     END IF;

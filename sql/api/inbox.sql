@@ -113,6 +113,7 @@ DECLARE
     v_digest bytea;
     v_name text;
 BEGIN
+    PERFORM crm._require_role('crm_sync', 'crm_admin');
     IF jsonb_typeof(payload) IS DISTINCT FROM 'object' OR coalesce(external_id, '') = '' OR coalesce(kind, '') = '' THEN
         RAISE EXCEPTION 'a payload is an object with a kind and an identifier of its source' USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.ingest(''web'', ''form-17'', ''form'', ''{"phone": "..."}'').';
     END IF;
@@ -159,6 +160,7 @@ DECLARE
     v_id bigint;
     v_n int := 0;
 BEGIN
+    PERFORM crm._require_role('crm_sync', 'crm_admin');
     FOR v_id IN SELECT x.id FROM crm_data.inbox AS x WHERE x.state IN ('received', 'parked') AND x.next_at <= now() ORDER BY x.next_at, x.id LIMIT batch FOR UPDATE SKIP LOCKED LOOP
         IF crm._apply_inbox(v_id) = 'applied' THEN
             v_n := v_n + 1;
@@ -179,6 +181,7 @@ DECLARE
     v_id bigint;
     v_n int := 0;
 BEGIN
+    PERFORM crm._require_role('crm_sync', 'crm_admin');
     FOR v_id IN SELECT x.id FROM crm_data.inbox AS x
                  WHERE x.source_id = v_source AND (x.state IN ('received', 'parked') OR (force AND x.state = 'rejected')) ORDER BY x.id LIMIT batch FOR UPDATE SKIP LOCKED LOOP
         IF crm._apply_inbox(v_id) = 'applied' THEN
@@ -220,6 +223,7 @@ DECLARE
     v_leads int := 0;
     v_routed int := 0;
 BEGIN
+    PERFORM crm._require_role('crm_sync', 'crm_admin');
     FOR v_id IN SELECT x.id FROM crm_data.inbox AS x WHERE x.source_id = v_source AND x.created_at >= since AND x.state IN ('received', 'parked', 'rejected', 'conflict') ORDER BY x.id FOR UPDATE SKIP LOCKED LOOP
         v_tried := v_tried + 1;
         v_applied := v_applied + (crm._apply_inbox(v_id) = 'applied')::int;

@@ -37,6 +37,7 @@ AS $$
 DECLARE
     v_id bigint;
 BEGIN
+    PERFORM crm._require_role('crm_admin');
     BEGIN
         PERFORM crm.job_due(cadence, offset_, tz, now(), now());
     EXCEPTION WHEN invalid_parameter_value THEN

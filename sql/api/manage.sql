@@ -29,6 +29,20 @@ $$;
 COMMENT ON FUNCTION crm._require(text) IS 'Raises 42501 unless the current person may run something. Internal.
 what: name of a function right.';
 
+CREATE OR REPLACE FUNCTION crm._require_role(VARIADIC roles text[]) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- the grant lets a leaver pass, and a role that is inherited too deeply to count
+    IF NOT EXISTS (SELECT FROM unnest(roles) AS r WHERE crm.has_role(r)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied: this is for %s', array_to_string(roles, ', ')),
+            HINT = 'A role counts for a present member who inherits it directly or over few steps: SELECT * FROM crm.effective_roles().';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._require_role(text[]) IS 'Raises 42501 unless one of some roles counts for the current person. For functions that a grant alone would guard. Internal.';
+
 CREATE OR REPLACE FUNCTION crm._see(object text, id bigint) RETURNS jsonb
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp

@@ -853,6 +853,7 @@ DECLARE
     f record;
     n bigint;
 BEGIN
+    PERFORM crm._require_role('crm_admin', 'crm_steward', 'crm_sync');
     IF object = 'lead' THEN
         PERFORM FROM crm._object_model('account', true);
         RETURN crm._match_records('lead', coalesce((SELECT array_agg(l.id ORDER BY l.id) FROM crm_data.lead AS l

@@ -599,6 +599,7 @@ DECLARE
     stranger text;
     override bigint;
 BEGIN
+    PERFORM crm._require_role('crm_admin', 'crm_director');
     IF target IS NULL OR target <= 0 OR target >= 1 OR strength IS NULL OR strength NOT BETWEEN 1 AND 200 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an override needs a probability between 0 and 1 and a strength from 1 to 200 deals';
     END IF;
@@ -636,6 +637,7 @@ CREATE OR REPLACE FUNCTION crm.odds_override_revoke(override bigint) RETURNS boo
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM crm._require_role('crm_admin', 'crm_director');
     UPDATE crm_data.odds_override AS o SET revoked_at = now() WHERE o.id = override AND o.revoked_at IS NULL;
     IF NOT FOUND THEN
         RETURN false;
@@ -744,6 +746,7 @@ AS $$
 DECLARE
     back record;
 BEGIN
+    PERFORM crm._require_role('crm_admin', 'crm_director');
     LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
     SELECT m.id, m.version INTO back FROM crm_data.model AS m
      WHERE m.name = model_rollback.name AND m.status = 'retired' AND m.promoted_at IS NOT NULL

@@ -62,6 +62,7 @@ CREATE OR REPLACE FUNCTION crm.outbox_claim(relay text, batch int DEFAULT 50, ch
 AS $$
 #variable_conflict use_column
 BEGIN
+    PERFORM crm._require_role('crm_sync');
     IF coalesce(relay, '') = '' OR batch NOT BETWEEN 1 AND 1000 THEN
         RAISE EXCEPTION 'a relay needs a name and a batch of 1 to 1000 messages' USING ERRCODE = 'invalid_parameter_value', HINT = 'For example crm.outbox_claim(''relay-1'', 50).';
     END IF;
@@ -100,6 +101,7 @@ AS $$
 DECLARE
     v_rows int;
 BEGIN
+    PERFORM crm._require_role('crm_sync');
     WITH done AS (
         UPDATE crm_data.outbox AS o SET state = 'sent', sent_at = now(), claimed_until = NULL, last_error = NULL
          WHERE o.id = ANY (ids) AND o.state = 'claimed' AND o.claimed_by = relay RETURNING o.channel
@@ -147,6 +149,7 @@ DECLARE
     v_failures int;
     v_opened boolean := false;
 BEGIN
+    PERFORM crm._require_role('crm_sync');
     SELECT * INTO o FROM crm_data.outbox AS x WHERE x.id = id AND x.state = 'claimed' AND x.claimed_by = relay FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 'not yours';

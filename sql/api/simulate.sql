@@ -142,6 +142,7 @@ DECLARE
     v_loss numeric;
     v_problem text;
 BEGIN
+    PERFORM crm._require_role('crm_admin', 'crm_manager', 'crm_steward');
     SELECT c.body INTO v_new FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.version = version AND c.scope = scope;
     IF v_new IS NULL THEN
         RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';
@@ -234,6 +235,7 @@ DECLARE
     v_n bigint;
     u record;
 BEGIN
+    PERFORM crm._require_role('crm_admin', 'crm_manager', 'crm_steward');
     SELECT c.body INTO v_body FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.version = version AND c.scope = scope;
     IF v_body IS NULL THEN
         RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';

@@ -322,6 +322,10 @@ crm_mint_token(PG_FUNCTION_ARGS)
 	if (member <= 0 || seconds < 1 || seconds > MAX_TTL_SECONDS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a token needs a member and between 1 second and 24 hours to live")));
+
+	/* the grant lets a leaver pass, and a role that is inherited too deeply to count */
+	if (!crm_may(crm_profile(), "configure"))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to mint a token")));
 	snprintf(payload, sizeof(payload), "v1.%lld.%lld.%u", (long long) member,
 			 (long long) timestamptz_to_time_t(GetCurrentTimestamp()) + seconds, MyDatabaseId);
 	sign(payload, mac);

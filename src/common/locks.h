@@ -18,7 +18,7 @@ typedef enum CrmLockClass
 {
 	CRM_LOCK_MIGRATE = 64,    /* key 0: one migration at a time */
 	CRM_LOCK_ACCOUNT = 65,    /* key = account id: the gate of crm.write */
-	CRM_LOCK_MATCH_KEY = 66,  /* key = hash of a strong match key */
+	CRM_LOCK_MATCH_KEY = 66,  /* key = hash of a strong match key, or of a name that engine functions queue at */
 	CRM_LOCK_JOB = 67,        /* key = job id */
 	CRM_LOCK_QUEUE = 68,      /* key = queue: the single consumer of an event queue */
 	CRM_LOCK_MATCH_MODEL = 69 /* key = match model: shared by who holds keys, held alone by a set */

@@ -132,3 +132,23 @@ ANALYZE access_own.bait;
 REINDEX TABLE access_own.bait;
 SELECT crm.me() IS NULL AS nobody, crm.may('configure') AS superuser;
 ROLLBACK;
+
+-- what a grant alone would guard asks whether the role counts, too: for a leaver, and over too many steps, it does not
+BEGIN;
+CREATE ROLE access_r1 NOLOGIN IN ROLE crm_admin, crm_sync;
+CREATE ROLE access_r2 NOLOGIN IN ROLE access_r1;
+CREATE ROLE access_deep NOLOGIN IN ROLE access_r2;
+CREATE ROLE access_left NOLOGIN IN ROLE crm_admin, crm_sync;
+INSERT INTO crm_data.member (role_name, full_name, hired_at, left_at) VALUES ('access_left', 'access_left', current_date - 100, current_date - 1);
+CREATE FUNCTION pg_temp.refused(statement text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN EXECUTE statement; RETURN 'done'; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END $$;
+CREATE TEMP TABLE guarded (n int, statement text);
+INSERT INTO guarded VALUES (1, 'SELECT crm.mint_token(1)'), (2, 'SELECT crm.outbox_claim(''x'')'), (3, 'SELECT crm.outbox_ack(''{1}'', ''x'')'), (4, 'SELECT crm.outbox_fail(1, ''x'', ''x'')'),
+    (5, 'SELECT crm.ingest(''web'', ''x'', ''form'', ''{}'')'), (6, 'SELECT crm.stage_external(''erp'', ''x'', ''{}'')'), (7, 'SELECT crm.process_inbox()'), (8, 'SELECT crm.retry_inbox(''web'')'), (9, 'SELECT crm.reprocess(''web'', now())'),
+    (10, 'SELECT crm.config_export()'), (11, 'SELECT crm.job_put(''x'', ''day'', ''0'')'), (12, 'SELECT crm.odds_override(''{}'', 0.5)'), (13, 'SELECT crm.odds_override_revoke(1)'), (14, 'SELECT crm.model_rollback()'),
+    (15, 'SELECT crm.scan_duplicates(''lead'')'), (16, 'SELECT crm.retry_failed()');
+GRANT SELECT ON guarded TO PUBLIC;
+SET LOCAL ROLE access_deep;
+SELECT string_agg(pg_temp.refused(g.statement), ' ' ORDER BY g.n) AS deep FROM guarded AS g;
+SET LOCAL ROLE access_left;
+SELECT string_agg(pg_temp.refused(g.statement), ' ' ORDER BY g.n) AS left_yesterday FROM guarded AS g;
+ROLLBACK;

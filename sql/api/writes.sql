@@ -151,7 +151,7 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no source system "%s"', doc #>> '{external,source}');
         END IF;
         -- one at a time for one reference: two senders of a new customer must not both insert it
-        PERFORM crm._match_lock(ARRAY[hashtextextended(format('crm.external:%s:%s', source, doc #>> '{external,id}'), 0)]);
+        PERFORM crm._match_lock(0, ARRAY[hashtextextended(format('crm.external:%s:%s', source, doc #>> '{external,id}'), 0)]);
         SELECT r.record_id INTO found FROM crm_data.external_ref AS r
          WHERE r.source_id = source AND r.external_id = doc #>> '{external,id}' AND r.object = 'account';
     END IF;
@@ -385,7 +385,7 @@ BEGIN
     IF seq IS NULL THEN
         root := NULL;
         -- no customer to count under: the drafts without a home have numbers of their own
-        PERFORM crm._match_lock(ARRAY[hashtextextended('crm.drafts', 0)]);
+        PERFORM crm._match_lock(0, ARRAY[hashtextextended('crm.drafts', 0)]);
         SELECT coalesce(max(o.op_seq), 0) + 1 INTO seq FROM crm_data.operation AS o WHERE o.root_object = 'draft' AND o.root_id = 0;
     END IF;
     INSERT INTO crm_data.operation (op_id, root_object, root_id, op_seq, object, record_id, endpoint, actor, base_version, patch, client_ts, state, error, result)

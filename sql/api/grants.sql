@@ -188,6 +188,7 @@ BEGIN
         ('crm.id_valid(text)', '*'),
         ('crm.mask_phone(text)', '*'),
         ('crm.mask_name(text)', '*'),
+        ('crm._value_kind(text)', '*'),
         ('crm._caller()', '*'),
         ('crm._match_train(regclass, name, jsonb, boolean, int)', '*'),
         ('crm._match_clusters(regclass, name, jsonb, boolean, bytea, float8, text[], text)', '*'),

@@ -114,57 +114,132 @@ AS $$
 DECLARE
     col record;
     found text;
+    by_name text;
     result jsonb := '{}';
-    stats record;
-    taken int := 0;
+    p jsonb;
+    n bigint;
+    d bigint;
+    few boolean;
+    word float8;
+    given text;
+    names text[] := '{}';    -- the columns
+    single text[] := '{}';   -- of one word each, meaning open
+    long text[] := '{}';     -- of several
+    distinct_of jsonb := '{}';
+    neighbour text;
+    x text;
+    part record;
 BEGIN
     FOR col IN
-        SELECT a.attname AS name, lower(a.attname) AS low
+        SELECT a.attname::text AS name, lower(a.attname) AS low
           FROM pg_attribute AS a
          WHERE a.attrelid = source AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> id_column
          ORDER BY a.attnum
     LOOP
-        EXECUTE format('SELECT count(v) AS n, count(DISTINCT v) AS d,
-                               coalesce(avg((v ~ ''^[^@ ]+@[^@ ]+[.][^@ ]+$'')::int), 0) AS mail,
-                               coalesce(avg((v ~ ''^[0-9]{4}[-/.]?[0-9]{2}[-/.]?[0-9]{2}( |T|$)'')::int), 0) AS day,
-                               coalesce(avg((regexp_replace(v, ''[^0-9]'', '''', ''g'') ~ ''^[0-9]{7,13}$'' AND v ~ ''^[-+0-9 ()./]+$'')::int), 0) AS phone,
-                               coalesce(avg((upper(v) ~ ''^[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}$'')::int), 0) AS uscc,
-                               coalesce(avg((v ~ ''(%s)'')::int), 0) AS company,
-                               coalesce(avg((v ~ ''^[0-9.]+$'')::int), 0) AS numeric,
-                               coalesce(avg((v ~ '' '')::int), 0) AS words
-                          FROM (SELECT nullif(btrim(x.%I::text), '''') AS v FROM (SELECT t.%I FROM %s AS t LIMIT 2000) AS x) AS s',
-                       U&'\516C\53F8|\96C6\56E2|\5382$|(^|[^[:alpha:]])([Ii]nc|[Ll]td|[Ll]lc|LLC|[Gg]mb[Hh]|[Cc]orp)([^[:alpha:]]|$)', col.name, col.name, source::text) INTO stats;
-        CONTINUE WHEN stats.n = 0 OR taken = 16;
-        found := CASE
-            WHEN col.low ~ 'ssn|soc_?sec|national_id|passport|licen|tax_id|vat|resident|id_?card|identity' THEN 'national_id'
+        -- shares of the kinds of values among up to 2,000
+        EXECUTE format('SELECT coalesce(sum(k.n), 0), coalesce(sum(k.d), 0), jsonb_object_agg(k.kind, k.n / k.all_n)
+                          FROM (SELECT crm._value_kind(s.v) AS kind, count(*) AS n, count(DISTINCT s.v) AS d, sum(count(*)) OVER () AS all_n
+                                  FROM (SELECT nullif(btrim(left(x.%I::text, 400)), '''') AS v FROM (SELECT t.%I FROM %s AS t LIMIT 2000) AS x) AS s
+                                 WHERE s.v IS NOT NULL GROUP BY 1) AS k', col.name, col.name, source::text) INTO n, d, p;
+        CONTINUE WHEN n = 0;
+        names := names || col.name;
+        distinct_of := distinct_of || jsonb_build_object(col.name, d);
+        few := d <= CASE WHEN n < 100 THEN n / 10 ELSE greatest(20, n / 50) END;
+        word := coalesce((p->>'word')::float8, 0) + coalesce((p->>'given_name')::float8, 0) + coalesce((p->>'code')::float8, 0);
+        by_name := CASE
+            WHEN col.low ~ 'ssn|soc_?sec|national_?id|passport|licen|tax_?id|vat|resident|id_?card|identity' OR col.low LIKE U&'%\8EAB\4EFD%' THEN 'national_id'
             -- A column made of others says nothing new.
-            WHEN col.low ~ '(first|given).*(sur|last|family)|(sur|last|family).*(first|given)' THEN NULL
-            WHEN col.low ~ '(^|_)(cluster|entity|group|source|row|rec|record|batch|version|created|updated|modified|loaded)(_|$)|_id$|^id$|_at$' THEN NULL
-            WHEN stats.mail > 0.5 OR col.low ~ 'e_?mail' THEN 'email'
-            WHEN stats.uscc > 0.5 OR col.low ~ 'uscc|credit_code' THEN 'uscc'
-            WHEN col.low ~ 'id4|last4|last_4' THEN 'id4'
-            WHEN col.low ~ '(^|_)dob|birth_?da|birthday|^birth$|^born|_date$|^date' OR stats.day > 0.8 AND col.low !~ 'phone|tel|zip|post' THEN 'date'
-            WHEN col.low ~ 'phone|mobile|(^|_)tel|(^|_)cell|fax|whatsapp' OR col.low LIKE U&'%\7535\8BDD%' OR col.low LIKE U&'%\624B\673A%' THEN 'phone'
-            WHEN col.low ~ 'zip|post' THEN 'postcode'
-            WHEN col.low ~ 'given|first_?name|fore_?name|^first$|^fname' THEN 'given_name'
-            WHEN col.low ~ 'sur_?name|last_?name|family|^last$|^lname' THEN 'family_name'
-            WHEN col.low ~ 'compan|organi[sz]|(^|_)org(_|$)|firm|employer|business|site_name|vendor|supplier|merchant' OR stats.company > 0.3 THEN 'company'
-            WHEN col.low ~ 'web|url|domain' THEN 'website'
+            WHEN col.low ~ '(first|given).*(sur|last|family)|(sur|last|family).*(first|given)' THEN 'none'
+            WHEN col.low ~ '(^|_)(cluster|entity|group|source|row|rec|record|batch|version|created|updated|modified|loaded)(_|$)|_id$|^id$|_at$' THEN 'none'
+            WHEN col.low ~ 'e_?mail' OR col.low LIKE U&'%\90AE\7BB1%' THEN 'email'
+            WHEN col.low ~ 'uscc|credit_?code' OR col.low LIKE U&'%\4FE1\7528\4EE3\7801%' THEN 'uscc'
+            WHEN col.low ~ 'id_?4|last_?4' THEN 'id4'
+            WHEN col.low ~ '(^|_)dob|birth_?da|birthday|date_?of_?birth|^birth$|^born|_date$|^date' OR col.low LIKE U&'%\751F\65E5%' OR col.low LIKE U&'%\51FA\751F%' THEN 'date'
+            WHEN col.low ~ 'phone|mobile|(^|_)tel(_|$)|telefon|(^|_)cell|fax|whatsapp' OR col.low LIKE U&'%\7535\8BDD%' OR col.low LIKE U&'%\624B\673A%' THEN 'phone'
+            WHEN col.low ~ 'zip|post_?c|postal|^plz$' OR col.low LIKE U&'%\90AE\7F16%' OR col.low LIKE U&'%\90AE\653F%' THEN 'postcode'
+            WHEN col.low ~ 'given|first_?n|fore_?n|^first$|^fname|vorname|prenom' THEN 'given_name'
+            WHEN col.low ~ 'sur_?name|last_?n|family|^last$|^lname|nachname|apellido' THEN 'family_name'
+            WHEN col.low ~ 'compan|organi[sz]|(^|_)org(_|$)|firm|employer|business|site_name|vendor|supplier|merchant|enterprise' OR col.low LIKE U&'%\516C\53F8%' OR col.low LIKE U&'%\4F01\4E1A%' OR col.low LIKE U&'%\5355\4F4D%' THEN 'company'
+            WHEN col.low ~ 'web|url|domain|homepage' THEN 'website'
             WHEN col.low ~ 'street_?n(o|um)|house_?n(o|um)|unit|building' THEN 'text'
             WHEN col.low ~ 'street|address_?[0-9]|addr_?[0-9]|addr_line|address_line' THEN 'street'
             WHEN col.low ~ 'addr|location' OR col.low LIKE U&'%\5730\5740%' THEN 'address'
-            WHEN col.low ~ 'city|town|suburb|locality|place|village|municip' THEN 'city'
-            WHEN col.low ~ 'state|province|region|county|country|district' THEN 'region'
-            WHEN col.low ~ 'name|person|contact|customer|client|owner|legal' THEN 'person_name'
-            WHEN stats.phone > 0.8 THEN 'phone'
-            WHEN stats.d <= greatest(20, stats.n / 50) THEN 'category'
-            WHEN stats.words < 0.1 AND stats.d > stats.n * 0.9 AND stats.n > 100 THEN NULL
+            WHEN col.low ~ 'city|town|suburb|locality|place|village|municip' OR col.low LIKE U&'%\57CE\5E02%' THEN 'city'
+            WHEN col.low ~ 'state|province|region|county|country|district' OR col.low LIKE U&'%\7701%' THEN 'region'
+            WHEN col.low ~ 'name|person|contact|customer|client|owner|legal' OR col.low LIKE U&'%\59D3\540D%' OR col.low LIKE U&'%\8054\7CFB\4EBA%' OR col.low LIKE U&'%\6CD5\4EBA%' THEN 'person_name'
+        END;
+        found := CASE
+            -- what the form of the values leaves no doubt about
+            WHEN (p->>'email')::float8 > 0.5 THEN 'email'
+            WHEN (p->>'uscc')::float8 > 0.5 THEN 'uscc'
+            WHEN by_name = 'person_name' AND NOT few AND ((p->>'company')::float8 > 0.3 OR (p->>'company')::float8 > coalesce((p->>'person_name')::float8, 0)) THEN 'company'
+            WHEN by_name = 'person_name' AND ((p->>'number')::float8 > 0.5 OR few) THEN 'category'
+            WHEN by_name IS NOT NULL THEN by_name
+            -- by the values alone
+            WHEN (p->>'website')::float8 > 0.5 THEN 'website'
+            WHEN (p->>'national_id')::float8 > 0.5 THEN 'national_id'
+            WHEN (p->>'id4')::float8 > 0.02 AND (p->>'id4')::float8 + coalesce((p->>'postcode')::float8, 0) > 0.9 THEN 'id4'
+            WHEN (p->>'date')::float8 > 0.5 THEN 'date'
+            WHEN (p->>'phone')::float8 > 0.5 THEN 'phone'
+            WHEN (p->>'postcode')::float8 > 0.6 THEN CASE WHEN d > n * 0.95 AND n > 200 THEN 'id' ELSE 'postcode' END
+            WHEN few THEN 'category'
+            WHEN (p->>'company')::float8 > 0.3 THEN 'company'
+            WHEN (p->>'address')::float8 > 0.5 THEN 'address'
+            WHEN (p->>'street')::float8 > 0.4 THEN 'street'
+            WHEN (p->>'city')::float8 > 0.5 THEN 'city'
+            WHEN (p->>'region')::float8 > 0.5 THEN 'region'
+            WHEN (p->>'person_name')::float8 > 0.5 THEN 'person_name'
+            WHEN (p->>'given_name')::float8 > 0.25 AND word > 0.7 AND given IS NULL THEN 'given_name'
+            WHEN (p->>'number')::float8 > 0.5 AND d > n * 0.98 AND n > 100 THEN 'none'
+            WHEN (p->>'other')::float8 > 0.5 AND d > n * 0.9 AND n > 100 THEN 'none'
             ELSE 'text'
         END;
-        CONTINUE WHEN found IS NULL;
+        IF by_name IS NULL THEN
+            IF found = 'given_name' THEN
+                given := col.name;
+            END IF;
+            IF found IN ('text', 'given_name') AND word > 0.7 THEN
+                single := single || col.name;
+            ELSIF found = 'text' AND word + coalesce((p->>'words')::float8, 0) > 0.6 AND d < n * 0.5 THEN
+                found := 'city';
+            ELSIF found IN ('text', 'person_name') AND coalesce((p->>'words')::float8, 0) + coalesce((p->>'person_name')::float8, 0) > 0.3 THEN
+                long := long || col.name;
+            END IF;
+        END IF;
         result := result || jsonb_build_object(col.name, found);
-        taken := taken + 1;
     END LOOP;
+    -- Whole names and their parts: a column that holds the words of two others. If it is nothing but them it says nothing new.
+    FOREACH x IN ARRAY long LOOP
+        EXIT WHEN cardinality(single) < 2;
+        FOR part IN EXECUTE (SELECT string_agg(format('(SELECT %L::text AS a, %L::text AS b, avg((%s LIKE ''%% '' || %s || '' %%'' AND %s LIKE ''%% '' || %s || '' %%'')::int) AS holds, avg((position(%s IN %s) < position(%s IN %s))::int) AS before, avg((length(%s) = length(%s) + length(%s) + 3)::int) AS only
+                                         FROM (SELECT t.* FROM %s AS t WHERE t.%I <> '''' AND t.%I <> '''' LIMIT 1000) AS t)',
+                                    a, b, xx, aa, xx, bb, aa, xx, bb, xx, xx, aa, bb, source::text, a, b), ' UNION ALL ')
+                              FROM unnest(single) AS a, unnest(single) AS b,
+                                   LATERAL (SELECT format('('' '' || lower(t.%I::text) || '' '')', x) AS xx, format('lower(t.%I::text)', a) AS aa, format('lower(t.%I::text)', b) AS bb) AS e
+                             WHERE array_position(names, a) < array_position(names, b)) LOOP
+            CONTINUE WHEN part.holds IS NULL OR part.holds < 0.5;
+            result := result || jsonb_build_object(x, CASE WHEN part.only > 0.5 THEN 'none' ELSE 'person_name' END,
+                                                   CASE WHEN part.before >= 0.5 THEN part.a ELSE part.b END, 'given_name',
+                                                   CASE WHEN part.before >= 0.5 THEN part.b ELSE part.a END, 'family_name');
+            EXIT;
+        END LOOP;
+    END LOOP;
+    -- Beside given names stand family names; other words that repeat are places.
+    IF given IS NOT NULL AND NOT result @? '$.* ? (@ == "family_name")' THEN
+        SELECT s INTO neighbour FROM unnest(single) AS s
+         WHERE abs(array_position(names, s) - array_position(names, given)) = 1 AND result->>s = 'text'
+         ORDER BY (distinct_of->>s)::bigint DESC, array_position(names, s) DESC LIMIT 1;
+        IF neighbour IS NOT NULL THEN
+            result := result || jsonb_build_object(neighbour, 'family_name');
+        END IF;
+    END IF;
+    FOREACH x IN ARRAY single LOOP
+        IF result->>x = 'text' AND (distinct_of->>x)::bigint < 1000 THEN
+            result := result || jsonb_build_object(x, 'city');
+        END IF;
+    END LOOP;
+    SELECT coalesce(jsonb_object_agg(k.key, k.value), '{}') INTO result
+      FROM (SELECT e.key, e.value FROM jsonb_each_text(result) AS e WHERE e.value <> 'none' ORDER BY array_position(names, e.key) LIMIT 16) AS k;
     IF result = '{}' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no column of %s has a meaning that could be guessed', source),
             HINT = 'Give the meanings, for example {"company_name": "company"}.';
@@ -172,7 +247,7 @@ BEGIN
     RETURN result;
 END
 $$;
-COMMENT ON FUNCTION crm._match_guess(regclass, name) IS 'Meanings of a table''s columns by their names and by up to 2,000 values each. Internal. Errors: 22023 none has any.';
+COMMENT ON FUNCTION crm._match_guess(regclass, name) IS 'Meanings of a table''s columns by their names, and where these say nothing by the forms and words of up to 2,000 values each; columns made of others are left out. Internal. Errors: 22023 none has any.';
 
 CREATE OR REPLACE FUNCTION crm.match_define(name text, source regclass, id_column name, fields jsonb DEFAULT '{}') RETURNS void
     LANGUAGE plpgsql VOLATILE

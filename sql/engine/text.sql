@@ -70,3 +70,8 @@ CREATE FUNCTION crm.mask_name(value text) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'crm_mask_name';
 COMMENT ON FUNCTION crm.mask_name(text) IS 'A person''s name with only its surname or first letter left, then two stars. Raises nothing.';
+
+CREATE FUNCTION crm._value_kind(value text) RETURNS text
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'crm_value_kind_sql';
+COMMENT ON FUNCTION crm._value_kind(text) IS 'What a value looks like by its form and its words: none, email, website, uscc, national_id, id4, date, postcode, phone, number, company, person_name, given_name, address, street, city, region, word, words, code (a word of up to three letters), other. For guessing what a column means. Internal.';

@@ -26,6 +26,7 @@ PG_FUNCTION_INFO_V1(crm_email_key);
 PG_FUNCTION_INFO_V1(crm_address_parse);
 PG_FUNCTION_INFO_V1(crm_uscc_valid);
 PG_FUNCTION_INFO_V1(crm_id_valid);
+PG_FUNCTION_INFO_V1(crm_value_kind_sql);
 PG_FUNCTION_INFO_V1(crm_mask_phone);
 PG_FUNCTION_INFO_V1(crm_mask_name);
 
@@ -309,4 +310,15 @@ crm_mask_name(PG_FUNCTION_ARGS)
 	v[keep] = '*';
 	v[keep + 1] = '*';
 	PG_RETURN_TEXT_P(to_text(v, keep + 2));
+}
+
+/* crm._value_kind: what a value looks like; only its beginning is looked at. */
+Datum
+crm_value_kind_sql(PG_FUNCTION_ARGS)
+{
+	text *t = PG_GETARG_TEXT_PP(0);
+	CrmText folded = {0};
+
+	crm_fold(VARDATA_ANY(t), Min(VARSIZE_ANY_EXHDR(t), 2000), &folded);
+	PG_RETURN_TEXT_P(cstring_to_text(crm_value_kind_name(crm_value_kind(folded.v, folded.n))));
 }

@@ -111,6 +111,35 @@ extern void crm_address_scan(const uint32_t *v, size_t n, CrmAddress *out);
 extern void crm_address_free(CrmAddress *a);
 extern const char *crm_province_name(int province, size_t *len);
 
+/* kind.c */
+typedef enum CrmValueKind
+{
+	CRM_VALUE_NONE,
+	CRM_VALUE_EMAIL,
+	CRM_VALUE_WEBSITE,
+	CRM_VALUE_USCC,
+	CRM_VALUE_NATIONAL_ID,
+	CRM_VALUE_ID4,
+	CRM_VALUE_DATE,
+	CRM_VALUE_POSTCODE,
+	CRM_VALUE_PHONE,
+	CRM_VALUE_NUMBER,
+	CRM_VALUE_COMPANY,
+	CRM_VALUE_PERSON,
+	CRM_VALUE_GIVEN,
+	CRM_VALUE_ADDRESS,
+	CRM_VALUE_STREET,
+	CRM_VALUE_CITY,
+	CRM_VALUE_REGION,
+	CRM_VALUE_WORD,
+	CRM_VALUE_WORDS,
+	CRM_VALUE_CODE,
+	CRM_VALUE_OTHER
+} CrmValueKind;
+
+extern CrmValueKind crm_value_kind(const uint32_t *v, size_t n);
+extern const char *crm_value_kind_name(CrmValueKind kind);
+
 /* ident.c */
 extern bool crm_uscc_check(const uint32_t *v, size_t n);
 extern bool crm_resident_check(const uint32_t *v, size_t n);

@@ -63,6 +63,21 @@ CREATE TABLE guess (id int, full_name text, first_and_surname text, first_name t
 INSERT INTO guess SELECT i, 'Ann Lee ' || i, 'Ann Lee', 'Ann', 'Lee', 'S' || i, i, 'Hull', '2000-01-01', '0400 000 00' || i, i FROM generate_series(1, 9) AS i;
 SELECT crm.match_define('test guess', 'guess', 'id');
 DROP TABLE guess;
+-- from the values alone, where the columns' names say nothing; a column made of others is left out
+CREATE TABLE guess AS
+SELECT i AS id, f.v AS c1, l.v AS c2, f.v || ' ' || l.v AS c3, to_char(date '1950-01-01' + i * 31, 'DD/MM/YYYY') AS c4, 1 + i % 77 || ' ' || l.v || ' Street' AS c5, (2000 + i % 90)::text AS c6, left(f.v, 1) || l.v || '@example.com' AS c7,
+       '(02) 9' || lpad((i * 7919 % 10000000)::text, 7, '0') AS c8, l.v || ' & Sons Pty Ltd' AS c9, (ARRAY['red', 'green', 'blue'])[1 + i % 3] AS c10, 'www.' || lower(l.v) || i || '.com' AS c11
+  FROM generate_series(1, 300) AS i,
+       LATERAL (SELECT (regexp_split_to_array('Robert Alice William Margaret Edward Catherine Thomas Harriet Oliver Susanna James Mary John Anna Peter Helen George Emily Henry Laura Frank Julia Arthur Rose Albert Nora', ' '))[1 + i * 7 % 26] AS v) AS f,
+       LATERAL (SELECT (regexp_split_to_array('Smith Turner Baker Whitfield Oakley Marsh Hollander Quincy Underhill Vance Yardley Zimmer Abbott Brandt Carver Dunmore Ellery Farrow Garland Hartley Ingram Jessop Kirby Lowell Mercer Norwood', ' '))[1 + i * 5 % 26] AS v) AS l;
+SELECT crm.match_define('test guess', 'guess', 'id');
+DROP TABLE guess;
+CREATE TABLE guess AS
+SELECT i AS id, (ARRAY['北京', '上海', '武汉', '青岛'])[1 + i % 4] || (ARRAY['星海', '绿墨', '德卡', '长青', '云山'])[1 + i % 5] || i || '科技有限公司' AS c1, (ARRAY['张', '王', '李', '赵', '欧阳'])[1 + i % 5] || (ARRAY['三', '莲莉', '大伟', '芳', '建国', '文'])[1 + i % 6] || (ARRAY['', '明', '华'])[1 + i % 3] AS c2,
+       '138' || lpad((i * 7919 % 100000000)::text, 8, '0') AS c3, '湖北省武汉市武昌区中山北路' || i || '号' AS c4, lpad((i * 37 % 1000)::text, 3, '0') || substr('0123456789X', 1 + i % 11, 1) AS c5
+  FROM generate_series(1, 200) AS i;
+SELECT crm.match_define('test guess', 'guess', 'id');
+DROP TABLE guess;
 SET client_min_messages = warning;
 -- one document against an index that a trigger keeps
 \set VERBOSITY terse

@@ -47,3 +47,9 @@ SELECT count(crm.company_key(c)) > 0 AS any, count((crm.address_parse(c)).rest) 
   FROM (SELECT chr(i) || chr(i + 1) || chr(i) AS c FROM generate_series(1, 55000) AS i) AS x;
 -- folding twice is folding once, also where dropping a character lets others combine
 SELECT crm.fold(U&'Z\200B\0301') = crm.fold(crm.fold(U&'Z\200B\0301')) AS stable;
+-- what a value looks like, whatever its column is called
+SELECT v, crm._value_kind(v) FROM (VALUES (1, 'info@hqnbwiba.com'), (2, 'https://www.example.com/a'), (3, 'example.org'), (4, '91350100M000100Y43'), (5, '11010519491231002X'), (6, '300x'),
+    (7, '1971-06-24'), (8, '19710624'), (9, '24/6/1971'), (10, '19719924'), (11, '60302'), (12, 'TQ13 8DF'), (13, '(010) 6552 9988 转 801'), (14, '3865286'), (15, '42'), (16, 'Acme Svcs, Inc.'),
+    (17, 'St. Lucy School'), (18, '德卡（天津）服饰有限公司'), (19, '欧阳莲莉'), (20, 'Dr. Jane Roe'), (21, 'Bob'), (22, 'Underhill'), (23, 'nsw'), (24, '221 E. 51st St.'), (25, 'Wallaby Place'),
+    (26, '湖北省武汉市武昌区中山北路一百二十七号'), (27, '武汉市'), (28, '湖北'), (29, 'black rock'), (30, ''), (31, '!?')) AS t(o, v) ORDER BY o;
+SELECT crm._value_kind(repeat('x', 10000000)), crm._value_kind(NULL);

@@ -47,6 +47,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	REQUIRE(a.n == b.n && memcmp(a.v, b.v, a.n * sizeof(uint32_t)) == 0);
 	free(again);
 
+	REQUIRE(*crm_value_kind_name(crm_value_kind(a.v, a.n)) != '\0');
 	crm_company_scan(a.v, a.n, &c);
 	inside(c.region, &c.work);
 	inside(c.brand, &c.work);

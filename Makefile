@@ -140,6 +140,7 @@ ISOLATION ?= \
 	writes_restore \
 	writes_busy \
 	writes_tick \
+	writes_sql \
 	odds_queue
 
 REGRESS_OPTS = --inputdir=. --outputdir=test

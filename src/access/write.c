@@ -11,7 +11,8 @@
  * after, and a failing constraint does not print a row. What is returned is masked again. An update in the plain case, which is nearly
  * every one, does without a statement (common/row_update.c); in all others, and when it finds nothing to write, the statement decides.
  *
- * Locking: the row lock of the statement, nothing else. Memory: what is known of a view, and its plans, live in "crm writes" below
+ * Locking: the row that orders the writes to a customer, then the row itself: see writes/write.c, which also gives each update its number and
+ * its operation. Memory: what is known of a view, and its plans, live in "crm writes" below
  * CacheMemoryContext until the view or its table changes.
  */
 #include "access/access.h"
@@ -38,6 +39,7 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
+#include "writes/write.h"
 
 PG_FUNCTION_INFO_V1(crm_write_view);
 
@@ -107,11 +109,14 @@ static void read_parents(ViewInfo *info, Relation base);
 static void forget_info(ViewInfo *info);
 static HeapTuple insert_row(ViewInfo *info, TriggerData *data);
 static HeapTuple update_row(ViewInfo *info, TriggerData *data);
-static CrmRowOutcome update_directly(const ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
-									 const Datum *old_values, TupleDesc desc, HeapTuple *result);
+static CrmViewWrite *begin_write(const ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
+								 const Datum *old_values);
+static CrmRowOutcome update_directly(const ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const Datum *values,
+									 const bool *nulls, const Datum *old_values, TupleDesc desc,
+									 HeapTuple volatile *result, int32 *version);
 static HeapTuple masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc);
 static HeapTuple update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
-									 const Datum *old_values, const bool *old_nulls);
+									 const Datum *old_values, const bool *old_nulls, int32 *version);
 static HeapTuple delete_row(ViewInfo *info, TriggerData *data);
 static SPIPlanPtr statement_plan(ViewInfo *info, char operation, Bitmapset *columns);
 static void check_column(const ViewInfo *info, int column, CrmProfile const *profile, bool own, bool team);
@@ -262,7 +267,10 @@ update_row(ViewInfo *info, TriggerData *data)
 	const CrmProfile *profile = crm_profile();
 	bool own;
 	bool team;
-	HeapTuple result;
+	HeapTuple volatile result = NULL;
+	CrmRowOutcome volatile outcome;
+	CrmViewWrite *write;
+	int32 version = 0;
 
 	heap_deform_tuple(data->tg_trigtuple, desc, old_values, old_nulls);
 	heap_deform_tuple(data->tg_newtuple, desc, values, nulls);
@@ -305,30 +313,72 @@ update_row(ViewInfo *info, TriggerData *data)
 					 errmsg("column \"%s\" of %s has keys that you may not see", info->columns[i].name, info->object),
 					 errhint("Change single keys with %s.write().", CRM_SCHEMA)));
 
-	switch (update_directly(info, changed, values, nulls, old_values, desc, &result))
+	write = begin_write(info, changed, values, nulls, old_values);
+	PG_TRY();
 	{
-		case ROW_UPDATED: return result;
-		case ROW_NOT_PLAIN: return update_by_statement(info, changed, values, nulls, old_values, old_nulls);
-		case ROW_KEPT: break;
+		outcome = update_directly(info, write, changed, values, nulls, old_values, desc, &result, &version);
+		if (outcome == ROW_NOT_PLAIN)
+			result = update_by_statement(info, changed, values, nulls, old_values, old_nulls, &version);
+		else if (outcome == ROW_KEPT)
+		{
+			SPI_connect();
+			(void) row_is_skipped(info, old_values, old_nulls, "change");
+			SPI_finish();
+		}
 	}
-	SPI_connect();
-	(void) row_is_skipped(info, old_values, old_nulls, "change");
-	SPI_finish();
-	return NULL;
+	PG_CATCH();
+	{
+		if (write)
+			crm_view_write_give_up(write);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (write && result)
+		crm_view_write_end(write, version, outcome == ROW_UPDATED);
+	else if (write)
+		crm_view_write_give_up(write);
+	return result;
+}
+
+/*
+ * Give the update its place in the order of all writes to the customer (writes/write.c). NULL when it has none.
+ */
+static CrmViewWrite *
+begin_write(const ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls, const Datum *old_values)
+{
+	Datum *row;
+	bool *row_nulls;
+	Bitmapset *columns = NULL;
+	int key = bms_next_member(info->key, -1);
+
+	if (info->version < 0 || key < 0 || bms_num_members(info->key) != 1 || info->columns[key].type != INT8OID)
+		return NULL;
+	row = palloc(sizeof(Datum) * info->base_desc->natts);
+	row_nulls = palloc(sizeof(bool) * info->base_desc->natts);
+	for (int i = -1; (i = bms_next_member(changed, i)) >= 0;)
+	{
+		row[info->columns[i].number - 1] = values[i];
+		row_nulls[info->columns[i].number - 1] = nulls[i];
+		columns = bms_add_member(columns, info->columns[i].number);
+	}
+	return crm_view_write_begin(info->object, DatumGetInt64(old_values[key]), DatumGetInt32(old_values[info->version]),
+								columns, row, row_nulls);
 }
 
 /*
  * The update without a statement.
  */
 static CrmRowOutcome
-update_directly(const ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
-				const Datum *old_values, TupleDesc desc, HeapTuple *result)
+update_directly(const ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const Datum *values, const bool *nulls,
+				const Datum *old_values, TupleDesc desc, HeapTuple volatile *result, int32 *version)
 {
 	Datum *row = palloc(sizeof(Datum) * info->base_desc->natts);
 	bool *row_nulls = palloc0(sizeof(bool) * info->base_desc->natts);
 	Bitmapset *columns = NULL;
+	ItemPointer place = NULL;
 	HeapTuple written;
 	CrmRowOutcome outcome;
+	bool isnull;
 
 	for (int i = -1; (i = bms_next_member(info->key, i)) >= 0;)
 		row[info->columns[i].number - 1] = old_values[i];
@@ -342,11 +392,28 @@ update_directly(const ViewInfo *info, Bitmapset *changed, const Datum *values, c
 		row_nulls[column->number - 1] = nulls[i];
 		columns = bms_add_member(columns, column->number - FirstLowInvalidHeapAttributeNumber);
 	}
+	if (write)
+	{
+		AttrNumber column;
+		int64 number;
+
+		place = crm_view_write_place(write, &column, &number);
+		if (column != InvalidAttrNumber)
+		{
+			row[column - 1] = Int64GetDatum(number);
+			columns = bms_add_member(columns, column - FirstLowInvalidHeapAttributeNumber);
+		}
+	}
 	outcome = crm_row_update(info->base, columns, row, row_nulls,
 							 info->version >= 0 ? info->columns[info->version].number : InvalidAttrNumber,
-							 info->version >= 0 ? DatumGetInt32(old_values[info->version]) : 0, NULL, &written);
+							 info->version >= 0 ? DatumGetInt32(old_values[info->version]) : 0, place, &written);
 	if (outcome == ROW_UPDATED)
+	{
 		*result = masked_row(info, written, desc);
+		if (info->version >= 0)
+			*version =
+				DatumGetInt32(heap_getattr(written, info->columns[info->version].number, info->base_desc, &isnull));
+	}
 	return outcome;
 }
 
@@ -395,8 +462,9 @@ masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc)
  */
 static HeapTuple
 update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls, const Datum *old_values,
-					const bool *old_nulls)
+					const bool *old_nulls, int32 *version)
 {
+	bool isnull;
 	Datum *args = palloc(sizeof(Datum) * (info->ncolumns * 2));
 	char *argnulls = palloc(info->ncolumns * 2 + 1);
 	HeapTuple result = NULL;
@@ -413,7 +481,12 @@ update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, con
 	if (SPI_execute_plan(statement_plan(info, 'u', changed), args, argnulls, false, 0) != SPI_OK_UPDATE_RETURNING)
 		elog(ERROR, "could not update through a view");
 	if (SPI_processed > 0)
+	{
 		result = SPI_copytuple(SPI_tuptable->vals[0]);
+		if (info->version >= 0)
+			*version =
+				DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, info->version + 1, &isnull));
+	}
 	else
 		(void) row_is_skipped(info, old_values, old_nulls, "change");
 	SPI_finish();

@@ -43,10 +43,25 @@ crm_write_table_init(void)
 }
 
 /*
- * What is known of an object's table. Raises for one that does not exist or has no versions. Inside SPI.
+ * What is known of an object's table. Raises for one that does not exist or has no versions. As the owner of the tables.
  */
 CrmWriteTable *
 crm_write_table(const char *object)
+{
+	CrmWriteTable *table = crm_write_table_if(object);
+
+	if (table == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("there is no object \"%s\" that can be written", object),
+				 errhint("Use the name of its view, for example account, contact or opportunity.")));
+	return table;
+}
+
+/*
+ * The same, or NULL.
+ */
+CrmWriteTable *
+crm_write_table_if(const char *object)
 {
 	char key[NAMEDATALEN] = {0};
 	CrmWriteTable *table;
@@ -74,7 +89,7 @@ crm_write_table(const char *object)
 		table->valid = false;
 		fill_table(table);
 	}
-	return table;
+	return table->written ? table : NULL;
 }
 
 /*
@@ -113,6 +128,8 @@ fill_table(CrmWriteTable *table)
 	if (table->context)
 		MemoryContextDelete(table->context);
 	table->context = NULL;
+	table->ncolumns = 0;
+	table->relid = InvalidOid;
 	if (rel)
 	{
 		table->context = AllocSetContextCreate(CacheMemoryContext, "crm write table", ALLOCSET_SMALL_SIZES);
@@ -167,11 +184,9 @@ fill_table(CrmWriteTable *table)
 		MemoryContextSwitchTo(old);
 		table_close(rel, AccessShareLock);
 	}
-	if (rel == NULL || table->id < 0 || table->row_version < 0 || table->field_version < 0)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("there is no object \"%s\" that can be written", table->object),
-						errhint("Use the name of its view, for example account, contact or opportunity.")));
-	read_registry(table);
+	table->written = rel != NULL && table->id >= 0 && table->row_version >= 0 && table->field_version >= 0;
+	if (table->written)
+		read_registry(table);
 	table->generation = crm_profile_generation;
 	table->valid = true;
 }
@@ -186,6 +201,7 @@ read_registry(CrmWriteTable *table)
 	Oid types[1] = {TEXTOID};
 	Datum values[1] = {CStringGetTextDatum(table->object)};
 
+	SPI_connect();
 	if (SPI_execute_with_args("SELECT name, id, write_class FROM " CRM_DATA_SCHEMA
 							  ".field WHERE object OPERATOR(pg_catalog.=) $1 AND NOT custom",
 							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
@@ -204,6 +220,7 @@ read_registry(CrmWriteTable *table)
 			if (strcmp(names[n], class) == 0)
 				table->columns[c].write_class = (CrmWriteClass) n;
 	}
+	SPI_finish();
 }
 
 /*

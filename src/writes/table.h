@@ -47,6 +47,7 @@ typedef struct CrmWriteTable
 {
 	char object[NAMEDATALEN]; /* hash key */
 	bool valid;
+	bool written;      /* it has versions */
 	uint64 generation; /* of the access profiles: the registry of fields belongs to what bumps it */
 	Oid relid;
 	Oid owner;
@@ -73,6 +74,7 @@ typedef struct CrmWriteTable
 
 extern void crm_write_table_init(void);
 extern CrmWriteTable *crm_write_table(const char *object);
+extern CrmWriteTable *crm_write_table_if(const char *object);
 extern int crm_write_column(const CrmWriteTable *table, const char *name);
 extern Datum crm_write_value(CrmWriteTable *table, CrmWriteColumn *column, const JsonbValue *value, bool *isnull);
 extern Jsonb *crm_write_jsonb(CrmWriteColumn *column, Datum value, bool isnull);

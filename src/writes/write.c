@@ -38,6 +38,7 @@
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "datatype/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -119,6 +120,18 @@ typedef struct Record
 	CrmRowOwner owner;
 } Record;
 
+/* An update through a view, on its way. */
+struct CrmViewWrite
+{
+	CrmWriteTable *table;
+	Request request;
+	Root root;
+	Record record; /* only what the root needs */
+	CrmWriteContext saved;
+	Oid user;
+	int security;
+};
+
 /* What a walk through the history looks for, and what it has found. */
 typedef struct Writer
 {
@@ -133,7 +146,11 @@ static Oid sources_relid = InvalidOid;
 
 static Jsonb *write_request(Request *request);
 static void lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record);
-static void lock_account(int64 id, Root *root, Record *record);
+static void lock_account(int64 id, bool gate, Root *root, Record *record);
+static int64 last_number(const Root *root);
+static void as_owner(Oid *user, int *security);
+static void make_op_id(pg_uuid_t *op_id);
+static Jsonb *patch_of(CrmWriteTable *table, const Bitmapset *columns, const Datum *values, const bool *nulls);
 static void wait_at_gate(int64 id);
 static bool pass_gate(int64 id);
 static bool read_record(CrmWriteTable *table, int64 id, bool lock, Record *record);
@@ -150,7 +167,7 @@ static void check_lease(Root *root);
 static int64 lease_seconds(void);
 static Jsonb *apply(Request *request, CrmWriteTable *table, Root *root, Record *record);
 static int32 update_record(CrmWriteTable *table, Record *record, int64 id, CrmMerge *merge, Root *root, bool renew);
-static void update_root(Root *root, bool renew);
+static void update_root(Root *root, ItemPointer place, bool renew);
 static void set_root(CrmWriteTable *table, Root *root, bool renew, bool *written, Datum *values, bool *nulls);
 static int32 update_row(CrmWriteTable *table, int64 id, ItemPointer place, const bool *written, const Datum *values,
 						const bool *nulls);
@@ -223,9 +240,7 @@ crm_write(PG_FUNCTION_ARGS)
 	(void) crm_profile();
 	PreventCommandIfReadOnly("crm.write()");
 	SPI_connect();
-	GetUserIdAndSecContext(&save_user, &save_context);
-	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false),
-						   save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	as_owner(&save_user, &save_context);
 	answer = write_request(&request);
 	SetUserIdAndSecContext(save_user, save_context);
 	MemoryContextSwitchTo(caller);
@@ -296,7 +311,7 @@ write_request(Request *request)
 			check_result(request, table, &check, &record);
 
 			root.op_seq++;
-			update_root(&root, false);
+			update_root(&root, NULL, false);
 			answer = make_answer("pending", request->id, 0, root.op_seq, NIL, &record.owner, root.lease_until);
 			(void) store_operation(request, &root, root.op_seq, "pending", 0, answer);
 			return answer;
@@ -327,7 +342,7 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 		if (LockTimeout == 0 || LockTimeout > LOCK_TIMEOUT_MS)
 			LockTimeout = LOCK_TIMEOUT_MS;
 		if (strcmp(table->object, "account") == 0)
-			lock_account(request->id, root, record);
+			lock_account(request->id, fair_lock, root, record);
 		else
 		{
 			/* the customer that a record belongs to is known for sure only under his lock: merges move records */
@@ -350,7 +365,7 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 				root->object = "account";
 				root->id = account;
 				root->is_record = false;
-				lock_account(account, root, &customer);
+				lock_account(account, fair_lock, root, &customer);
 			}
 			if (root->is_record)
 			{
@@ -359,18 +374,7 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 				if (table->op_seq >= 0)
 					root->op_seq = DatumGetInt64(record->values[table->op_seq]);
 				else
-				{
-					Oid types[2] = {TEXTOID, INT8OID};
-					Datum values[2] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id)};
-					bool isnull;
-
-					crm_execute("SELECT coalesce(max(op_seq), 0) FROM " CRM_DATA_SCHEMA
-								".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
-								"AND root_id OPERATOR(pg_catalog.=) $2",
-								2, types, values, NULL, SPI_OK_SELECT);
-					root->op_seq =
-						DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-				}
+					root->op_seq = last_number(root);
 			}
 		}
 	}
@@ -393,17 +397,34 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 }
 
 /*
+ * Last number given under a root that does not keep it. Inside SPI, as the owner.
+ */
+static int64
+last_number(const Root *root)
+{
+	Oid types[2] = {TEXTOID, INT8OID};
+	Datum values[2] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id)};
+	bool isnull;
+
+	crm_execute("SELECT coalesce(max(op_seq), 0) FROM " CRM_DATA_SCHEMA
+				".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
+				"AND root_id OPERATOR(pg_catalog.=) $2",
+				2, types, values, NULL, SPI_OK_SELECT);
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
  * Lock a customer's row and read it, and what it says of operations and leases.
  */
 static void
-lock_account(int64 id, Root *root, Record *record)
+lock_account(int64 id, bool gate, Root *root, Record *record)
 {
 	CrmWriteTable *table = crm_write_table("account");
 	int places[4] = {table->op_seq, table->lease_endpoint, table->lease_until, table->sync_off};
 	Datum values[4];
 	bool nulls[4];
 
-	if (fair_lock)
+	if (gate)
 		wait_at_gate(id);
 	if (!read_record(table, id, true, record))
 		no_such_record("account", id);
@@ -795,7 +816,7 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 		if (any || (root->is_record && table->op_seq >= 0))
 			version = update_record(table, record, request->id, &merge, root, renew);
 		if (!root->is_record)
-			update_root(root, renew);
+			update_root(root, NULL, renew);
 	}
 	PG_FINALLY();
 	{
@@ -837,7 +858,7 @@ update_record(CrmWriteTable *table, Record *record, int64 id, CrmMerge *merge, R
  * Write what the root keeps, when it is not the record that was written.
  */
 static void
-update_root(Root *root, bool renew)
+update_root(Root *root, ItemPointer place, bool renew)
 {
 	CrmWriteTable *table = crm_write_table(root->object);
 	bool *written = palloc0(table->ncolumns * sizeof(bool));
@@ -847,7 +868,7 @@ update_root(Root *root, bool renew)
 	if (table->op_seq < 0)
 		return;
 	set_root(table, root, renew, written, values, nulls);
-	(void) update_row(table, root->id, NULL, written, values, nulls);
+	(void) update_row(table, root->id, place, written, values, nulls);
 }
 
 /*
@@ -1085,6 +1106,204 @@ visit_writer(HeapTuple row, TupleDesc desc, void *arg)
 }
 
 /*
+ * Become the owner of the tables.
+ */
+static void
+as_owner(Oid *user, int *security)
+{
+	GetUserIdAndSecContext(user, security);
+	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false),
+						   *security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+}
+
+/*
+ * An update through a view begins: the person's rights are checked and nothing is written yet. Locks the row that orders all writes to
+ * the customer, before the record, as crm.write does (but not at the gate: a statement may change thousands), and gives the update its
+ * number. Answers NULL for a table without versions, and inside another operation.
+ * version: as the statement saw it; columns: attribute numbers of what changes; values and nulls by attribute number - 1.
+ */
+CrmViewWrite *
+crm_view_write_begin(const char *object, int64 id, int32 version, const Bitmapset *columns, const Datum *values,
+					 const bool *nulls)
+{
+	CrmViewWrite *write;
+	CrmWriteTable *table;
+	CrmWriteContext context = {0};
+	bool there;
+	Oid user;
+	int security;
+
+	as_owner(&user, &security);
+	table = crm_write_table_if(object);
+	SetUserIdAndSecContext(user, security);
+	if (table == NULL)
+		return NULL;
+	write = palloc0(sizeof(CrmViewWrite));
+	write->saved = crm_history_context_set(context);
+	crm_history_context_restore(write->saved);
+	if (write->saved.op_seq != 0)
+		return NULL;
+
+	write->table = table;
+	write->request.object = table->object;
+	write->request.id = id;
+	write->request.endpoint = write->saved.endpoint ? write->saved.endpoint : "sql";
+	write->request.mode = "merge";
+	write->request.has_base = true;
+	write->request.base = version;
+	write->request.patch = patch_of(table, columns, values, nulls);
+	write->root.object = table->object;
+	write->root.id = id;
+	write->root.is_record = true;
+	as_owner(&write->user, &write->security);
+	if (table->account_id >= 0)
+	{
+		Record child;
+
+		/* the record is not locked yet: one that moves to another customer now has another version */
+		there = read_record(table, id, false, &child);
+		if (there && !child.nulls[table->account_id])
+		{
+			write->root.object = "account";
+			write->root.id = DatumGetInt64(child.values[table->account_id]);
+			write->root.is_record = false;
+			lock_account(write->root.id, false, &write->root, &write->record);
+		}
+	}
+	else
+		there = true;
+	if (there && write->root.is_record)
+	{
+		Record *record = &write->record;
+
+		there = read_record(table, id, true, record);
+		if (there && table->op_seq >= 0)
+			write->root.op_seq = DatumGetInt64(record->values[table->op_seq]);
+		else if (there)
+		{
+			SPI_connect();
+			write->root.op_seq = last_number(&write->root);
+			SPI_finish();
+		}
+		if (there && table->sync_off >= 0 && !record->nulls[table->sync_off])
+			write->root.sync_off = DatumGetArrayTypePCopy(record->values[table->sync_off]);
+	}
+	SetUserIdAndSecContext(write->user, write->security);
+	if (!there)
+		return NULL;
+	write->root.op_seq++;
+	context = write->saved;
+	context.op_seq = write->root.op_seq;
+	(void) crm_history_context_set(context);
+	return write;
+}
+
+/*
+ * The patch that an update amounts to.
+ */
+static Jsonb *
+patch_of(CrmWriteTable *table, const Bitmapset *columns, const Datum *values, const bool *nulls)
+{
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < table->ncolumns; i++)
+	{
+		CrmHistoryColumn *column = &table->columns[i].column;
+		JsonbValue v;
+
+		if (!bms_is_member(column->attnum, columns))
+			continue;
+		v.type = jbvString;
+		v.val.string.val = column->name;
+		v.val.string.len = strlen(column->name);
+		pushJsonbValue(&state, WJB_KEY, &v);
+		crm_history_value(column, values[column->attnum - 1], nulls[column->attnum - 1], &v);
+		pushJsonbValue(&state, WJB_VALUE, &v);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * Where the record is, if it is its own root and so locked, else NULL; and what is to be written with it: the number of the operation,
+ * in a column (InvalidAttrNumber: in none).
+ */
+ItemPointer
+crm_view_write_place(CrmViewWrite *write, AttrNumber *op_seq_column, int64 *op_seq)
+{
+	*op_seq_column = InvalidAttrNumber;
+	*op_seq = write->root.op_seq;
+	if (!write->root.is_record)
+		return NULL;
+	if (write->table->op_seq >= 0)
+		*op_seq_column = write->table->columns[write->table->op_seq].column.attnum;
+	return &write->record.place;
+}
+
+/*
+ * The record has its new version: write the number into the root, unless it was counted there already, and the operation, and tell the systems
+ * that want to know.
+ */
+void
+crm_view_write_end(CrmViewWrite *write, int32 version, bool counted)
+{
+	pg_uuid_t op_id;
+
+	crm_view_write_give_up(write);
+	make_op_id(&op_id);
+	write->request.op_id = UUIDPGetDatum(&op_id);
+
+	SPI_connect();
+	as_owner(&write->user, &write->security);
+	if (!write->root.is_record)
+		update_root(&write->root, &write->record.place, false);
+	else if (!counted)
+		update_root(&write->root, NULL, false);
+	store_operation(&write->request, &write->root, write->root.op_seq, "applied", version, NULL);
+	announce(&write->request, &write->root, &write->record, write->table, version, write->root.op_seq);
+	SetUserIdAndSecContext(write->user, write->security);
+	SPI_finish();
+}
+
+/*
+ * An identifier for an operation that no client named: a UUID of version 7 (RFC 9562), whose order is that of time, so that the index that a
+ * large statement fills grows at its end.
+ */
+static void
+make_op_id(pg_uuid_t *op_id)
+{
+	static uint8 pool[1024];
+	static int used = sizeof(pool);
+	uint64 us = (uint64) GetCurrentTimestamp() +
+				(uint64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC;
+	uint64 ms = us / 1000;
+	uint64 fraction = us % 1000 * 4096 / 1000;
+
+	if (used + 8 > sizeof(pool))
+	{
+		if (!pg_strong_random(pool, sizeof(pool)))
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not get random bytes")));
+		used = 0;
+	}
+	for (int i = 0; i < 6; i++)
+		op_id->data[i] = (uint8) (ms >> (40 - 8 * i));
+	op_id->data[6] = 0x70 | (uint8) (fraction >> 8);
+	op_id->data[7] = (uint8) fraction;
+	memcpy(op_id->data + 8, pool + used, 8);
+	op_id->data[8] = (op_id->data[8] & 0x3f) | 0x80;
+	used += 8;
+}
+
+/*
+ * Nothing was written, or an error ended it.
+ */
+void
+crm_view_write_give_up(CrmViewWrite *write)
+{
+	crm_history_context_restore(write->saved);
+}
+
+/*
  * Tell the systems that want to know that a record has a new version. The message says which, never what is in it.
  */
 static void
@@ -1267,9 +1486,7 @@ crm_apply_operations(PG_FUNCTION_ARGS)
 	if (batch < 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("batch must be at least 1")));
 	SPI_connect();
-	GetUserIdAndSecContext(&save_user, &save_context);
-	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false),
-						   save_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	as_owner(&save_user, &save_context);
 	values[0] = one ? PG_GETARG_DATUM(0) : (Datum) 0;
 	nulls[0] = one ? ' ' : 'n';
 	values[1] = Int32GetDatum(batch);
@@ -1306,7 +1523,7 @@ crm_apply_operations(PG_FUNCTION_ARGS)
 				if (SPI_processed == 0)
 					continue;
 			}
-			lock_account(root.id, &root, &record);
+			lock_account(root.id, fair_lock, &root, &record);
 			if (root.leased)
 				continue;
 		}

@@ -84,9 +84,29 @@ BEGIN;
 UPDATE crm_data.source_system SET config = '{"outbound": "webhook"}' WHERE name = 'erp';
 SELECT crm.write('account', :acc, pg_temp.op(40), 'web', NULL, '{"employees": 10}') ->> 'state' AS told;
 SELECT topic, channel, payload - 'id' - 'version' - 'op_seq' AS payload FROM crm_data.outbox WHERE account_id = :acc AND topic = 'sync.erp';
+UPDATE crm.account SET employees = 20 WHERE id = :acc;
+SELECT count(*) AS told_of_sql FROM crm_data.outbox AS o JOIN crm_data.account AS a ON a.id = :acc
+ WHERE o.account_id = :acc AND o.topic = 'sync.erp' AND o.payload = jsonb_build_object('object', 'account', 'id', a.id, 'version', a.row_version, 'op_seq', a.op_seq);
 UPDATE crm_data.account SET sync_off = '{erp}' WHERE id = :acc;
 SELECT crm.write('account', :acc, pg_temp.op(41), 'web', NULL, '{"founded_year": 2001}') ->> 'state' AS not_told;
 SELECT count(*) FROM crm_data.outbox WHERE account_id = :acc AND topic = 'sync.erp';
+ROLLBACK;
+
+-- SQL through the views: a number and an operation for each version; none for what changes nothing or goes past the views
+BEGIN;
+SELECT op_seq AS before FROM crm_data.account WHERE id = :acc \gset
+UPDATE crm.account SET name = '戊公司', tags = '{x}', attrs = '{"k": 9}' WHERE id = :acc;
+UPDATE crm.account SET name = '戊公司' WHERE id = :acc;
+UPDATE crm_data.account SET city = '常州' WHERE id = :acc;
+UPDATE crm.contract SET legal_edits = 7 WHERE id = :contract;
+SELECT o.op_seq - :before AS number, o.object, o.endpoint, o.state, o.mode, o.patch, o.version = o.base_version + 1 AS next_version, substr(o.op_id::text, 15, 1) AS uuid_version
+  FROM crm_data.operation AS o WHERE o.root_object = 'account' AND o.root_id = :acc AND o.op_seq > :before ORDER BY o.op_seq;
+SELECT h.object, h.op_seq - :before AS number FROM crm_data.change AS h WHERE h.account_id = :acc AND h.op_seq > :before ORDER BY h.op_seq;
+SELECT crm.write('account', :acc, pg_temp.op(43), 'web', NULL, '{"founded_year": 2002}') ->> 'op_seq' = (:before + 3)::text AS goes_on;
+-- its own identifier gets the same answer again
+SELECT crm.write('account', :acc, o.op_id, 'sql', o.base_version, o.patch) - 'id' = jsonb_build_object('state', 'applied', 'version', o.version, 'op_seq', o.op_seq, 'conflicts', '[]'::jsonb) AS same_answer
+  FROM crm_data.operation AS o WHERE o.root_object = 'account' AND o.root_id = :acc AND o.op_seq = :before + 1;
+SELECT count(*) AS problems FROM crm.integrity_check() WHERE check_name = 'operations';
 ROLLBACK;
 
 -- a client that is too old

@@ -131,6 +131,7 @@ ISOLATION ?= \
 	migrate_lock \
 	match_insert \
 	match_update \
+	merge_busy \
 	access_conflict \
 	writes_stale \
 	writes_lease \

@@ -349,8 +349,13 @@ DECLARE
     parent record;
 BEGIN
     IF NEW.account_id IS NOT NULL THEN
-        SELECT a.owner_id, a.team_id, a.grade INTO parent FROM crm_data.account AS a WHERE a.id = NEW.account_id;
+        -- Locked as its foreign key does anyway: a row that waited for a merge belongs to the account that stayed.
+        SELECT a.id, a.owner_id, a.team_id, a.grade, a.merged_into INTO parent FROM crm_data.account AS a WHERE a.id = NEW.account_id FOR KEY SHARE;
+        IF parent.merged_into IS NOT NULL THEN
+            SELECT a.id, a.owner_id, a.team_id, a.grade, a.merged_into INTO parent FROM crm_data.account AS a WHERE a.id = parent.merged_into;
+        END IF;
         IF FOUND THEN
+            NEW.account_id := parent.id;
             IF TG_ARGV[0] = 'own' THEN
                 NEW.owner_id := coalesce(NEW.owner_id, parent.owner_id);
             ELSE

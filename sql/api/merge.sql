@@ -2,9 +2,11 @@
 
 -- What may hold a reference without a foreign key. Logs and histories keep what they said.
 CREATE OR REPLACE FUNCTION crm._merge_references(object text) RETURNS TABLE (tab regclass, col name, filter text)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
+BEGIN
+    RETURN QUERY
     -- Foreign keys, composite ones by the column that holds the id; a partition has its parent's.
     SELECT c.conrelid::regclass, a.attname, NULL::text
       FROM pg_constraint AS c
@@ -20,7 +22,8 @@ AS $$
                    ('data_issue', 'object', 'record_id'), ('external_ref', 'object', 'record_id'), ('score', 'object', 'record_id'),
                    ('duplicate_pair', 'object_a', 'a_id'), ('duplicate_pair', 'object_b', 'b_id')) AS v (name, object_col, col)
            JOIN pg_class AS t ON t.relnamespace = to_regnamespace('crm_data') AND t.relname = v.name
-     ORDER BY 1, 2
+     ORDER BY 1, 2;
+END
 $$;
 COMMENT ON FUNCTION crm._merge_references(text) IS
 'Columns that may refer to a record of an object: foreign keys of the catalog, and the registered references by name of object. filter: condition that goes with the column. Internal.';
@@ -39,13 +42,13 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to merge records', HINT = 'A data steward may.';
     END IF;
     IF survivor IS NULL OR victims IS NULL OR cardinality(victims) = 0 OR array_position(victims, NULL) IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'a merge needs the record that stays and at least one that goes';
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'a merge needs the record that stays and at least one that goes', HINT = 'For example crm.merge(''account'', 4711, ''{4712}'').';
     END IF;
     IF survivor = ANY (victims) OR (SELECT count(DISTINCT v) FROM unnest(victims) AS v) < cardinality(victims) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a record cannot be merged with itself', HINT = 'Name each record once.';
     END IF;
     IF cardinality(victims) > 100 THEN
-        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'at most 100 records are merged into one at a time';
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'at most 100 records are merged into one at a time', HINT = 'Merge them in several steps.';
     END IF;
 END
 $$;
@@ -75,10 +78,10 @@ BEGIN
     FOREACH id IN ARRAY ids LOOP
         EXECUTE format('SELECT to_jsonb(t) FROM crm_data.%I AS t WHERE t.id = $1', object) INTO image USING id;
         IF image IS NULL OR (current_setting('is_superuser') <> 'on' AND crm._see(object, id) IS NULL) THEN
-            RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object);
+            RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object), HINT = 'Name records that you may see.';
         END IF;
         IF image->>'merged_into' IS NOT NULL OR image->>'deleted_at' IS NOT NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('one of the records of kind %s was merged or deleted already', object),
+            RAISE EXCEPTION USING ERRCODE = 'RM301', MESSAGE = format('one of the records of kind %s was merged or deleted already', object),
                 HINT = 'Look it up with crm.current_id().';
         END IF;
         images := images || image;
@@ -87,14 +90,15 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._merge_images(text, bigint[], boolean) IS
-'Images of records in the order given; locked takes the gates of their accounts and the rows, in the order of ids. Internal. Errors: P0002 missing or hidden; 55000 merged or deleted already.';
+'Images of records in the order given; locked takes the gates of their accounts and the rows, in the order of ids. Internal. Errors: P0002 missing or hidden; RM301 merged or deleted already.';
 
 -- Which value of a field survives: images of the survivor first, then the victims.
 CREATE OR REPLACE FUNCTION crm._survivor_of(rule text, object text, field text, images jsonb[]) RETURNS int
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER      -- whose plans are kept: it is asked for every field
     SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH v AS (
+BEGIN
+    RETURN (WITH v AS (
         SELECT i.n::int AS n, i.image, i.image->field AS value
           FROM unnest(images) WITH ORDINALITY AS i (image, n)
          WHERE jsonb_typeof(i.image->field) <> 'null' AND i.image->field NOT IN ('""', '[]', '{}')
@@ -109,7 +113,8 @@ AS $$
                             CASE WHEN (field = 'uscc' AND crm.uscc_valid(v.value #>> '{}')) OR (field = 'phone' AND crm.phone_key(v.value #>> '{}') IS NOT NULL)
                                       OR (field = 'email' AND crm.email_key(v.value #>> '{}') IS NOT NULL) THEN 0 ELSE 1 END
                         ELSE 0 END, v.n
-     LIMIT 1
+     LIMIT 1);
+END
 $$;
 COMMENT ON FUNCTION crm._survivor_of(text, text, text, jsonb[]) IS
 'Place of the record whose value of a field survives, NULL if none has one. rule: non_empty_first, most_recent, source_priority, most_frequent, longest, validated_first or pinned; ties go to the survivor, then by order. Internal.';
@@ -135,12 +140,12 @@ BEGIN
     SELECT c.body INTO rules FROM crm_data.config AS c WHERE c.kind = 'survivorship' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active';
     rules := coalesce(rules, '{"default": "non_empty_first"}');
     IF jsonb_typeof(coalesce(choices->'fields', '{}')) <> 'object' THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'choices->fields must be an object';
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'choices->fields must be an object', HINT = 'For example {"fields": {"phone": 4711}}.';
     END IF;
     FOR choice IN SELECT to_jsonb(k) FROM jsonb_object_keys(coalesce(choices->'fields', '{}')) AS k LOOP
         PERFORM FROM pg_attribute AS a WHERE a.attrelid = to_regclass(format('crm_data.%I', object)) AND a.attname = choice #>> '{}' AND a.attnum > 0 AND NOT a.attisdropped;
         IF NOT FOUND THEN
-            RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('%s has no field "%s"', object, choice #>> '{}');
+            RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('%s has no field "%s"', object, choice #>> '{}'), HINT = 'choices->fields names fields of the record.';
         END IF;
     END LOOP;
     -- A reference among the merged records themselves is no value: nothing is its own parent.
@@ -179,7 +184,7 @@ BEGIN
         ELSIF jsonb_typeof(choice) = 'number' THEN
             SELECT i.n INTO winner FROM unnest(images) WITH ORDINALITY AS i (image, n) WHERE i.image->'id' = choice;
             IF winner IS NULL THEN
-                RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('the value of "%s" is to come from a record that is not merged', col.name);
+                RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('the value of "%s" is to come from a record that is not merged', col.name), HINT = 'Name the survivor or one of the victims.';
             END IF;
             value := images[winner]->col.name;
             rule := 'chosen';
@@ -254,30 +259,109 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION crm._merge_difference(jsonb, jsonb) IS 'Columns that differ between two images of a row, without bookkeeping. Internal.';
 
+-- The columns of a table's primary key, and SQL that finds the row of table t by them in the document of name key.
+CREATE OR REPLACE FUNCTION crm._merge_key(tab regclass, OUT columns name[], OUT condition text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    SELECT array_agg(a.attname ORDER BY k.n), string_agg(format('t.%1$I = (%2$s->>%1$L)::%3$s', a.attname, 'key', format_type(a.atttypid, a.atttypmod)), ' AND ' ORDER BY k.n)
+      INTO columns, condition
+      FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+           JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+     WHERE i.indrelid = tab AND i.indisprimary;
+END
+$$;
+COMMENT ON FUNCTION crm._merge_key(regclass) IS 'Columns of a table''s primary key, and the condition that finds its row (t) by a document (key) of them. Internal.';
+
+CREATE OR REPLACE FUNCTION crm._merge_repoint(op bigint, seq int, tab regclass, col name, filter text, survivor bigint, victims bigint[], only_key jsonb DEFAULT NULL) RETURNS int
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    name CONSTANT text := (SELECT c.relname FROM pg_class AS c WHERE c.oid = tab);
+    pk record;
+    keys text;
+    condition text;
+    n int;
+    found_keys jsonb[];
+BEGIN
+    SELECT * INTO pk FROM crm._merge_key(tab);
+    keys := (SELECT string_agg(format('%1$L, t.%1$I', k), ', ') FROM unnest(pk.columns) AS k);
+    condition := format('t.%I = ANY ($1)', col) || coalesce(' AND t.' || filter, '') || CASE name WHEN 'duplicate_pair' THEN format(' AND t.merge_id IS DISTINCT FROM %s', op) ELSE '' END;
+    IF only_key IS NULL THEN
+        -- Locked in one order; a later statement sees them as they are then.
+        EXECUTE format('SELECT array_agg(x.key) FROM (SELECT jsonb_build_object(%s) AS key FROM %s AS t WHERE %s ORDER BY %s FOR UPDATE) AS x',
+                       keys, tab, condition, (SELECT string_agg(format('t.%I', k), ', ') FROM unnest(pk.columns) AS k))
+            INTO found_keys USING victims;
+        IF found_keys IS NULL THEN
+            RETURN 0;
+        END IF;
+    ELSE
+        found_keys := ARRAY[only_key];
+    END IF;
+    PERFORM crm._engine_write('erase', 'merge', 'merge ' || op);
+    BEGIN
+        -- What changes with a row (owner, team) is kept for the way back. A record of the merge itself does not refer to itself.
+        EXECUTE format(
+            'WITH o AS MATERIALIZED (
+                 SELECT k.n, k.key, to_jsonb(t) AS image FROM unnest($2) WITH ORDINALITY AS k (key, n) JOIN %1$s AS t ON %2$s),
+             u AS (
+                 UPDATE %1$s AS t SET %3$I = %4$s FROM o WHERE %5$s RETURNING o.n, o.key, o.image, to_jsonb(t) AS after)
+             INSERT INTO crm_data.merge_move (merge_id, seq, tab, columns, row_key, old_value, new_value, action)
+             SELECT $4, $5 + u.n, %6$L, ARRAY(SELECT jsonb_object_keys(d.old_value) ORDER BY 1), u.key, d.old_value, d.new_value, ''moved''
+               FROM u CROSS JOIN LATERAL crm._merge_difference(u.image, u.after) AS d',
+            tab, replace(pk.condition, '(key->>', '(k.key->>'), col,
+            CASE WHEN tab = to_regclass(format('crm_data.%I', (SELECT m.object FROM crm_data.merge_op AS m WHERE m.id = op))) AND col <> 'merged_into' THEN 'CASE WHEN t.id <> $3 THEN $3 END' ELSE '$3' END,
+            replace(pk.condition, '(key->>', '(o.key->>'), name)
+            USING victims, found_keys, survivor, op, seq;
+        RETURN cardinality(found_keys);
+    EXCEPTION WHEN unique_violation OR check_violation OR exclusion_violation THEN
+        NULL;
+    END;
+    PERFORM crm._engine_write('erase', 'merge', 'merge ' || op);
+    IF only_key IS NOT NULL THEN
+        -- The survivor has one like it: this one is put aside, whole, and comes back with the undo.
+        EXECUTE format(
+            'WITH d AS (DELETE FROM %1$s AS t WHERE %2$s RETURNING to_jsonb(t) AS image)
+             INSERT INTO crm_data.merge_move (merge_id, seq, tab, columns, row_key, action, image)
+             SELECT $2, $3 + 1, %3$L, ARRAY[%4$L], $1, ''stashed'', d.image FROM d', tab, replace(pk.condition, '(key->>', '($1->>'), name, col)
+            USING only_key, op, seq;
+        RETURN 1;
+    END IF;
+    FOR i IN 1 .. cardinality(found_keys) LOOP
+        n := crm._merge_repoint(op, seq + i - 1, tab, col, filter, survivor, victims, found_keys[i]);
+    END LOOP;
+    RETURN cardinality(found_keys);
+END
+$$;
+COMMENT ON FUNCTION crm._merge_repoint(bigint, int, regclass, name, text, bigint, bigint[], jsonb) IS
+'Moves one reference of a merge to the survivor, all rows at once; where a constraint forbids that, row by row, putting aside whole what has no place beside the survivor''s. seq: last number of the merge''s moves. only_key: this row alone. Returns how many rows. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.merge(object text, survivor bigint, victims bigint[], choices jsonb DEFAULT '{}') RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
 DECLARE
-    base CONSTANT regclass := to_regclass(format('crm_data.%I', object));
+    base CONSTANT regclass := to_regclass('crm_data.' || quote_ident(object));
     images jsonb[];
     plan record;
     op bigint;
     seq int := 0;
     r record;
-    t record;
-    key_columns name[];
     moved jsonb;
     after jsonb;
-    diff record;
     cols text;
     merged_at CONSTANT timestamptz := clock_timestamp();
-    state text;
 BEGIN
     PERFORM crm._merge_check(object, survivor, victims);
     IF choices IS NULL OR jsonb_typeof(choices) <> 'object' THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the choices of a merge must be an object';
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the choices of a merge must be an object', HINT = 'For example {"confirmation": 17, "reason": "one company"}.';
+    END IF;
+    IF choices ? 'confirmation' AND (jsonb_typeof(choices->'confirmation') <> 'number' OR choices->>'confirmation' !~ '^[0-9]{1,18}$') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the confirmation of a merge must be the number of a challenge', HINT = 'crm.challenge() gives one, crm.confirm() approves it.';
     END IF;
     -- A superuser at the console has nobody to ask.
     IF current_setting('is_superuser') <> 'on' THEN
@@ -295,60 +379,20 @@ BEGIN
     RETURNING m.id INTO op;
 
     -- The suggestions that this merge answers end with it.
-    FOR t IN SELECT d.id, to_jsonb(d) AS image FROM crm_data.duplicate_pair AS d
-              WHERE d.object_a = merge.object AND d.object_b = merge.object AND d.a_id = ANY (survivor || victims) AND d.b_id = ANY (survivor || victims)
-              ORDER BY d.id FOR UPDATE LOOP
+    WITH o AS MATERIALIZED (
+        SELECT d.id, to_jsonb(d) AS image, row_number() OVER (ORDER BY d.id) AS n FROM crm_data.duplicate_pair AS d
+         WHERE d.object_a = merge.object AND d.object_b = merge.object AND d.a_id = ANY (survivor || victims) AND d.b_id = ANY (survivor || victims)
+    ), u AS (
         UPDATE crm_data.duplicate_pair AS d
            SET state = 'merged', merge_id = op, locks_target = false, decided_by = crm._caller(), decided_at = merged_at
-         WHERE d.id = t.id RETURNING to_jsonb(d) INTO after;
-        SELECT * INTO diff FROM crm._merge_difference(t.image, after);
-        seq := seq + 1;
-        INSERT INTO crm_data.merge_move (merge_id, seq, tab, columns, row_key, old_value, new_value, action)
-        VALUES (op, seq, 'duplicate_pair', ARRAY(SELECT jsonb_object_keys(diff.old_value) ORDER BY 1), jsonb_build_object('id', t.id), diff.old_value, diff.new_value, 'moved');
-    END LOOP;
-
-    -- References, row by row: what changes with a row (owner, team) is kept for the way back.
-    FOR r IN SELECT x.tab, x.col, x.filter, c.relname FROM crm._merge_references(object) AS x JOIN pg_class AS c ON c.oid = x.tab ORDER BY c.relname, x.col LOOP
-        SELECT array_agg(a.attname ORDER BY k.n) INTO key_columns
-          FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
-               JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-         WHERE i.indrelid = r.tab AND i.indisprimary;
-        FOR t IN EXECUTE format(
-            'SELECT to_jsonb(t) AS image, t.%I AS ref FROM %s AS t WHERE t.%I = ANY ($1) AND %s ORDER BY %s FOR UPDATE OF t',
-            r.col, r.tab, r.col,
-            coalesce('t.' || r.filter, 'true') || CASE r.relname WHEN 'duplicate_pair' THEN format(' AND t.merge_id IS DISTINCT FROM %s', op) ELSE '' END,
-            (SELECT string_agg(format('t.%I', k), ', ') FROM unnest(key_columns) AS k))
-            USING victims
-        LOOP
-            -- Again for each row: an aborted subtransaction ends it.
-            PERFORM crm._engine_write('erase', 'merge', 'merge ' || op);
-            seq := seq + 1;
-            BEGIN
-                -- A record of the merge itself does not refer to itself.
-                EXECUTE format('UPDATE %s AS t SET %I = %s WHERE %s RETURNING to_jsonb(t)', r.tab, r.col,
-                               CASE WHEN r.tab = base AND r.col <> 'merged_into' AND (t.image->>'id')::bigint = survivor THEN 'nullif($1, $1)' ELSE '$1' END,
-                               (SELECT string_agg(format('t.%I = ($2->>%L)::%s', k, k, format_type(a.atttypid, a.atttypmod)), ' AND ')
-                                  FROM unnest(key_columns) AS k JOIN pg_attribute AS a ON a.attrelid = r.tab AND a.attname = k))
-                    INTO after USING survivor, t.image;
-                state := 'moved';
-            EXCEPTION WHEN unique_violation OR check_violation OR exclusion_violation THEN
-                -- The survivor has one like it: this one is put aside, whole, and comes back with the undo.
-                PERFORM crm._engine_write('erase', 'merge', 'merge ' || op);
-                EXECUTE format('DELETE FROM %s AS t WHERE %s', r.tab,
-                               (SELECT string_agg(format('t.%I = ($1->>%L)::%s', k, k, format_type(a.atttypid, a.atttypmod)), ' AND ')
-                                  FROM unnest(key_columns) AS k JOIN pg_attribute AS a ON a.attrelid = r.tab AND a.attname = k))
-                    USING t.image;
-                state := 'stashed';
-            END;
-            IF state = 'moved' THEN
-                SELECT * INTO diff FROM crm._merge_difference(t.image, after);
-            END IF;
-            INSERT INTO crm_data.merge_move (merge_id, seq, tab, columns, row_key, old_value, new_value, action, image)
-            VALUES (op, seq, r.relname, CASE state WHEN 'moved' THEN ARRAY(SELECT jsonb_object_keys(diff.old_value) ORDER BY 1) ELSE ARRAY[r.col::text] END,
-                    (SELECT jsonb_object_agg(k, t.image->k) FROM unnest(key_columns) AS k),
-                    CASE state WHEN 'moved' THEN diff.old_value END, CASE state WHEN 'moved' THEN diff.new_value END,
-                    state, CASE state WHEN 'stashed' THEN t.image END);
-        END LOOP;
+          FROM o WHERE d.id = o.id RETURNING o.n, o.id, o.image, to_jsonb(d) AS after
+    )
+    INSERT INTO crm_data.merge_move (merge_id, seq, tab, columns, row_key, old_value, new_value, action)
+    SELECT op, u.n, 'duplicate_pair', ARRAY(SELECT jsonb_object_keys(d.old_value) ORDER BY 1), jsonb_build_object('id', u.id), d.old_value, d.new_value, 'moved'
+      FROM u CROSS JOIN LATERAL crm._merge_difference(u.image, u.after) AS d;
+    GET DIAGNOSTICS seq = ROW_COUNT;
+    FOR r IN SELECT x.tab, x.col, x.filter FROM crm._merge_references(object) AS x JOIN pg_class AS c ON c.oid = x.tab ORDER BY c.relname, x.col LOOP
+        seq := seq + crm._merge_repoint(op, seq, r.tab, r.col, r.filter, survivor, victims);
     END LOOP;
 
     PERFORM crm._engine_write('none', 'merge', 'merge ' || op);
@@ -372,7 +416,87 @@ $$;
 COMMENT ON FUNCTION crm.merge(text, bigint, bigint[], jsonb) IS
 'Makes records one. Fields survive by the configuration of kind survivorship, references move (foreign keys of the catalog and registered ones), rows that the survivor has already are put aside, the victims become redirects. Returns the merge, for crm.unmerge.
 object: account, contact or lead. survivor: record that stays. victims: 1 to 100 records that become redirects. choices: {"confirmation": id that crm.confirm approved, "reason": .., "fields": {"phone": id of a record, or a rule, or {"value": ..}}}.
-Errors: 22023 another object, a record with itself, an unknown rule; 42501 no right to merge; RM106 no second confirmation (superusers need none); P0002 a record is missing or hidden; 55000 it was merged or deleted already; 54000 more than 100.';
+Errors: 22023 another object, a record with itself, an unknown rule; 42501 no right to merge; RM106 no second confirmation (superusers need none); P0002 a record is missing or hidden; RM301 it was merged or deleted already; 54000 more than 100.';
+
+CREATE OR REPLACE FUNCTION crm._unmerge_rows(op bigint, tab regclass, seqs int[], OUT restored int, OUT conflicts jsonb)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    name CONSTANT text := (SELECT c.relname FROM pg_class AS c WHERE c.oid = tab);
+    stashed CONSTANT boolean := (SELECT v.action = 'stashed' FROM crm_data.merge_move AS v WHERE v.merge_id = op AND v.seq = seqs[1]);
+    pk record;
+    part record;
+    one record;
+    cols text;
+    again text := '';
+BEGIN
+    restored := 0;
+    conflicts := '[]';
+    SELECT * INTO pk FROM crm._merge_key(tab);
+    PERFORM crm._engine_write(CASE WHEN stashed THEN 'restore' ELSE 'erase' END, 'merge', 'undo of merge ' || op);
+    IF NOT stashed THEN
+        -- What each row gets back: the fields that are still as the merge left them. The others were edited since; they stay and are told.
+        EXECUTE format(
+            'WITH x AS MATERIALIZED (
+                 SELECT v.row_key,
+                        (SELECT jsonb_object_agg(e.key, v.old_value->e.key) FROM jsonb_each(v.new_value) AS e WHERE i.image->e.key = e.value) AS back,
+                        CASE WHEN i.image IS NULL THEN ARRAY[''row''] ELSE ARRAY(SELECT e.key FROM jsonb_each(v.new_value) AS e WHERE i.image->e.key IS DISTINCT FROM e.value ORDER BY 1) END AS edited
+                   FROM crm_data.merge_move AS v
+                        LEFT JOIN LATERAL (SELECT to_jsonb(t) AS image FROM %s AS t WHERE %s FOR UPDATE) AS i ON true
+                  WHERE v.merge_id = $1 AND v.seq = ANY ($2)
+                  ORDER BY v.seq DESC)
+             SELECT (SELECT array_agg(x.row_key) FROM x WHERE x.back IS NOT NULL) AS keys, (SELECT array_agg(x.back) FROM x WHERE x.back IS NOT NULL) AS backs,
+                    (SELECT coalesce(jsonb_agg(jsonb_build_object(''table'', %L, ''key'', x.row_key, ''field'', f)), ''[]'') FROM x, unnest(x.edited) AS f) AS conflicts',
+            tab, replace(pk.condition, '(key->>', '(v.row_key->>'), name)
+            INTO part USING op, seqs;
+        conflicts := part.conflicts;
+        IF part.keys IS NULL THEN
+            RETURN;
+        END IF;
+    END IF;
+    BEGIN
+        IF stashed THEN
+            SELECT string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum) INTO cols
+              FROM pg_attribute AS a WHERE a.attrelid = tab AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
+            EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE
+                            SELECT %3$s FROM crm_data.merge_move AS v CROSS JOIN LATERAL jsonb_populate_record(NULL::%1$s, v.image) AS x
+                             WHERE v.merge_id = $1 AND v.seq = ANY ($2) ORDER BY v.seq DESC', tab, cols,
+                           (SELECT string_agg(format('x.%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute AS a
+                             WHERE a.attrelid = tab AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')) USING op, seqs;
+            restored := cardinality(seqs);
+            RETURN;
+        END IF;
+        SELECT string_agg(format('%I', k), ', ' ORDER BY k) INTO cols FROM (SELECT DISTINCT jsonb_object_keys(b) AS k FROM unnest(part.backs) AS b) AS x;
+        FOR i IN 1 .. 2 LOOP
+            -- Twice: a trigger copies owner and team of the account that a row moves to, which may not be what the row had.
+            EXECUTE format('UPDATE %s AS t SET (%s) = (SELECT %s FROM jsonb_populate_record(t, k.back) AS x) FROM unnest($1, $2) AS k (key, back) WHERE %s', tab, cols,
+                           (SELECT string_agg(format('x.%I', k), ', ' ORDER BY k) FROM (SELECT DISTINCT jsonb_object_keys(b) AS k FROM unnest(part.backs) AS b) AS y),
+                           replace(pk.condition, '(key->>', '(k.key->>') || again)
+                USING part.keys, part.backs;
+            again := ' AND NOT to_jsonb(t) @> k.back';
+        END LOOP;
+        restored := cardinality(part.keys);
+        RETURN;
+    EXCEPTION WHEN unique_violation OR check_violation OR exclusion_violation OR foreign_key_violation THEN
+        restored := 0;
+    END;
+    IF cardinality(seqs) = 1 THEN
+        conflicts := conflicts || jsonb_build_object('table', name, 'key', (SELECT v.row_key FROM crm_data.merge_move AS v WHERE v.merge_id = op AND v.seq = seqs[1]),
+                                                     'field', CASE WHEN stashed THEN 'row' ELSE 'reference' END);
+        RETURN;
+    END IF;
+    conflicts := '[]';
+    FOR i IN 1 .. cardinality(seqs) LOOP
+        SELECT * INTO one FROM crm._unmerge_rows(op, tab, ARRAY[seqs[i]]);
+        restored := restored + one.restored;
+        conflicts := conflicts || one.conflicts;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm._unmerge_rows(bigint, regclass, int[]) IS
+'Takes back some moves of a merge in one table, each of another row, all at once; where a constraint forbids that, one by one, the last first. seqs: numbers of the moves, descending. Returns how many rows are as before, and what was edited since or has no place any more. Internal.';
 
 CREATE OR REPLACE FUNCTION crm.unmerge(merge_id bigint) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -383,7 +507,8 @@ DECLARE
     op crm_data.merge_op;
     later bigint;
     base regclass;
-    m record;
+    part record;
+    one record;
     now_image jsonb;
     back jsonb;
     cols text;
@@ -399,17 +524,27 @@ BEGIN
     END IF;
     SELECT * INTO op FROM crm_data.merge_op AS o WHERE o.id = merge_id FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('merge %s does not exist', merge_id);
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('merge %s does not exist', merge_id), HINT = 'crm.merge() returned its number.';
     END IF;
     IF op.state <> 'done' THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the merge was undone already';
+        RAISE EXCEPTION USING ERRCODE = 'RM302', MESSAGE = 'the merge was undone already', HINT = 'crm.merge() makes the records one again.';
     END IF;
     ids := op.survivor_id || op.victim_ids;
     SELECT o.id INTO later FROM crm_data.merge_op AS o
-     WHERE o.object = op.object AND o.state = 'done' AND o.id > op.id AND (o.survivor_id = ANY (ids) OR o.victim_ids && ids)
+     WHERE o.state = 'done' AND o.id > op.id
+       AND (o.object = op.object AND (o.survivor_id = ANY (ids) OR o.victim_ids && ids)
+            -- or it changed a field of a row that this one changed, or put such a row aside
+            OR o.id IN (SELECT w.merge_id FROM crm_data.merge_move AS v JOIN crm_data.merge_move AS w ON w.tab = v.tab AND w.row_key = v.row_key AND w.merge_id > v.merge_id
+                         WHERE v.merge_id = op.id AND (v.columns && w.columns OR 'stashed' IN (v.action, w.action))
+                        UNION ALL
+                        SELECT w.merge_id FROM crm_data.merge_move AS w
+                         WHERE w.tab = op.object AND w.row_key = jsonb_build_object('id', op.survivor_id) AND w.columns && ARRAY(SELECT jsonb_object_keys(op.before->'after'))
+                        UNION ALL
+                        SELECT l.id FROM crm_data.merge_move AS v JOIN crm_data.merge_op AS l ON l.object = v.tab AND l.survivor_id = (v.row_key->>'id')::bigint
+                         WHERE v.merge_id = op.id AND v.columns && ARRAY(SELECT jsonb_object_keys(l.before->'after'))))
      ORDER BY o.id DESC LIMIT 1;
     IF later IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('merge %s came later and overlaps this one', later),
+        RAISE EXCEPTION USING ERRCODE = 'RM303', MESSAGE = format('merge %s came later and overlaps this one', later),
             HINT = format('Undo it first: SELECT crm.unmerge(%s).', later);
     END IF;
     base := to_regclass(format('crm_data.%I', op.object));
@@ -439,55 +574,18 @@ BEGIN
     END IF;
     EXECUTE format('UPDATE %s AS t SET merged_into = NULL WHERE t.id = ANY ($1)', base) USING op.victim_ids;
 
-    -- References, backwards.
-    FOR m IN SELECT v.* FROM crm_data.merge_move AS v WHERE v.merge_id = op.id ORDER BY v.seq DESC LOOP
-        base := to_regclass(format('crm_data.%I', m.tab));
-        IF m.action = 'stashed' THEN
-            BEGIN
-                PERFORM crm._engine_write('restore', 'merge', 'undo of merge ' || op.id);
-                SELECT string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum) INTO cols
-                  FROM pg_attribute AS a WHERE a.attrelid = base AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
-                EXECUTE format('INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM jsonb_populate_record(NULL::%s, $1) AS x', base, cols, cols, base) USING m.image;
-                restored := restored + 1;
-            EXCEPTION WHEN unique_violation OR foreign_key_violation THEN
-                conflicts := conflicts || jsonb_build_object('table', m.tab, 'key', m.row_key, 'field', 'row');
-            END;
-            CONTINUE;
-        END IF;
-        PERFORM crm._engine_write('erase', 'merge', 'undo of merge ' || op.id);
-        EXECUTE format('SELECT to_jsonb(t) FROM %s AS t WHERE %s FOR UPDATE', base,
-                       (SELECT string_agg(format('t.%I = ($1->>%L)::%s', k, k, format_type(a.atttypid, a.atttypmod)), ' AND ')
-                          FROM jsonb_object_keys(m.row_key) AS k JOIN pg_attribute AS a ON a.attrelid = base AND a.attname = k))
-            INTO now_image USING m.row_key;
-        IF now_image IS NULL THEN
-            conflicts := conflicts || jsonb_build_object('table', m.tab, 'key', m.row_key, 'field', 'row');
-            CONTINUE;
-        END IF;
-        back := '{}';
-        FOR field IN SELECT e.key, e.value FROM jsonb_each(m.new_value) AS e ORDER BY e.key LOOP
-            IF now_image->field.key IS DISTINCT FROM field.value THEN
-                conflicts := conflicts || jsonb_build_object('table', m.tab, 'key', m.row_key, 'field', field.key);
-            ELSE
-                back := back || jsonb_build_object(field.key, m.old_value->field.key);
-            END IF;
-        END LOOP;
-        CONTINUE WHEN back = '{}';
-        BEGIN
-            FOR i IN 1..2 LOOP
-                -- Twice: a trigger copies owner and team of the account that a row moves to, which may not be what the row had.
-                EXECUTE format('UPDATE %s AS t SET (%s) = (SELECT %s FROM jsonb_populate_record(t, $1) AS x) WHERE %s RETURNING to_jsonb(t)', base,
-                               (SELECT string_agg(format('%I', k), ', ' ORDER BY k) FROM jsonb_object_keys(back) AS k),
-                               (SELECT string_agg(format('x.%I', k), ', ' ORDER BY k) FROM jsonb_object_keys(back) AS k),
-                               (SELECT string_agg(format('t.%I = ($2->>%L)::%s', k, k, format_type(a.atttypid, a.atttypmod)), ' AND ')
-                                  FROM jsonb_object_keys(m.row_key) AS k JOIN pg_attribute AS a ON a.attrelid = base AND a.attname = k))
-                    INTO now_image USING back, m.row_key;
-                EXIT WHEN now_image @> back;
-            END LOOP;
-            restored := restored + 1;
-        EXCEPTION WHEN unique_violation OR check_violation OR foreign_key_violation THEN
-            PERFORM crm._engine_write('erase', 'merge', 'undo of merge ' || op.id);
-            conflicts := conflicts || jsonb_build_object('table', m.tab, 'key', m.row_key, 'field', 'reference');
-        END;
+    -- References, backwards: at once what one statement moved, that is a run of moves in one table, in which a row comes once.
+    FOR part IN
+        SELECT y.tab, array_agg(y.seq ORDER BY y.seq DESC) AS seqs
+          FROM (SELECT x.tab, x.seq, x.action, x.run, row_number() OVER (PARTITION BY x.tab, x.action, x.run, x.row_key ORDER BY x.seq) AS turn
+                  FROM (SELECT v.tab, v.seq, v.action, v.row_key, v.seq - row_number() OVER (PARTITION BY v.tab, v.action ORDER BY v.seq) AS run
+                          FROM crm_data.merge_move AS v WHERE v.merge_id = op.id) AS x) AS y
+         GROUP BY y.tab, y.action, y.run, y.turn
+         ORDER BY max(y.seq) DESC
+    LOOP
+        SELECT * INTO one FROM crm._unmerge_rows(op.id, to_regclass(format('crm_data.%I', part.tab)), part.seqs);
+        restored := restored + one.restored;
+        conflicts := conflicts || one.conflicts;
     END LOOP;
     PERFORM crm._engine_write('none'), crm._match_pause(false);
 
@@ -508,7 +606,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.unmerge(bigint) IS
 'Undoes a merge: references go back, rows that were put aside come back, the survivor''s fields are what they were, the victims are records again, and the pairs are marked as not to be merged. What was edited since stays and is listed under conflicts; rows made since stay with the survivor.
-merge_id: as crm.merge returned it. Returns {merge, restored, conflicts[]}. Errors: 42501 no right; P0002 no such merge; 55000 undone already, or a later merge overlaps it and must be undone first.';
+merge_id: as crm.merge returned it. Returns {merge, restored, conflicts[]}. Errors: 42501 no right; P0002 no such merge; RM302 undone already; RM303 a later merge overlaps it and must be undone first.';
 
 CREATE OR REPLACE FUNCTION crm.current_id(object text, id bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -519,7 +617,7 @@ DECLARE
     target bigint;
 BEGIN
     IF object IS NULL OR object NOT IN ('account', 'contact', 'lead') THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('objects of kind "%s" are never merged', coalesce(object, ''));
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('objects of kind "%s" are never merged', coalesce(object, '')), HINT = 'Accounts, contacts and leads are.';
     END IF;
     -- who saw the record, or sees what it became, is led there
     EXECUTE format('SELECT coalesce(t.merged_into, t.id) FROM crm_data.%1$I AS t LEFT JOIN crm_data.%1$I AS s ON s.id = t.merged_into

@@ -228,6 +228,7 @@ CREATE TABLE crm_data.merge_move (
     created_by text NOT NULL DEFAULT SESSION_USER,
     UNIQUE (merge_id, seq)
 );
+CREATE INDEX merge_move_tab_row_key_idx ON crm_data.merge_move (tab, row_key);
 COMMENT ON TABLE crm_data.merge_move IS 'One change a merge made to a dependent row: a reference moved, or a row put aside because of a unique key.';
 COMMENT ON COLUMN crm_data.merge_move.id IS 'Identifier.';
 COMMENT ON COLUMN crm_data.merge_move.merge_id IS 'Merge.';

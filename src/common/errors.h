@@ -37,6 +37,11 @@
 	MAKE_SQLSTATE('R', 'M', '2', '0', '4') /* the client must be upgraded before it may write */
 #define ERRCODE_CRM_RECORD_CLOSED MAKE_SQLSTATE('R', 'M', '2', '0', '5') /* a follow-up can no longer be edited */
 
+/* merge: raised in SQL */
+#define ERRCODE_CRM_MERGED_ALREADY MAKE_SQLSTATE('R', 'M', '3', '0', '1')   /* a record was merged or deleted already */
+#define ERRCODE_CRM_UNDONE_ALREADY MAKE_SQLSTATE('R', 'M', '3', '0', '2')   /* the merge was undone already */
+#define ERRCODE_CRM_MERGE_OVERLAPPED MAKE_SQLSTATE('R', 'M', '3', '0', '3') /* a later merge must be undone first */
+
 /* process: raised in SQL */
 #define ERRCODE_CRM_ACTIONS_OPEN MAKE_SQLSTATE('R', 'M', '5', '2', '0')     /* mandatory actions of a stage are open */
 #define ERRCODE_CRM_EVIDENCE_MISSING MAKE_SQLSTATE('R', 'M', '5', '2', '1') /* the evidence for an action is missing */

@@ -64,37 +64,57 @@ UPDATE crm_data.account SET website = 'https://new.example' WHERE id = :a1;
 UPDATE crm_data.contact SET account_id = :a3 WHERE name = 'Wang' AND account_id = :a1;
 SELECT c->>'table' AS "table", c->>'field' AS field FROM jsonb_array_elements(crm.unmerge(:op3)->'conflicts') AS c WHERE c->>'field' NOT IN ('owner_id', 'team_id', 'grade') ORDER BY 1, 2;
 SELECT name, industry, website FROM crm_data.account WHERE id = :a1;
--- bad input: a clear error, nothing changed
-SAVEPOINT s;
-SELECT crm.merge('account', :a1, ARRAY[:a1]::bigint[]);
-ROLLBACK TO s;
-SELECT crm.merge('account', :a1, ARRAY[:a2, :a2]::bigint[]);
-ROLLBACK TO s;
-SELECT crm.merge('account', :a1, '{}');
-ROLLBACK TO s;
-SELECT crm.merge('account', :a1, NULL);
-ROLLBACK TO s;
-SELECT crm.merge('opportunity', 1, '{2}');
-ROLLBACK TO s;
-SELECT crm.merge('account', :a1, '{-1}');
-ROLLBACK TO s;
-SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], '[]');
-ROLLBACK TO s;
-SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], '{"fields": {"nothing": 1}}');
-ROLLBACK TO s;
-SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], '{"fields": {"name": "best"}}');
-ROLLBACK TO s;
-SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[], '{"fields": {"name": -1}}');
-ROLLBACK TO s;
-SELECT crm.unmerge(-1);
-ROLLBACK TO s;
+-- bad input: a clear error with its code and a hint, nothing changed
+CREATE FUNCTION pg_temp.refused(call text) RETURNS TABLE (code text, message text, has_hint boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    hint text;
+BEGIN
+    EXECUTE 'SELECT ' || call;
+    RETURN QUERY SELECT 'none'::text, 'not refused'::text, false;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+    has_hint := hint <> '';
+    RETURN NEXT;
+END
+$$;
+GRANT EXECUTE ON FUNCTION pg_temp.refused(text) TO PUBLIC;
+SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[]) AS op4 \gset
+INSERT INTO crm_data.account (code, name, deleted_at) VALUES ('mg6', 'Deleted', now()), ('mg7', 'Alive', NULL);
+SELECT max(id) FILTER (WHERE code = 'mg6') AS gone, max(id) FILTER (WHERE code = 'mg7') AS alive FROM crm_data.account \gset
+CREATE TEMP TABLE unhurt AS SELECT * FROM pg_temp.everything();
+SELECT v.what, r.* FROM (VALUES
+    (1, 'with itself', format('crm.merge(''account'', %s, ''{%s}'')', :a1, :a1)), (2, 'one twice', format('crm.merge(''account'', %s, ''{%s,%s}'')', :a1, :a3, :a3)),
+    (3, 'nothing', format('crm.merge(''account'', %s, ''{}'')', :a1)), (4, 'no list', format('crm.merge(''account'', %s, NULL)', :a1)), (5, 'a null', format('crm.merge(''account'', %s, ''{NULL}'')', :a1)),
+    (6, 'no survivor', 'crm.merge(''account'', NULL, ''{1}'')'), (7, 'another object', 'crm.merge(''opportunity'', 1, ''{2}'')'), (8, 'no object', 'crm.merge(NULL, 1, ''{2}'')'),
+    (9, 'unknown record', format('crm.merge(''account'', %s, ''{-1}'')', :a1)), (10, 'across objects', format('crm.merge(''contact'', %s, ''{%s}'')', :alive + 1000000, :a1 + 1000000)),
+    (11, 'merged victim', format('crm.merge(''account'', %s, ''{%s}'')', :a3, :a2)), (12, 'merged survivor', format('crm.merge(''account'', %s, ''{%s}'')', :a2, :a3)),
+    (13, 'deleted record', format('crm.merge(''account'', %s, ''{%s}'')', :a1, :gone)),
+    (14, 'too many', format('crm.merge(''account'', %s, ARRAY(SELECT g FROM generate_series(-101, -1) AS g)::bigint[])', :a1)),
+    (15, 'choices no object', format('crm.merge(''account'', %s, ''{%s}'', ''[]'')', :a1, :a3)), (16, 'unknown field', format('crm.merge(''account'', %s, ''{%s}'', ''{"fields": {"nothing": 1}}'')', :a1, :a3)),
+    (17, 'unknown rule', format('crm.merge(''account'', %s, ''{%s}'', ''{"fields": {"name": "best"}}'')', :a1, :a3)), (18, 'value of a stranger', format('crm.merge(''account'', %s, ''{%s}'', ''{"fields": {"name": -1}}'')', :a1, :a3)),
+    (19, 'value of a wrong type', format('crm.merge(''account'', %s, ''{%s}'', ''{"fields": {"employees": {"value": "many"}}}'')', :a1, :a3)),
+    (20, 'unknown merge', 'crm.unmerge(-1)'), (21, 'undone twice', format('crm.unmerge(%s)', :op3)),
+    (22, 'preview of itself', format('crm.merge_preview(''account'', %s, ''{%s}'')', :a1, :a1)), (23, 'redirect of a deal', 'crm.current_id(''opportunity'', 1)')) AS v (n, what, call), pg_temp.refused(v.call) AS r ORDER BY v.n;
 SET LOCAL ROLE crm_sales;
-SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[]);
-ROLLBACK TO s;
+SELECT * FROM pg_temp.refused(format('crm.merge(''account'', %s, ''{%s}'')', :a1, :a3));
+SELECT * FROM pg_temp.refused(format('crm.unmerge(%s)', :op4));
 SET LOCAL ROLE crm_steward;
-SELECT crm.merge('account', :a1, ARRAY[:a2]::bigint[]);
-\echo :LAST_ERROR_SQLSTATE
-ROLLBACK TO s;
+SELECT * FROM pg_temp.refused(format('crm.merge(''account'', %s, ''{%s}'')', :a1, :a3));
+SELECT * FROM pg_temp.refused(format('crm.merge(''account'', %s, ''{%s}'', ''{"confirmation": 4711}'')', :a1, :a3));
+SELECT * FROM pg_temp.refused(format('crm.merge(''account'', %s, ''{%s}'', ''{"confirmation": "soon"}'')', :a1, :a3));
+RESET ROLE;
+SELECT tab FROM (SELECT * FROM pg_temp.everything() EXCEPT SELECT * FROM unhurt) AS x ORDER BY tab;
+SELECT count(*) AS later_merges FROM crm_data.merge_op WHERE id > :op4;
+-- a later merge that changed a field of a row which this one changed must be undone first, whatever its object
+INSERT INTO crm_data.contact (account_id, name) SELECT :alive, v FROM unnest(ARRAY['Mo', 'Max', 'Mia']) AS v;
+SELECT max(id) FILTER (WHERE name = 'Mo') AS mo, max(id) FILTER (WHERE name = 'Max') AS max, max(id) FILTER (WHERE name = 'Mia') AS mia FROM crm_data.contact WHERE account_id = :alive \gset
+UPDATE crm_data.contact SET reports_to = :mia WHERE id = :max;
+SELECT crm.merge('contact', :mo, ARRAY[:max]::bigint[]) AS op5 \gset
+INSERT INTO crm_data.contact (account_id, name) VALUES (:alive, 'Moritz');
+SELECT max(id) AS moritz FROM crm_data.contact WHERE account_id = :alive \gset
+SELECT crm.merge('contact', :moritz, ARRAY[:mia]::bigint[]) AS op6 \gset
+SELECT r.code, r.message = format('merge %s came later and overlaps this one', :op6) AS names_it, r.has_hint FROM pg_temp.refused(format('crm.unmerge(%s)', :op5)) AS r;
+SELECT crm.unmerge(:op6)->'conflicts' AS conflicts, crm.unmerge(:op5)->'conflicts' AS conflicts;
 ROLLBACK;
 
 -- Property: after 60 random merges and all their undos, backwards, every row is what it was.

@@ -643,8 +643,11 @@ crm_score_piece(CrmMatcher *m, uint32_t piece)
 					/* (a value's details are at its own place, where there are any) */
 					__builtin_prefetch(fd->detail + (fd->details > 1 ? x[order[k]] : 0));
 					__builtin_prefetch(fd->detail + (fd->details > 1 ? y[order[k]] : 0));
-					__builtin_prefetch(fd->pool + fd->value[x[order[k]]].text);
-					__builtin_prefetch(fd->pool + fd->value[y[order[k]]].text);
+					if (fd->pool != NULL)
+					{
+						__builtin_prefetch(fd->pool + fd->value[x[order[k]]].text);
+						__builtin_prefetch(fd->pool + fd->value[y[order[k]]].text);
+					}
 					asked++;
 				}
 		}

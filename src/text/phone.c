@@ -91,10 +91,10 @@ classify_china(const char *d, size_t n)
 	{
 		size_t area = d[1] == '1' || d[1] == '2' ? 3 : 4;
 
-		/* Area codes are 010, 02x, and 03xx to 09xx; numbers have seven or eight digits and begin with 2 to 8. */
+		/* Area codes are 010, 02x, and 03xx to 09xx; numbers have seven or eight digits and begin with 2 to 8, in the largest cities also with 1. */
 		if ((area == 3 && d[1] == '1' && d[2] != '0') || n < area + 7 || n > area + 8)
 			return CRM_PHONE_UNKNOWN;
-		if (d[area] < '2' || d[area] > '9')
+		if (d[area] < (area == 3 && n == 11 ? '1' : '2'))
 			return CRM_PHONE_UNKNOWN;
 		return CRM_PHONE_FIXED;
 	}

@@ -143,6 +143,52 @@ END
 $$;
 COMMENT ON FUNCTION crm._settle_actions(bigint) IS 'Internal: closes the open stage actions of a deal whose evidence the feature document holds; returns how many.';
 
+CREATE OR REPLACE FUNCTION crm._check_stage(deal bigint, f crm_data.stage, t crm_data.stage) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_open text;
+    v_n int;
+BEGIN
+    IF f.allowed_next IS NOT NULL AND t.seq > f.seq AND t.outcome <> 'lost' AND t.seq <> ALL (f.allowed_next) THEN
+        RAISE EXCEPTION 'from "%" a deal does not go to "%"', f.code, t.code USING ERRCODE = 'invalid_parameter_value', HINT = 'The stage lists which may follow it.';
+    END IF;
+    -- forward only with the actions done; back, and out as lost, always: customers compare again, and deals die
+    IF t.seq > f.seq AND t.outcome <> 'lost' THEN
+        PERFORM crm._settle_actions(deal);
+        SELECT count(*), string_agg(k.title, '; ' ORDER BY k.id) INTO v_n, v_open FROM crm_data.task AS k
+         WHERE k.object = 'opportunity' AND k.record_id = deal AND k.kind = 'stage_action' AND k.mandatory AND k.state = 'open' AND k.stage_id = f.id;
+        IF v_n > 0 THEN
+            RAISE EXCEPTION '% mandatory actions of stage "%" are open', v_n, f.code USING ERRCODE = 'RM520', DETAIL = v_open, HINT = 'Do them, or waive each with a reason: crm.waive_task(task, reason).';
+        END IF;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._check_stage(bigint, crm_data.stage, crm_data.stage) IS 'Internal: refuses a move of a deal from one stage to another that may not follow it, or with mandatory actions of the one it leaves open. Errors: RM520, 22023.';
+
+CREATE OR REPLACE FUNCTION crm._stage_gate() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    f crm_data.stage;
+    t crm_data.stage;
+BEGIN
+    -- what other systems say of their deals is so; administrators repair
+    IF NOT (crm.has_role('crm_admin') OR crm.has_role('crm_sync')) THEN
+        SELECT * INTO f FROM crm_data.stage AS s WHERE s.id = OLD.stage_id;
+        SELECT * INTO t FROM crm_data.stage AS s WHERE s.id = NEW.stage_id;
+        PERFORM crm._check_stage(NEW.id, f, t);
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._stage_gate() IS 'Trigger of opportunity: a person moves a deal by whatever way as crm.advance_stage does, with the mandatory actions done or waived. Internal. Errors: RM520, 22023.';
+DROP TRIGGER IF EXISTS process_stage_gate ON crm_data.opportunity;
+CREATE TRIGGER process_stage_gate BEFORE UPDATE ON crm_data.opportunity FOR EACH ROW WHEN (NEW.stage_id <> OLD.stage_id AND NEW.pipeline_id = OLD.pipeline_id) EXECUTE FUNCTION crm._stage_gate();
+COMMENT ON TRIGGER process_stage_gate ON crm_data.opportunity IS 'Mandatory actions hold a deal back, whichever way it is moved.';
+
 CREATE OR REPLACE FUNCTION crm.complete_task(task bigint, note text DEFAULT NULL, attachments bigint[] DEFAULT NULL) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -204,7 +250,6 @@ DECLARE
     o crm_data.opportunity;
     f crm_data.stage;
     t crm_data.stage;
-    v_open text;
     v_n int;
 BEGIN
     -- the customer first, then the deal: the order of every write
@@ -225,18 +270,7 @@ BEGIN
     IF t.id = f.id THEN
         RETURN jsonb_build_object('stage', t.code, 'version', o.row_version);
     END IF;
-    IF f.allowed_next IS NOT NULL AND t.seq > f.seq AND t.outcome <> 'lost' AND t.seq <> ALL (f.allowed_next) THEN
-        RAISE EXCEPTION 'from "%" a deal does not go to "%"', f.code, t.code USING ERRCODE = 'invalid_parameter_value', HINT = 'The stage lists which may follow it.';
-    END IF;
-    -- forward only with the actions done; back, and out as lost, always: customers compare again, and deals die
-    IF t.seq > f.seq AND t.outcome <> 'lost' THEN
-        PERFORM crm._settle_actions(opp);
-        SELECT count(*), string_agg(k.title, '; ' ORDER BY k.id) INTO v_n, v_open FROM crm_data.task AS k
-         WHERE k.object = 'opportunity' AND k.record_id = opp AND k.kind = 'stage_action' AND k.mandatory AND k.state = 'open' AND k.stage_id = f.id;
-        IF v_n > 0 THEN
-            RAISE EXCEPTION '% mandatory actions of stage "%" are open', v_n, f.code USING ERRCODE = 'RM520', DETAIL = v_open, HINT = 'Do them, or waive each with a reason: crm.waive_task(task, reason).';
-        END IF;
-    END IF;
+    PERFORM crm._check_stage(opp, f, t);
     UPDATE crm_data.opportunity AS x SET stage_id = t.id, lost_reason = CASE WHEN t.outcome = 'lost' THEN coalesce(reason, x.lost_reason) ELSE x.lost_reason END, updated_at = now(), updated_by = session_user
      WHERE x.id = opp RETURNING x.row_version INTO v_n;
     RETURN jsonb_build_object('stage', t.code, 'version', v_n, 'tasks', (SELECT count(*) FROM crm_data.task AS k WHERE k.object = 'opportunity' AND k.record_id = opp AND k.kind = 'stage_action' AND k.state = 'open'));

@@ -725,6 +725,16 @@ $$;
 COMMENT ON FUNCTION crm._find_duplicates(text, jsonb) IS
 'Records that a document may be a duplicate of, with score, band, the deterministic rule that hit, whether it locks the original, and the evidence. Not filtered by what the caller may see. Internal. Errors: 22023 the object has no model.';
 
+CREATE OR REPLACE FUNCTION crm._askable(object text, doc jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT doc - coalesce(array_agg(f.name), '{}')
+      FROM crm_data.field AS f
+     WHERE f.object = CASE _askable.object WHEN 'lead' THEN 'account' ELSE _askable.object END AND f.class = 'identity' AND NOT f.custom AND NOT crm._field_allowed('read', f.id, crm.me(), NULL)
+$$;
+COMMENT ON FUNCTION crm._askable(text, jsonb) IS 'A document without the identity fields that the caller may not read even of his own records: four digits are soon guessed by asking. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.find_duplicates(object text, doc jsonb, band text DEFAULT 'suggest')
     RETURNS TABLE (id bigint, score numeric, rule text, evidence jsonb)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -741,14 +751,14 @@ BEGIN
     END IF;
     RETURN QUERY
         SELECT f.id, round(f.score::numeric, 4), f.rule, f.evidence
-          FROM crm._find_duplicates(object, doc) AS f
+          FROM crm._find_duplicates(object, crm._askable(object, doc)) AS f
          WHERE find_duplicates.band = 'suggest' OR f.band = 'auto'
          ORDER BY f.score DESC, f.id;
 END
 $$;
 COMMENT ON FUNCTION crm.find_duplicates(text, jsonb, text) IS
 'Records that a document may be a duplicate of, the surest first: id, probability, the deterministic rule that hit (NULL when the model found it) and the evidence by field, without values. A lead is looked for among the accounts.
-object: account, contact or lead. doc: the fields as {"name": .., "phone": ..}. band: auto for the certain ones only. Runs as the owner, so that a duplicate is found although the caller may not see it; it tells no value of it. Errors: 22023 an object without a model, a document that is none, an unknown band.';
+object: account, contact or lead. doc: the fields as {"name": .., "phone": ..}. band: auto for the certain ones only. Runs as the owner, so that a duplicate is found although the caller may not see it; it tells no value of it, and identity fields that the caller may not read do not count. Errors: 22023 an object without a model, a document that is none, an unknown band.';
 
 CREATE OR REPLACE FUNCTION crm.check_duplicate(doc jsonb) RETURNS TABLE (verdict text, owner text, masked_name text, rule text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -762,7 +772,7 @@ BEGIN
     END IF;
     RETURN QUERY
         SELECT CASE f.band WHEN 'auto' THEN 'certain' ELSE 'possible' END, o.full_name, crm.mask_name(a.name), f.rule
-          FROM crm._find_duplicates('account', doc) AS f
+          FROM crm._find_duplicates('account', crm._askable('account', doc)) AS f
                JOIN crm_data.account AS a ON a.id = f.id
                LEFT JOIN crm_data.member AS o ON o.id = a.owner_id
          ORDER BY f.score DESC, f.id

@@ -79,6 +79,14 @@ SELECT action_key, title, mandatory, state FROM crm_data.task WHERE object = 'op
 SET ROLE lead_ann;
 SELECT crm.advance_stage(:deal, 'needs');
 \echo :LAST_ERROR_SQLSTATE
+-- nor past it: by the view, by a write, or by ticking the actions off
+UPDATE crm.opportunity SET stage_id = (SELECT s.id FROM crm.stage AS s WHERE s.pipeline_id = opportunity.pipeline_id AND s.code = 'needs') WHERE id = :deal;
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.write('opportunity', :deal, md5('lead deal')::uuid, 'web', (SELECT o.row_version FROM crm.opportunity AS o WHERE o.id = :deal),
+                 (SELECT jsonb_build_object('stage_id', s.id) FROM crm.stage AS s JOIN crm.opportunity AS o ON o.pipeline_id = s.pipeline_id WHERE o.id = :deal AND s.code = 'needs'));
+\echo :LAST_ERROR_SQLSTATE
+UPDATE crm.task SET state = 'done' WHERE record_id = :deal AND action_key = 'identify_contact';
+UPDATE crm.task SET mandatory = false WHERE record_id = :deal AND action_key = 'identify_contact';
 SELECT crm.complete_task((SELECT id FROM crm.task WHERE record_id = :deal AND action_key = 'identify_contact'));
 \echo :LAST_ERROR_SQLSTATE
 RESET ROLE;

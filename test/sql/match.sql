@@ -128,6 +128,14 @@ CREATE FUNCTION match_own.forge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN P
 CREATE TRIGGER forge BEFORE INSERT ON match_own.forge FOR EACH ROW EXECUTE FUNCTION match_own.forge();
 INSERT INTO match_own.forge VALUES (1);
 ROLLBACK;
+-- whoever may not read a customer's identity does not find it out by asking
+BEGIN;
+INSERT INTO crm_data.account (name, phone, legal_id4) VALUES ('Askwell Trading Ltd', '13911114711', '4711');
+CREATE ROLE match_agent NOLOGIN IN ROLE crm_service;
+SELECT evidence #>> '{fields,legal_id4,level}' AS knows FROM crm.find_duplicates('account', '{"name": "Askwell Trading Ltd", "phone": "13911114711", "legal_id4": "4711"}');
+SET LOCAL ROLE match_agent;
+SELECT evidence #>> '{fields,legal_id4,level}' AS asked FROM crm.find_duplicates('account', '{"name": "Askwell Trading Ltd", "phone": "13911114711", "legal_id4": "4711"}');
+ROLLBACK;
 -- bad input: a clear error, nothing changed
 SELECT crm.match_define('bad', 'people', 'nothing', '{"first": "given_name"}');
 SELECT crm.match_define('bad', 'people', 'id', '{"nothing": "given_name"}');

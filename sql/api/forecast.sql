@@ -40,15 +40,16 @@ CREATE OR REPLACE FUNCTION crm._timing_rows(period daterange, at timestamptz, co
     RETURNS TABLE (k int, lag int, opportunity_id bigint, stage_id bigint, close_date date, amount float8, closed boolean, won boolean, dims text[])
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
+    WITH z AS MATERIALIZED (SELECT crm._odds_setting('organisation.timezone') #>> '{}' AS tz)
     SELECT a.k, a.lag, r.opportunity_id, r.stage_id, r.close_date, crm._to_base(r.amount, r.currency, a.asked_at::date)::float8, f.closed, f.won,
            r.dims[1:20] || ARRAY[width_bucket(extract(epoch FROM a.asked_at - r.opened)::float8 / 86400, '{7,14,30,45,60,90,120,180,365}')::text,
                           ((extract(month FROM a.first)::int - 1) % 3 + 1)::text,
                           CASE WHEN r.close_date IS NULL THEN NULL WHEN r.close_date < a.first THEN 'before' WHEN r.close_date < a.last THEN 'in' ELSE 'after' END]
-      FROM crm._timing_questions(_timing_rows.period, _timing_rows.at) AS a
+      FROM z CROSS JOIN crm._timing_questions(_timing_rows.period, _timing_rows.at) AS a
      CROSS JOIN LATERAL crm._win_rows(a.asked_at, _timing_rows.cuts, _timing_rows.config, NULL, true) AS r
       LEFT JOIN LATERAL (SELECT coalesce(bool_or(h.entered_at >= a.first::timestamp AT TIME ZONE z.tz), false) AS closed,
                                 coalesce(bool_or(h.entered_at >= a.first::timestamp AT TIME ZONE z.tz AND s.outcome = 'won'), false) AS won
-                           FROM (SELECT crm._odds_setting('organisation.timezone') #>> '{}' AS tz) AS z, crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id
+                           FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id
                           WHERE _timing_rows.past AND h.opportunity_id = r.opportunity_id AND s.outcome <> 'open' AND h.recorded_at <= _timing_rows.at
                             AND h.entered_at > a.asked_at AND h.entered_at < a.last::timestamp AT TIME ZONE z.tz) AS f ON true
      WHERE (a.k > 0) = _timing_rows.past;
@@ -675,7 +676,7 @@ BEGIN
           FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id
          WHERE h.entered_at < ends ORDER BY h.opportunity_id, h.entered_at DESC, h.id DESC
     ), came AS (
-        SELECT o.id, o.account_id, o.owner_id, o.team_id, o.grade, o.currency, o.close_date, o.lost_reason, o.slip_count,
+        SELECT o.id, o.account_id, o.owner_id, o.team_id, o.grade, o.currency, o.close_date, o.lost_reason, o.slip_count, o.deleted_at,
                coalesce(e.outcome, CASE WHEN o.closed_at < ends THEN o.outcome END, 'open') AS outcome, coalesce(e.entered_at, o.closed_at) AS at, e.recorded_at,
                crm._to_base(o.amount, o.currency, (coalesce(e.entered_at, o.closed_at) AT TIME ZONE tz)::date) AS won
           FROM crm_data.opportunity AS o LEFT JOIN ended AS e ON e.opportunity_id = o.id
@@ -692,7 +693,9 @@ BEGIN
                         UNION ALL SELECT 'slipped', -p.f WHERE p.told AND NOT p.is_won AND p.outcome <> 'lost' AND p.f <> 0
                         UNION ALL SELECT 'new', p.won WHERE NOT p.told AND p.is_won AND p.won <> 0) AS x
     ), fact AS (
-        SELECT p.*, (p.recorded_at > p.frozen_at AND p.at <= p.frozen_at) AS late,
+        SELECT p.*, (p.recorded_at > p.frozen_at AND p.at <= p.frozen_at) AS late, CASE WHEN p.outcome <> 'open' THEN p.at ELSE ends END AS over,
+               EXISTS (SELECT FROM crm_data.task AS t WHERE t.object = 'opportunity' AND t.record_id = p.id AND t.mandatory AND t.waived_reason IS NULL
+                                                        AND t.due_at < CASE WHEN p.outcome <> 'open' THEN p.at ELSE ends END AND coalesce(t.done_at, 'infinity') > t.due_at + interval '7 days') AS undone,
                (SELECT max(i.occurred_at) FROM crm_data.interaction AS i WHERE i.opportunity_id = p.id AND i.occurred_at < least(CASE WHEN p.outcome <> 'open' THEN p.at END, ends)) AS touched,
                (SELECT max(h.entered_at) FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id AND s.outcome = 'open' WHERE h.opportunity_id = p.id AND h.entered_at < ends) AS moved,
                (cuts -> p.stage_id::text ->> 0)::float8 AS usual,
@@ -702,11 +705,17 @@ BEGIN
           FROM part AS p
     ), told AS (
         SELECT f.*, CASE WHEN f.late THEN 'system:late_record'
-                         WHEN f.told AND f.currency <> f.was_currency THEN 'system:currency'
+                         WHEN f.item = 'slipped' AND f.deleted_at < ends THEN 'system:duplicate'
+                         -- the system that the deal comes from was silent when it should have said what became of it
+                         WHEN f.item IN ('lost', 'slipped') AND EXISTS (SELECT FROM crm_data.external_ref AS x JOIN crm_data.alert AS a ON a.kind = 'source_silent' AND a.object = 'source_system' AND a.record_id = x.source_id
+                                                                         WHERE x.object = 'opportunity' AND x.record_id = f.id AND a.created_at < f.over AND coalesce(a.closed_at, 'infinity') > f.over - interval '7 days')
+                              THEN 'system:outage'
+                         WHEN f.told AND (f.currency <> f.was_currency OR f.outcome = 'won' AND f.won IS NULL) THEN 'system:currency'
                          WHEN f.item = 'amount' THEN 'sales:amount_changed'
                          WHEN f.item IN ('lost', 'slipped') AND f.planned < (f.frozen_at AT TIME ZONE tz)::date THEN 'sales:plan_was_past'
                          WHEN f.item IN ('lost', 'slipped') AND f.unproved THEN 'sales:no_evidence'
                          WHEN f.item IN ('lost', 'slipped') AND f.went_back THEN 'sales:stage_went_back'
+                         WHEN f.item IN ('lost', 'slipped') AND f.undone THEN 'sales:action_missing'
                          WHEN f.item = 'lost' AND f.lost_reason IN ('budget_frozen', 'sponsor_left', 'competitor', 'procurement') THEN 'customer:' || f.lost_reason
                          WHEN f.item = 'slipped' AND f.close_date >= upper(_deviation_items.period) AND f.planned < upper(_deviation_items.period) THEN 'customer:date_moved'
                          WHEN f.item IN ('lost', 'slipped') AND extract(epoch FROM coalesce(CASE WHEN f.outcome <> 'open' THEN f.at END, ends) - greatest(f.touched, f.moved)) > f.usual THEN 'sales:no_activity'

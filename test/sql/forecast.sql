@@ -77,6 +77,7 @@ SELECT o.id, o.account_id, x.from_id, x.to_id, x.at, x.at, o.amount, CASE o.code
   FROM crm_data.opportunity AS o JOIN crm_data.stage AS t ON t.pipeline_id = o.pipeline_id AND t.code = 'talk',
        LATERAL (SELECT NULL::bigint AS from_id, t.id AS to_id, o.created_at AS at, o.close_date AS planned UNION ALL SELECT t.id, o.stage_id, o.closed_at, NULL WHERE o.closed_at IS NOT NULL) AS x
  WHERE o.code LIKE 'fctest%' ORDER BY o.id, x.at;
+ANALYZE crm_data.opportunity, crm_data.stage_history;
 -- What is won in a month of deals that were open at its start, against what was told, over six months.
 CREATE TEMP TABLE month AS
 SELECT m::date AS first, f.* FROM generate_series(timestamp '2015-03-01', '2015-08-01', '1 month') AS m, crm.forecast(daterange(m::date, (m + interval '1 month')::date), 'owner', m AT TIME ZONE 'Asia/Shanghai') AS f WHERE f.key LIKE 'Forecaster%';
@@ -122,13 +123,13 @@ SELECT o.credibility = round(c.credibility) AS same, o.credibility_flag = c.flag
 SELECT count(DISTINCT (a.credibility, a.flag)) AS alone_or_together FROM crm._credibility('2015-11-01 00:00+08') AS a, crm._credibility('2015-11-01 00:00+08', ARRAY[a.opportunity_id]) AS b WHERE a.opportunity_id = :deal AND a.credibility = b.credibility;
 -- stored timing models say what a fit says, also of a past instant; other periods are fitted as before
 CREATE TEMP TABLE fitted_now AS SELECT f.* FROM crm._forecast_deals('[2015-10-01,2015-11-01)', '2015-09-30 04:15+08') AS f;
+INSERT INTO crm_data.model (name, version, as_of) VALUES ('timing.close [2015-08-01,2015-09-01)', 1, '2015-08-01');
 SELECT crm.timing_refit('2015-09-30 04:15+08') AS periods;
 SELECT count(*) = (SELECT count(*) FROM fitted_now) AS rows, count(*) FILTER (WHERE (a.p_close, a.p_won, a.bias, a.shock, a.n) IS DISTINCT FROM (b.p_close, b.p_won, b.bias, b.shock, b.n)) AS different, min(a.version) AS version
   FROM crm._forecast_deals('[2015-10-01,2015-11-01)', '2015-09-30 04:15+08') AS a LEFT JOIN fitted_now AS b USING (opportunity_id);
 SELECT count(DISTINCT version) AS later_that_day, (SELECT count(version) FROM crm._forecast_deals('[2015-10-01,2015-11-01)', '2015-09-30 04:14+08')) AS before, (SELECT count(version) FROM crm._forecast_deals('[2015-10-01,2015-10-15)', '2015-09-30 23:00+08')) AS other_period
   FROM crm._forecast_deals('[2015-10-01,2015-11-01)', '2015-09-30 23:00+08');
-SELECT crm.timing_refit('2015-11-20 04:15+08') AS periods, (SELECT count(*) FROM crm_data.model WHERE name LIKE 'timing.%' AND as_of < '2015-10-11') AS kept;
-SELECT count(*) AS kept FROM crm_data.model WHERE name LIKE 'timing.%' AND as_of < '2015-10-11';
+SELECT count(*) AS old_ones FROM crm_data.model WHERE name LIKE 'timing.%' AND as_of < '2015-08-20';
 -- frozen, and what came after: every cent is on one deal
 SELECT crm.freeze_forecast('[2015-06-01,2015-07-01)', '2015-06-01 00:00+08') > 0 AS frozen;
 SELECT count(*) >= 2 AS members, bool_and(low <= mid AND mid <= high) AS ordered FROM crm_data.forecast WHERE kind = 'base' AND period = '[2015-06-01,2015-07-01)' HAVING bool_or(member_id IS NOT NULL);
@@ -137,6 +138,16 @@ SELECT sum(d.amount) = (SELECT sum(amount) FROM crm_data.opportunity WHERE code 
        count(DISTINCT item) AS items, bool_and(cause IN ('system', 'sales', 'customer', 'chance')) AS causes
   FROM crm.deviation('[2015-06-01,2015-07-01)') AS d;
 SELECT cause, rule, bool_and(amount < 0) AS negative FROM crm.deviation('[2015-06-01,2015-07-01)') WHERE item = 'slipped' GROUP BY 1, 2 ORDER BY 1, 2;
+-- rules that read what else is known: a source that was silent, a duplicate that was removed, a required action that was not taken
+SAVEPOINT rules;
+CREATE TEMP TABLE slip AS SELECT row_number() OVER (ORDER BY d.rule = 'plan_was_past', d.opportunity_id) AS n, d.opportunity_id AS id FROM crm.deviation('[2015-06-01,2015-07-01)') AS d WHERE d.item = 'slipped' ORDER BY 1 LIMIT 4;
+INSERT INTO crm_data.source_system (name, kind) VALUES ('fctest', 'web');
+INSERT INTO crm_data.external_ref (source_id, external_id, object, record_id) SELECT s.id, 'fctest', 'opportunity', slip.id FROM slip, crm_data.source_system AS s WHERE slip.n = 1 AND s.name = 'fctest';
+INSERT INTO crm_data.alert (kind, level, object, record_id, message, created_at, closed_at) SELECT 'source_silent', 'orange', 'source_system', s.id, 'silent', '2015-06-20', '2015-06-28' FROM crm_data.source_system AS s WHERE s.name = 'fctest';
+UPDATE crm_data.opportunity SET deleted_at = '2015-06-10' WHERE id = (SELECT id FROM slip WHERE n = 2);
+INSERT INTO crm_data.task (kind, object, record_id, title, mandatory, due_at) SELECT 'stage_action', 'opportunity', id, 'decision chain', true, '2015-06-05' FROM slip WHERE n = 3;
+SELECT s.n, d.cause, d.rule FROM crm._deviation_items('[2015-06-01,2015-07-01)') AS d JOIN slip AS s ON s.id = d.opportunity_id WHERE d.item = 'slipped' AND s.n < 4 ORDER BY s.n;
+ROLLBACK TO rules;
 SELECT crm._job_deviation('2015-07-15 08:00+08') > 0 AS kept, crm._job_deviation('2015-07-15 08:00+08') AS kept_again;
 SELECT (SELECT sum(amount) FROM crm_data.deviation WHERE period = '[2015-06-01,2015-07-01)') = (SELECT sum(amount) FROM crm.deviation('[2015-06-01,2015-07-01)')) AS same;
 -- the report of the 15th: its waterfall is drawn from its own rows and ends where the result is

@@ -193,16 +193,25 @@ BEGIN
         SELECT o.n AS object, p.n AS position, o.n * 1000 + p.n AS field_id
           FROM generate_series(1, (SELECT max(f.id / 1000) FROM crm_data.field AS f WHERE f.id < 1000000)) AS o (n),
                LATERAL generate_series(1, (SELECT max(f.id % 1000) FROM crm_data.field AS f WHERE f.id / 1000 = o.n)) AS p (n)
-    ), letters AS (
-        SELECT r.role_name, v.verb, p.object,
-               string_agg(CASE WHEN y.mode IS NOT NULL THEN left(y.mode, 1)
-                               WHEN f.id IS NOT NULL THEN upper(left(coalesce(d.body->>'default', 'never'), 1))
-                               ELSE '-' END
-                          || coalesce(CASE y.mask WHEN 'null' THEN '-' ELSE left(y.mask, 1) END, '-'), '' ORDER BY p.position) AS pairs
-          FROM role AS r CROSS JOIN (VALUES ('read'), ('write'), ('export')) AS v (verb) CROSS JOIN position AS p
-               LEFT JOIN crm_data.field AS f ON f.id = p.field_id AND f.retired_at IS NULL
-               LEFT JOIN crm_data.field_policy AS y ON y.role_name = r.role_name AND y.field_id = p.field_id AND y.verb = v.verb
+    ), mode AS (
+        SELECT r.role_name, v.verb, f.id AS field_id, f.object, f.name, f.inputs,
+               coalesce(left(y.mode, 1), upper(left(coalesce(d.body->>'default', 'never'), 1))) AS letter,
+               coalesce(CASE y.mask WHEN 'null' THEN '-' ELSE left(y.mask, 1) END, '-') AS mask
+          FROM role AS r CROSS JOIN (VALUES ('read'), ('write'), ('export')) AS v (verb) CROSS JOIN crm_data.field AS f
+               LEFT JOIN crm_data.field_policy AS y ON y.role_name = r.role_name AND y.field_id = f.id AND y.verb = v.verb
                LEFT JOIN crm_data.config AS d ON d.kind = 'field_policy' AND d.status = 'active' AND d.scope = '*' AND d.body->>'role' = r.role_name
+         WHERE NOT f.custom AND f.retired_at IS NULL
+    ), strictest AS (
+        -- what is computed is shown no better than what it is computed from
+        SELECT DISTINCT ON (m.role_name, m.verb, m.field_id) m.role_name, m.verb, m.field_id, i.letter
+          FROM mode AS m JOIN mode AS i ON i.role_name = m.role_name AND i.verb = m.verb AND i.object = m.object AND (i.name = m.name OR i.name = ANY (m.inputs))
+         WHERE m.inputs IS NOT NULL AND m.verb <> 'write'
+         ORDER BY m.role_name, m.verb, m.field_id, strpos('nmota', lower(i.letter)), i.letter COLLATE "C" DESC
+    ), letters AS (
+        SELECT r.role_name, v.verb, p.object, string_agg(coalesce(coalesce(s.letter, m.letter) || m.mask, '--'), '' ORDER BY p.position) AS pairs
+          FROM role AS r CROSS JOIN (VALUES ('read'), ('write'), ('export')) AS v (verb) CROSS JOIN position AS p
+               LEFT JOIN mode AS m ON m.role_name = r.role_name AND m.verb = v.verb AND m.field_id = p.field_id
+               LEFT JOIN strictest AS s ON s.role_name = r.role_name AND s.verb = v.verb AND s.field_id = p.field_id
          GROUP BY r.role_name, v.verb, p.object
     ), fields AS (
         SELECT l.role_name, l.verb, array_agg(l.pairs ORDER BY l.object) AS pairs FROM letters AS l GROUP BY l.role_name, l.verb

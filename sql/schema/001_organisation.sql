@@ -136,6 +136,7 @@ CREATE TABLE crm_data.field (
     guarded boolean NOT NULL DEFAULT true,
     searchable boolean NOT NULL DEFAULT false,
     custom boolean NOT NULL DEFAULT false,
+    inputs text[] CHECK (cardinality(inputs) > 0),
     rules jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(rules) = 'object'),
     steward_id bigint REFERENCES crm_data.member (id),
     retired_at timestamptz,
@@ -162,6 +163,7 @@ COMMENT ON COLUMN crm_data.field.write_class IS 'How two concurrent writes merge
 COMMENT ON COLUMN crm_data.field.guarded IS 'Whether the view masks the column; false for keys, versions and reference data that every reader of the row may see.';
 COMMENT ON COLUMN crm_data.field.searchable IS 'Nearly unique field for which an equality search may use the index even under a row-dependent rule.';
 COMMENT ON COLUMN crm_data.field.custom IS 'Whether the field is a key of attrs rather than a column.';
+COMMENT ON COLUMN crm_data.field.inputs IS 'Fields of the same object that it is computed from: a role reads and exports it no better than the strictest of them. NULL for a field with a value of its own.';
 COMMENT ON COLUMN crm_data.field.rules IS 'Validation of a custom field: type, picklist, minimum, maximum, pattern.';
 COMMENT ON COLUMN crm_data.field.steward_id IS 'Data steward answerable for the field.';
 COMMENT ON COLUMN crm_data.field.retired_at IS 'When the field was taken out of use; its values stay.';

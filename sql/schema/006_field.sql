@@ -774,3 +774,11 @@ FROM (VALUES
 ) AS v (id, object, name, class, write_class, searchable, en, zh)
 JOIN pg_class r ON r.relname = v.object AND r.relnamespace = 'crm_data'::regnamespace
 JOIN pg_attribute a ON a.attrelid = r.oid AND a.attname = v.name;
+
+-- What is computed from other fields tells of them, so it has the strictest of their rules beside its own.
+UPDATE crm_data.field AS f SET inputs = v.inputs
+  FROM (VALUES ('account', 'name_core', ARRAY['name']), ('account', 'phone_norm', ARRAY['phone']), ('account', 'email_norm', ARRAY['email']),
+               ('contact', 'phone_norm', ARRAY['phone']), ('contact', 'email_norm', ARRAY['email']), ('lead', 'phone_norm', ARRAY['phone']), ('lead', 'email_norm', ARRAY['email']),
+               ('opportunity', 'probability', ARRAY['probability_manual', 'probability_auto']),
+               ('line_item', 'amount', ARRAY['quantity', 'unit_price', 'discount_pct'])) AS v (object, name, inputs)
+ WHERE f.object = v.object AND f.name = v.name AND NOT f.custom;

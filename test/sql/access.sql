@@ -83,6 +83,38 @@ SET ROLE access_clerk;
 SELECT count(annual_revenue) FROM crm.account WHERE code LIKE 'ACCESS-%';
 RESET ROLE;
 
+-- what is computed from a field is shown no better than the field: here the normal form of a number that is hidden
+SAVEPOINT before_inputs;
+SET ROLE access_agent;
+SELECT count(phone), count(phone_norm) FROM crm.account WHERE code LIKE 'ACCESS-%';
+RESET ROLE;
+UPDATE crm_data.config SET body = jsonb_set(body, '{read,fields,account.phone}', '"never"') WHERE kind = 'field_policy' AND key = 'crm_service' AND status = 'active';
+SET ROLE access_agent;
+SELECT count(phone), count(phone_norm) FROM crm.account WHERE code LIKE 'ACCESS-%';
+RESET ROLE;
+ROLLBACK TO before_inputs;
+-- every generated column says what it is made of
+SELECT c.relname, a.attname, i.attname AS input
+  FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid AND c.relnamespace = 'crm_data'::regnamespace
+       JOIN pg_attrdef AS e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
+       JOIN pg_depend AS d ON d.classid IN ('pg_class'::regclass, 'pg_attrdef'::regclass) AND d.objid IN (a.attrelid, e.oid) AND d.objsubid IN (a.attnum, 0) AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+       JOIN pg_attribute AS i ON i.attrelid = d.refobjid AND i.attnum = d.refobjsubid AND i.attnum <> a.attnum
+       JOIN crm_data.field AS f ON f.object = c.relname AND f.name = a.attname
+ WHERE a.attgenerated <> '' AND i.attname <> ALL (coalesce(f.inputs, '{}'));
+
+-- rights that end with the clock end inside a transaction; a plan that is kept is refused at first, and then made anew
+SAVEPOINT before_end;
+UPDATE crm_data.access_profile SET valid_to = clock_timestamp() + interval '1 second' WHERE role_name = 'crm_finance';
+SET ROLE access_clerk;
+PREPARE until AS SELECT count(annual_revenue) FROM crm.account WHERE code LIKE 'ACCESS-%';
+EXECUTE until;
+SELECT pg_sleep(1.1);
+EXECUTE until;
+EXECUTE until;
+RESET ROLE;
+DEALLOCATE until;
+ROLLBACK TO before_end;
+
 -- memberships: revoked, and inherited over two steps and over three
 REVOKE crm_finance FROM access_clerk;
 GRANT crm_bi TO access_clerk;

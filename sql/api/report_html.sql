@@ -16,7 +16,7 @@ AS $$
         ('stage', 'Stage', '阶段'), ('deals', 'Deals', '商机数'), ('amount', 'Amount', '金额'), ('days', 'Days', '天数'), ('median_days', 'Median days', '中位天数'), ('customers', 'Customers', '客户'),
         ('customer', 'Customer', '客户'), ('owner', 'Owner', '负责人'), ('cases', 'Similar deals that were won', '已赢单的相似商机'), ('case', '%s (#%s): won after %s days', '%s(#%s):%s 天赢单'), ('same', '; same %s', ';相同:%s'),
         ('industry', 'industry', '行业'), ('product line', 'product line', '产品线'), ('region', 'region', '区域'), ('deal type', 'deal type', '商机类型'), ('customer type', 'customer type', '客户类型'), ('size', 'amount', '金额规模'),
-        ('competitor', 'competitor', '竞争对手'), ('data_as_of', 'Data as of', '数据截至'), ('definitions', 'Definitions', '口径版本'), ('report', 'Report', '报告'), ('nothing', 'Nothing to report.', '暂无内容。'),
+        ('competitor', 'competitor', '竞争对手'), ('data_as_of', 'Data as of', '数据截至'), ('history_root', 'History root', '历史根值'), ('definitions', 'Definitions', '口径版本'), ('report', 'Report', '报告'), ('nothing', 'Nothing to report.', '暂无内容。'),
         ('digest', 'Digest', '摘要'), ('action', 'Action', '动作'), ('team', 'Team', '团队'), ('no_team', 'No team', '未分团队'), ('done_rate', 'Done', '完成率'), ('mean_hours', 'Mean hours', '平均小时数'),
         ('first_pass_rate', 'First time right', '首次通过率'), ('stuck', 'Deals stuck by action', '各动作卡住的商机'), ('metric', 'Metric', '指标'), ('value', 'Value', '数值'), ('account', 'Customer', '客户'),
         ('reason', 'Reason', '原因'), ('rank', 'No.', '序号'), ('currency', 'Currency', '币种'), ('member', 'Member', '成员'), ('count', 'Count', '数量'), ('name', 'Name', '名称'), ('title', 'Title', '标题'),
@@ -298,11 +298,13 @@ BEGIN
         || 'footer{margin-top:32px;font-size:12px;color:#6b7280;overflow-wrap:anywhere}svg{display:block;width:100%;max-width:560px;height:auto}svg text{font-size:14px;fill:#111827}svg .v{text-anchor:end}svg .c{text-anchor:middle;font-size:13px}svg .h{font-size:13px}svg .o{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}</style></head><body>'
         || format('<h1>%s</h1>', crm._html(v_title)) || CASE WHEN b ? 'due_at' THEN format('<p>%s</p>', crm._html(crm._local_time((b ->> 'due_at')::timestamptz))) ELSE '' END
         || v_main
-        || CASE WHEN b ? 'digest' THEN format('<footer>%s %s · %s %s · %s #%s · %s %s</footer>', crm._html(crm._say('data_as_of', v_locale)), crm._html(crm._local_time((b ->> 'data_as_of')::timestamptz)),
+        || CASE WHEN b ? 'digest' THEN format('<footer>%s %s · %s %s · %s #%s · %s %s%s</footer>', crm._html(crm._say('data_as_of', v_locale)), crm._html(crm._local_time((b ->> 'data_as_of')::timestamptz)),
                   crm._html(crm._say('definitions', v_locale)), crm._html((SELECT string_agg(CASE WHEN d.key LIKE 'metric/%' THEN format('%s v%s (%s %s)', coalesce(c.body ->> v_locale, d.key), d.value, crm._say('effective', v_locale), c.body ->> 'valid_from') ELSE d.key || ' v' || d.value END,
                                                                                              CASE v_locale WHEN 'zh' THEN '、' ELSE ', ' END ORDER BY d.key COLLATE "C")
                                                                             FROM jsonb_each_text(b -> 'definitions') AS d LEFT JOIN crm_data.config AS c ON c.kind || '/' || c.key = d.key AND c.kind = 'metric' AND c.scope = '*' AND c.version::text = d.value)),
-                  crm._html(crm._say('report', v_locale)), crm._html(b ->> 'seq'), crm._html(crm._say('digest', v_locale)), crm._html(left(b ->> 'digest', 16))) ELSE '' END
+                  crm._html(crm._say('report', v_locale)), crm._html(b ->> 'seq'), crm._html(crm._say('digest', v_locale)), crm._html(left(b ->> 'digest', 16)),
+                  -- whoever has the page can prove later that the history was not rewritten: see crm.verify_roots
+                  ' · ' || crm._html(crm._say('history_root', v_locale)) || ' ' || crm.history_root()) ELSE '' END
         || '</body></html>';
 END
 $$;
@@ -325,5 +327,5 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.report_html(bigint, text) IS
-'A stored report as one self-contained HTML page with inline SVG, without script, every text escaped; its footer names the definitions, their versions, the data''s age and the digest.
+'A stored report as one self-contained HTML page with inline SVG, without script, every text escaped; its footer names the definitions, their versions, the data''s age, the digest and the last root of the history.
 snapshot: from crm.report_list. locale: en or zh, by default the reader''s own. Not STRICT: locale may be NULL. Errors: P0002 no such report within the caller''s view; 22023 another language.';

@@ -17,6 +17,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('a lease needs an endpoint and lasts at most %s', longest),
             HINT = 'Call crm.begin_edit again, or write, to keep it longer.';
     END IF;
+    PERFORM crm._check_client(endpoint);
     PERFORM crm._gate(account);
     SELECT * INTO a FROM crm_data.account AS x WHERE x.id = account FOR NO KEY UPDATE;
     IF NOT FOUND OR NOT crm._row_readable('account', to_jsonb(a)) THEN
@@ -38,7 +39,7 @@ $function$;
 COMMENT ON FUNCTION crm.begin_edit(bigint, text, interval) IS
 'Takes the edit lease of a customer for an endpoint, or renews it; answers its end. It ends by itself: nothing needs to be cleaned up after a crash. Each write by the holder renews it.
 account: the customer; endpoint: web, app, wecom, dingtalk and so on; ttl: more than 0, at most the setting write_lease.ttl (30 seconds).
-Errors: 55P03 another endpoint holds it, or the customer is busy; P0002 no such customer, or hidden; 42501 not the caller''s to write; 22023 no endpoint, or a ttl out of range.';
+Errors: 55P03 another endpoint holds it, or the customer is busy; P0002 no such customer, or hidden; 42501 not the caller''s to write; 22023 no endpoint, or a ttl out of range; RM204 the client is too old.';
 
 CREATE OR REPLACE FUNCTION crm.end_edit(account bigint, endpoint text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -144,6 +145,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an account is found by its code or by an external reference',
             HINT = 'Give {"code": .., ..} or {"external": {"source": .., "id": ..}, ..}.';
     END IF;
+    PERFORM crm._check_client(endpoint);
     patch := doc - '{op_id,endpoint,external}'::text[];
     IF doc ? 'external' THEN
         SELECT s.id INTO source FROM crm_data.source_system AS s WHERE s.name = doc #>> '{external,source}';
@@ -405,6 +407,8 @@ DECLARE
     answer jsonb;
     reason text;
 BEGIN
+    -- the whole backlog of a client that is too old stays with it
+    PERFORM crm._check_client('offline');
     FOR d IN
         SELECT x.draft, x.place, x.draft ->> 'kind' AS kind
           FROM unnest(drafts) WITH ORDINALITY AS x (draft, place)
@@ -444,7 +448,7 @@ $function$;
 COMMENT ON FUNCTION crm.submit_drafts(jsonb[]) IS
 'Applies what a device wrote while it was offline, and answers each draft as crm.write does, with its op_id and place in the array.
 drafts: {object, id, op_id, base_version, patch, client_ts, endpoint (offline), kind: update (the default), delete, or create for account and interaction}. They are applied customer by customer, each customer''s by client_ts (a clock that runs ahead counts as now). The whole call can be sent again. A draft that cannot be applied is kept with its reason and answered as rejected; the others go on.
-Errors: 55P03, 40001 or 40P01: nothing was applied, send it again.';
+Errors: 55P03, 40001 or 40P01: nothing was applied, send it again; RM204 the client is too old.';
 
 -- ---------------------------------------------------------------- going back
 

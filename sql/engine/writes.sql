@@ -34,6 +34,13 @@ CREATE FUNCTION crm._gate(account bigint) RETURNS void
 COMMENT ON FUNCTION crm._gate(bigint) IS
 'Takes a customer''s place in the line of writers, until the transaction ends: for functions in SQL that write to one customer. account: its id. What keeps others out is the row lock taken next.';
 
+CREATE FUNCTION crm._check_client(endpoint text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_check_client';
+COMMENT ON FUNCTION crm._check_client(text) IS
+'Refuses a client that is too old to write, by the setting client.min_version: for functions in SQL. endpoint: what the client writes through; its name and version are those of application_name, name/version.
+Errors: RM204 the client is too old.';
+
 CREATE FUNCTION crm._sources_changed() RETURNS trigger
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'crm_sources_changed';

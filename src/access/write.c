@@ -569,6 +569,8 @@ row_is_skipped(ViewInfo *info, const Datum *values, const bool *nulls, const cha
 				return true;
 			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 							errmsg("the %s was changed by somebody else meanwhile", info->object),
+							errdetail("The statement saw version %d, it has version %d now.",
+									  DatumGetInt32(values[info->version]), DatumGetInt32(version)),
 							errhint("Read it again and repeat the change.")));
 		}
 	}

@@ -3,8 +3,9 @@
  *		Rows of the engine's own tables, read and inserted without a statement.
  *
  * A write to a customer reads one row by its key, locks it, looks for an operation and inserts two rows. As statements these cost
- * more in starting and ending an executor than in doing their work. What is here does what the executor would: constraints, triggers,
- * every index, defaults of columns that somebody added. It knows no views, no row security and no rights: the caller has asked.
+ * more in starting and ending an executor than in doing their work. What is here does what the executor would: constraints, row triggers,
+ * every index, defaults of columns that somebody added. It knows no views, no row security and no rights: the caller has asked. Triggers
+ * FOR EACH STATEMENT do not fire: there is no statement.
  *
  * Locking: a table is locked as a statement would lock it, until the transaction ends. crm_direct_row() locks a row as FOR NO KEY UPDATE does:
  * it waits for whoever holds it and then reads the row's last version; under REPEATABLE READ and above a row changed since the snapshot

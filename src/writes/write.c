@@ -60,6 +60,7 @@
 PG_FUNCTION_INFO_V1(crm_write);
 PG_FUNCTION_INFO_V1(crm_apply_operations);
 PG_FUNCTION_INFO_V1(crm_gate);
+PG_FUNCTION_INFO_V1(crm_check_client);
 PG_FUNCTION_INFO_V1(crm_sources_changed);
 
 #define LOCK_TIMEOUT_MS 3000
@@ -162,7 +163,7 @@ static void check_rights(Request *request, CrmWriteTable *table, Record *record)
 static void check_keys(CrmWriteTable *table, int c, Jsonb *document, const CrmRowOwner *owner);
 static void check_result(Request *request, CrmWriteTable *table, CrmMerge *merge, Record *record);
 static void check_parents(CrmWriteTable *table, CrmMerge *merge);
-static void check_client(Request *request);
+static void check_client(const char *endpoint);
 static void check_lease(Root *root);
 static int64 lease_seconds(void);
 static Jsonb *apply(Request *request, CrmWriteTable *table, Root *root, Record *record);
@@ -261,7 +262,7 @@ write_request(Request *request)
 	Jsonb *answer;
 	bool waiting;
 
-	check_client(request);
+	check_client(request->endpoint);
 	if (strncmp(request->endpoint, "sync.", 5) == 0 && !crm_may(crm_profile(), "ingest"))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("endpoint \"%s\" is for connectors", request->endpoint),
@@ -720,6 +721,7 @@ check_parents(CrmWriteTable *table, CrmMerge *merge)
 }
 
 /*
+<<<<<<< ours
  * Raise when the person may not leave the record as the merge made it: out of his own sight, in a scope that he may not write, or with
  * references to what he does not see.
  */
@@ -746,35 +748,61 @@ check_result(Request *request, CrmWriteTable *table, CrmMerge *merge, Record *re
 /*
  * Refuse a client that is too old: setting client.min_version, {"app": {"version": "4.2.1", "after": ".."}}. The client says its version in
  * application_name, name/version.
+=======
+ * Refuse a client that is too old: setting client.min_version, {"app": {"version": "4.2.1", "after": ".."}}. The client says its name and version
+ * in application_name, name/version; what the setting says of its endpoint holds as well.
+>>>>>>> theirs
  */
 static void
-check_client(Request *request)
+check_client(const char *endpoint)
 {
 	const char *version = crm_history_client_version();
+	const char *names[2] = {endpoint, NULL};
 	Oid types[2] = {TEXTOID, TEXTOID};
 	Datum values[2];
+	Oid user;
+	int security;
 
 	if (version == NULL)
 		return;
-	values[0] = CStringGetTextDatum(request->endpoint);
+	names[1] = pnstrdup(application_name, version - application_name - 1);
 	values[1] = CStringGetTextDatum(version);
-	crm_execute("SELECT c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'] FROM " CRM_DATA_SCHEMA
-				".config AS c "
-				"WHERE c.kind OPERATOR(pg_catalog.=) 'setting' AND c.key OPERATOR(pg_catalog.=) 'client.min_version' "
-				"AND c.scope OPERATOR(pg_catalog.=) '*' "
-				"AND c.status OPERATOR(pg_catalog.=) 'active' "
-				"AND coalesce((c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'after'])::pg_catalog.timestamptz, "
-				"'-infinity') "
-				"OPERATOR(pg_catalog.<=) pg_catalog.now() "
-				"AND pg_catalog.string_to_array($2, '.')::pg_catalog.int4[] OPERATOR(pg_catalog.<) "
-				"pg_catalog.string_to_array(c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'], "
-				"'.')::pg_catalog.int4[]",
-				2, types, values, NULL, SPI_OK_SELECT);
-	if (SPI_processed > 0)
-		ereport(ERROR, (errcode(ERRCODE_CRM_CLIENT_TOO_OLD), errmsg("client version %s is too old to write", version),
-						errdetail("Endpoint %s needs version %s or newer.", request->endpoint,
-								  SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
-						errhint("Upgrade the client; what it has not sent yet is sent again by the new one.")));
+	SPI_connect();
+	as_owner(&user, &security);
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		values[0] = CStringGetTextDatum(names[i]);
+		crm_execute(
+			"SELECT c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'] FROM " CRM_DATA_SCHEMA ".config AS c "
+			"WHERE c.kind OPERATOR(pg_catalog.=) 'setting' AND c.key OPERATOR(pg_catalog.=) 'client.min_version' "
+			"AND c.scope OPERATOR(pg_catalog.=) '*' "
+			"AND c.status OPERATOR(pg_catalog.=) 'active' "
+			"AND coalesce((c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'after'])::pg_catalog.timestamptz, "
+			"'-infinity') "
+			"OPERATOR(pg_catalog.<=) pg_catalog.now() "
+			"AND pg_catalog.string_to_array($2, '.')::pg_catalog.int4[] OPERATOR(pg_catalog.<) "
+			"pg_catalog.string_to_array(c.body OPERATOR(pg_catalog.#>>) ARRAY['value', $1, 'version'], "
+			"'.')::pg_catalog.int4[]",
+			2, types, values, NULL, SPI_OK_SELECT);
+		if (SPI_processed > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_CRM_CLIENT_TOO_OLD), errmsg("client version %s is too old to write", version),
+					 errdetail("%s needs version %s or newer.", names[i],
+							   SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
+					 errhint("Upgrade the client; what it has not sent yet is sent again by the new one.")));
+	}
+	SetUserIdAndSecContext(user, security);
+	SPI_finish();
+}
+
+/*
+ * crm._check_client(endpoint text): the same for functions in SQL.
+ */
+Datum
+crm_check_client(PG_FUNCTION_ARGS)
+{
+	check_client(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_VOID();
 }
 
 /*
@@ -1138,6 +1166,7 @@ crm_view_write_begin(const char *object, int64 id, int32 version, const Bitmapse
 	SetUserIdAndSecContext(user, security);
 	if (table == NULL)
 		return NULL;
+	check_client("sql");
 	write = palloc0(sizeof(CrmViewWrite));
 	write->saved = crm_history_context_set(context);
 	crm_history_context_restore(write->saved);

@@ -118,7 +118,16 @@ SELECT crm.write('account', :acc, pg_temp.op(42), 'app', NULL, '{"website": "a.e
 \echo :LAST_ERROR_SQLSTATE
 ROLLBACK TO s;
 UPDATE crm_data.config SET body = body || '{"value": {"app": {"version": "4.2.1", "after": "2026-01-01"}}}' WHERE kind = 'setting' AND key = 'client.min_version';
+SET LOCAL application_name = 'app/4.2.0';
+SAVEPOINT t;
+UPDATE crm.account SET website = 'a.example' WHERE id = :acc;
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK TO t;
+SELECT crm.submit_drafts('{}');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK TO t;
 SET LOCAL application_name = 'app/4.10';
+UPDATE crm.account SET district = 'new' WHERE id = :acc RETURNING district;
 SELECT crm.write('account', :acc, pg_temp.op(42), 'app', NULL, '{"employees": 11}') ->> 'state' AS new_enough;
 ROLLBACK;
 

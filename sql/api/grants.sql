@@ -84,7 +84,7 @@ BEGIN
         ('crm.my_board(timestamptz)', '*'),
         ('crm.today_focus(date)', '*'),
         ('crm.receivable_health(date)', '*'),
-        ('crm.followup_watch(timestamptz)', '*'),
+        ('crm.followup_watch(timestamptz, int)', '*'),
         ('crm.director_daily(timestamptz)', '*'),
         ('crm.team_performance(date)', '*'),
         ('crm.monthly_snapshot(date)', '*'),

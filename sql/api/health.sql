@@ -5,13 +5,14 @@ CREATE OR REPLACE FUNCTION crm._account_health(only_account bigint, at timestamp
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH m AS (SELECT (h.body #>> '{weights,follow_up_gap}')::float8 AS w1, (h.body #>> '{weights,contract_expiry}')::float8 AS w2, (h.body #>> '{weights,sentiment}')::float8 AS w3,
+    -- (materialized: read once, not once a customer)
+    WITH m AS MATERIALIZED (SELECT (h.body #>> '{weights,follow_up_gap}')::float8 AS w1, (h.body #>> '{weights,contract_expiry}')::float8 AS w2, (h.body #>> '{weights,sentiment}')::float8 AS w3,
                       extract(epoch FROM (h.body #>> '{follow_up_gap,full}')::interval)::float8 AS gap_full, extract(epoch FROM (h.body #>> '{follow_up_gap,zero}')::interval)::float8 AS gap_zero,
                       extract(epoch FROM (h.body #>> '{contract_expiry,full}')::interval)::float8 AS end_full, extract(epoch FROM (h.body #>> '{contract_expiry,zero}')::interval)::float8 AS end_zero,
                       coalesce((h.body #>> '{sentiment,neutral}')::float8, 50) AS neutral, coalesce((h.body #>> '{sentiment,window}')::interval, '90 days') AS span
                  FROM crm_data.config AS h WHERE h.kind = 'health_model' AND h.key = 'account' AND h.scope = '*' AND h.status = 'active'),
     -- a day lasts until its end where the organisation is
-    z AS (SELECT (at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date AS day),
+    z AS MATERIALIZED (SELECT (at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date AS day),
     k AS (SELECT c.account_id, max(c.expires_on) AS expires_on FROM crm_data.contract AS c WHERE c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND (only_account IS NULL OR c.account_id = only_account) GROUP BY 1),
     e AS (SELECT DISTINCT ON (v.account_id) v.account_id, v.value FROM m, crm_data.event AS v
            WHERE v.kind = 'sentiment' AND v.occurred_at > _account_health.at - m.span AND v.occurred_at <= _account_health.at AND v.value BETWEEN 0 AND 100 AND v.account_id IS NOT NULL AND (only_account IS NULL OR v.account_id = only_account) ORDER BY v.account_id, v.occurred_at DESC, v.id DESC),
@@ -65,8 +66,8 @@ CREATE OR REPLACE FUNCTION crm._rfm(at timestamptz)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH m AS (SELECT h.body, (at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date AS day FROM crm_data.config AS h WHERE h.kind = 'health_model' AND h.key = 'rfm' AND h.scope = '*' AND h.status = 'active'),
-    w AS (SELECT m.*, (m.day - (m.body ->> 'window')::interval)::date AS from_on FROM m),
+    WITH m AS MATERIALIZED (SELECT h.body, (at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date AS day FROM crm_data.config AS h WHERE h.kind = 'health_model' AND h.key = 'rfm' AND h.scope = '*' AND h.status = 'active'),
+    w AS MATERIALIZED (SELECT m.*, (m.day - (m.body ->> 'window')::interval)::date AS from_on FROM m),
     -- whoever ever bought; how often and when by contracts, how much by what was paid
     k AS (SELECT c.account_id, max(c.signed_on) AS last_on, count(*) FILTER (WHERE c.signed_on > w.from_on) AS n FROM w, crm_data.contract AS c WHERE c.signed_on <= w.day AND c.state IN ('signed', 'active', 'finished') AND c.deleted_at IS NULL GROUP BY 1),
     e AS (SELECT r.account_id, r.currency, r.occurred_on, sum(CASE r.kind WHEN 'refund' THEN -r.amount ELSE r.amount END) AS amount FROM w, crm_data.receivable_entry AS r WHERE r.kind IN ('payment', 'refund') AND r.occurred_on > w.from_on AND r.occurred_on <= w.day GROUP BY 1, 2, 3),

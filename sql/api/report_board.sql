@@ -119,7 +119,7 @@ COMMENT ON FUNCTION crm.receivable_health(date) IS
 outstanding: due and unpaid, in the contract''s currency. Read through the guarded views: who may not see contracts has no rows. at: another day; dates of payment are as known now. Not STRICT: NULL is today.';
 
 -- Customers nobody has spoken to, as a list; the rules on timers tell the manager and raise the alert, each once.
-CREATE OR REPLACE FUNCTION crm.followup_watch(at timestamptz DEFAULT now())
+CREATE OR REPLACE FUNCTION crm.followup_watch(at timestamptz DEFAULT now(), lim int DEFAULT 500)
     RETURNS TABLE (level text, account_id bigint, account text, owner text, last_contact_at timestamptz, days int)
     LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
@@ -128,10 +128,10 @@ AS $$
       FROM (SELECT make_interval(days => crm._setting('followup.manager_days', '7')::int) AS manager, make_interval(days => crm._setting('followup.alert_days', '30')::int) AS alert, crm._report_teams('followup_watch') AS teams) AS s,
            crm_data.account AS a JOIN crm_data.member AS m ON m.id = a.owner_id
      WHERE a.deleted_at IS NULL AND a.merged_into IS NULL AND a.lifecycle NOT IN ('dormant', 'churned') AND a.last_contact_at <= at - s.manager AND (s.teams IS NULL OR a.team_id = ANY (s.teams))
-     ORDER BY a.last_contact_at, a.id
+     ORDER BY a.last_contact_at, a.id LIMIT greatest(lim, 0)
 $$;
-COMMENT ON FUNCTION crm.followup_watch(timestamptz) IS
-'Customers with an owner whom nobody has spoken to, the longest silence first: manager after followup.manager_days (7), alert after followup.alert_days (30). Managers see their teams, directors and administrators all. at: the instant that days are counted to; contacts are as known now. Errors: 42501 for others.';
+COMMENT ON FUNCTION crm.followup_watch(timestamptz, int) IS
+'Customers with an owner whom nobody has spoken to, the longest silence first: manager after followup.manager_days (7), alert after followup.alert_days (30). Managers see their teams, directors and administrators all. at: the instant that days are counted to; contacts are as known now. lim: at most so many. Errors: 42501 for others.';
 
 -- Director's daily: the day before, what is overdue, what is on fire.
 CREATE OR REPLACE FUNCTION crm._director_daily(at timestamptz)

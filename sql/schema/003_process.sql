@@ -402,7 +402,9 @@ CREATE TABLE crm_data.interaction (
 CREATE INDEX interaction_account_id_occurred_at_idx ON crm_data.interaction (account_id, occurred_at DESC);
 CREATE INDEX interaction_no_summary_idx ON crm_data.interaction (occurred_at) WHERE kind = 'meeting' AND summary IS NULL AND retracted_at IS NULL;
 CREATE INDEX interaction_author_id_occurred_at_idx ON crm_data.interaction (author_id, occurred_at DESC);
-CREATE INDEX interaction_occurred_at_idx ON crm_data.interaction (occurred_at);
+-- what reports of a period count is in the index; the order of recording is the order on disk
+CREATE INDEX interaction_occurred_at_idx ON crm_data.interaction (occurred_at) INCLUDE (team_id, retracted_at);
+CREATE INDEX interaction_recorded_at_idx ON crm_data.interaction USING brin (recorded_at);
 CREATE INDEX interaction_owner_id_idx ON crm_data.interaction (owner_id);
 CREATE INDEX interaction_team_id_idx ON crm_data.interaction (team_id);
 CREATE INDEX interaction_contact_id_idx ON crm_data.interaction (contact_id) WHERE contact_id IS NOT NULL;

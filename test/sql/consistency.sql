@@ -20,7 +20,7 @@ INSERT INTO crm_data.receivable_entry (kind, account_id, contract_id, amount, oc
 INSERT INTO crm_data.task (kind, object, record_id, title) VALUES ('follow_up', 'contract', 999999999, 'Nowhere');
 SELECT crm._job_consistency_scan('2005-01-02 02:30') > 0 AS found;
 SELECT i.kind, i.object, a.name, i.field, i.severity, m.full_name AS steward FROM crm_data.data_issue AS i LEFT JOIN crm_data.account AS a ON a.id = i.account_id LEFT JOIN crm_data.member AS m ON m.id = i.steward_id
- WHERE i.state = 'open' AND (a.name LIKE 'Cons %' OR i.record_id IN (SELECT id FROM crm_data.task WHERE title = 'Nowhere')) ORDER BY i.kind, a.name, i.field;
+ WHERE i.state = 'open' AND (a.name LIKE 'Cons %' OR i.object = 'task' AND i.record_id IN (SELECT id FROM crm_data.task WHERE title = 'Nowhere')) ORDER BY i.kind, a.name, i.field;
 -- again nothing is new; what is right again is gone, what a person accepted stays accepted
 SELECT crm._job_consistency_scan('2005-01-03 02:30') AS again;
 UPDATE crm_data.contact SET phone = '13800001001', phone_norm = crm.phone_key('13800001001') WHERE name = '王小明' AND phone = '13900001001';
@@ -28,11 +28,17 @@ UPDATE crm_data.account SET industry = 'energy' WHERE name = 'Cons B';
 UPDATE crm_data.data_issue SET state = 'accepted', resolved_at = now(), resolved_by = 'somebody' WHERE kind = 'overpaid' AND account_id = (SELECT id FROM crm_data.account WHERE name = 'Cons A');
 SELECT crm._job_consistency_scan('2005-01-04 02:30') AS gone;
 SELECT i.kind, i.state FROM crm_data.data_issue AS i JOIN crm_data.account AS a ON a.id = i.account_id AND a.name LIKE 'Cons %' WHERE i.state <> 'open' ORDER BY 1, 2;
+-- a scan of what changed since finds the same: what is new, and what is open still
+INSERT INTO crm_data.job_run (job_id, due_at, state, started_at) SELECT id, '2005-01-05', 'done', now() + interval '1 hour' FROM crm_data.job WHERE name = 'consistency_scan';
+SELECT crm._job_consistency_scan('2005-01-05 02:30') AS nothing;
+UPDATE crm_data.account SET email = 'b@example.com', updated_at = now() WHERE name = 'Cons B';
+SELECT crm._job_consistency_scan('2005-01-06 02:30') AS one_gone;
+DELETE FROM crm_data.job_run WHERE due_at = '2005-01-05' AND job_id = (SELECT id FROM crm_data.job WHERE name = 'consistency_scan');
 -- a row of keys that lie, which only a superuser can make
 BEGIN;
 SET LOCAL session_replication_role = replica;
 UPDATE crm_data.contract SET owner_id = 1, team_id = NULL WHERE code = 'CONS1';
-SELECT f.kind, f.object FROM crm._consistency_findings() AS f JOIN crm_data.account AS a ON a.id = f.account_id AND a.name = 'Cons A' WHERE f.kind = 'copied_owner';
+SELECT f.kind, f.object FROM crm._consistency_findings('-infinity') AS f JOIN crm_data.account AS a ON a.id = f.account_id AND a.name = 'Cons A' WHERE f.kind = 'copied_owner';
 ROLLBACK;
 SELECT crm.report_body(id) #>> '{rows,0,severity}' IS NOT NULL AS stored, crm.report_html(id, 'zh') LIKE '%数据一致性巡检%' AS page FROM crm.report_list('consistency_scan') WHERE due_at = '2005-01-02 02:30';
 SELECT o.payload - 'snapshot' AS told FROM crm_data.outbox AS o JOIN crm_data.member AS m ON m.id = o.recipient_id WHERE m.full_name = 'Cons Steward' AND o.topic = 'report.consistency' AND o.payload ? 'yours' ORDER BY o.id;

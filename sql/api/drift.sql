@@ -11,7 +11,7 @@ BEGIN ATOMIC
     ), bin AS (
         SELECT k.name, k.bin, sum(k.e)::float8 AS e, sum(k.a)::float8 AS a FROM ranked AS k GROUP BY k.name, k.bin
     )
-    SELECT 'psi', b.name, (p.p).psi, (p.p).threshold, (p.p).level, b.n, b.bins
+    SELECT 'psi' AS monitor, b.name, (p.p).psi, (p.p).threshold, (p.p).level, b.n, b.bins
       FROM (SELECT x.name, array_agg(x.e ORDER BY x.bin) AS e, array_agg(x.a ORDER BY x.bin) AS a, sum(x.a)::bigint AS n, jsonb_object_agg(x.bin, jsonb_build_array(x.e, x.a)) AS bins FROM bin AS x GROUP BY x.name) AS b,
            LATERAL (SELECT crm.psi(b.e, b.a) AS p) AS p
      WHERE (p.p).psi IS NOT NULL;
@@ -215,7 +215,7 @@ COMMENT ON FUNCTION crm._drift_customers(text, timestamptz, timestamptz) IS 'Mea
 CREATE OR REPLACE FUNCTION crm._drift_sentinels() RETURNS TABLE (model_id bigint, metric text, segment text, value float8, threshold float8, level text, n bigint, detail jsonb)
     LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT m.id, 'sentinel', coalesce(s.body ->> 'name', s.ord::text), p.p, CASE WHEN p.p < b.least THEN b.least ELSE b.most END, CASE WHEN p.p BETWEEN b.least AND b.most THEN 'none' ELSE 'red' END, m.rows_used, s.body
+    SELECT m.id, 'sentinel' AS metric, coalesce(s.body ->> 'name', s.ord::text), p.p, CASE WHEN p.p < b.least THEN b.least ELSE b.most END, CASE WHEN p.p BETWEEN b.least AND b.most THEN 'none' ELSE 'red' END, m.rows_used, s.body
       FROM jsonb_array_elements(coalesce(crm._odds_config('drift') -> 'sentinels', '[]')) WITH ORDINALITY AS s (body, ord)
       JOIN crm_data.model AS m ON m.name = s.body ->> 'model' AND m.status = 'champion' AND m.params IS NOT NULL AND m.options ->> 'status' = 'ok'
      CROSS JOIN LATERAL (SELECT coalesce((s.body ->> 'least')::float8, 0) AS least, coalesce((s.body ->> 'most')::float8, 1) AS most) AS b

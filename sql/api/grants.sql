@@ -194,7 +194,7 @@ BEGIN
         ('crm._match_clusters(regclass, name, jsonb, boolean, bytea, float8, text[], text)', '*'),
         ('crm._match_pairs(regclass, name, jsonb, boolean, bytea, float8, text[])', '*'),
         ('crm._match_check_fields(regclass, name, jsonb)', '*'),
-        ('crm._match_model(text)', '*'),
+        ('crm._match_model(text, boolean)', '*'),
         ('crm._match_store(text, regclass, name, jsonb)', '*'),
         ('crm._match_save(text, bytea, jsonb, bigint)', '*'),
         ('crm._match_guess(regclass, name)', '*'),

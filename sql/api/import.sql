@@ -250,7 +250,7 @@ COMMENT ON FUNCTION crm.import_begin(text, text, jsonb, jsonb, text) IS
 'Opens an import and returns its number. After it, in the same session: \copy crm.import_line (line) FROM ''file'' WITH (FORMAT csv, DELIMITER E''\x01'', QUOTE E''\x02''), or crm.import_load; the first line is the header.
 object: see crm.import_fields. source: name of the system the rows come from, made when new; its identifiers make later imports of the same rows updates.
 mapping: {"columns": {"heading": "field", "heading": null to ignore}, "values": {"heading": {"found": "meant"}}, "defaults": {"field": "value when empty"}, "scale": {"heading": factor}}; NULL: the active configuration field_map/<source>:<object>, else by the headings.
-options: delimiter (found by itself); date_order MDY or DMY (found by itself where the file tells); unknown columns: report (default), attrs (kept there) or refuse; unresolved references: reject (default) or null; create_missing: reference fields whose missing records are made; on_duplicate of a record of another source: merge (default: fill what is empty), skip or insert; pipeline and engaged_stage (codes) for deals; as_of: day the file describes; shift_days: added to all dates; rank: field by whose value rows are applied first.
+options: delimiter (found by itself); date_order MDY or DMY (found by itself where the file tells); unknown columns: report (default), attrs (kept there) or refuse; unresolved references: reject (default) or null; create_missing: reference fields whose missing records are made; on_duplicate of a record of another source: merge (default; fields survive as the configuration survivorship says), skip or insert; pipeline and engaged_stage (codes) for deals; as_of: day the file describes; shift_days: added to all dates; rank: field by whose value rows are applied first.
 Errors: 42501 not the caller''s to add and change; 22023 unknown object, mapping part or option; 22004 no source.';
 
 CREATE OR REPLACE FUNCTION crm._import_line_insert() RETURNS trigger
@@ -321,6 +321,143 @@ END
 $$;
 COMMENT ON FUNCTION crm._import_labels(text, bigint, bigint) IS 'Internal: text of the query that resolves references to a table by code, name, number or identifier in the source.';
 
+-- SQL that is true where the file's value (p) of a field survives beside the record's (t) when a row of another source is merged into a record.
+CREATE OR REPLACE FUNCTION crm._import_survives(b crm_data.import_batch, col text) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_rules jsonb := (SELECT c.body FROM crm_data.config AS c WHERE c.kind = 'survivorship' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active');
+    v_rule text := coalesce(v_rules -> 'fields' ->> (b.object || '.' || col), v_rules ->> 'default', 'non_empty_first');
+BEGIN
+    RETURN format('p.%1$I IS NOT NULL AND (t.%1$I IS NULL%2$s)', col, CASE
+        WHEN v_rule = 'longest' THEN format(' OR length(p.%1$I::text) > length(t.%1$I::text)', col)
+        -- a file that does not say of which day it is has no age
+        WHEN v_rule = 'most_recent' AND b.options ? 'as_of' THEN format(' OR p.%1$I <> t.%1$I AND %2$L::date > t.updated_at::date', col, b.options ->> 'as_of')
+        WHEN v_rule = 'source_priority' AND EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = format('crm_data.%I', b.object)::regclass AND a.attname = 'source_id') THEN
+            format(' OR p.%1$I <> t.%1$I AND %2$s > coalesce((SELECT s.priority FROM crm_data.source_system AS s WHERE s.id = t.source_id), -32768)', col,
+                   (SELECT s.priority FROM crm_data.source_system AS s WHERE s.id = b.source_id))
+        WHEN v_rule = 'validated_first' AND col = 'uscc' THEN ' OR crm.uscc_valid(p.uscc) AND NOT crm.uscc_valid(t.uscc)'
+        WHEN v_rule = 'validated_first' AND col IN ('phone', 'email') THEN format(' OR crm.%1$s_key(p.%1$I) IS NOT NULL AND crm.%1$s_key(t.%1$I) IS NULL', col)
+        ELSE '' END);
+END
+$$;
+COMMENT ON FUNCTION crm._import_survives(crm_data.import_batch, text) IS 'Internal: the configured survivorship of a field as a condition on the file''s row p and the record t.';
+
+-- SQL of the fields that a row of the file (p) changes in a record (t), with their old values. known: whether the row is the record's own, by its identifier.
+CREATE OR REPLACE FUNCTION crm._import_changes(b crm_data.import_batch, cols text[], known text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((SELECT '(SELECT coalesce(jsonb_object_agg(d.f, d.old), ''{}'') FROM (VALUES ' ||
+                            string_agg(format('(%1$L, to_jsonb(t.%1$I), CASE WHEN %2$s THEN p.%1$I IS NOT NULL AND p.%1$I IS DISTINCT FROM t.%1$I ELSE %3$s END)', x, known, crm._import_survives(b, x)), ', ') ||
+                            ') AS d (f, old, changed) WHERE d.changed)'
+                       FROM unnest(cols) AS x WHERE x <> 'pipeline_id'), '''{}''::jsonb')
+$$;
+COMMENT ON FUNCTION crm._import_changes(crm_data.import_batch, text[], text) IS 'Internal: SQL for what a row of an import changes in the record that it is.';
+
+CREATE OR REPLACE FUNCTION crm._import_match(b crm_data.import_batch, cols text[], OUT possible bigint, OUT not_compared bigint)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_do CONSTANT text := coalesce(b.options ->> 'on_duplicate', 'merge');
+    m record;
+    k record;
+    v_line bigint := 0;
+    v_rows bigint;
+BEGIN
+    possible := 0;
+    SELECT count(*) INTO v_rows FROM crm_data.import_row AS r WHERE r.batch_id = b.id AND r.state = 'valid' AND r.action = 'insert';
+    IF v_rows > 200000 THEN
+        not_compared := v_rows;
+    END IF;
+    IF v_rows = 0 OR v_rows > 200000 THEN
+        RETURN;
+    END IF;
+    SELECT * INTO m FROM crm._object_model(b.object, false);
+
+    -- With the records that are there, a thousand rows at a time.
+    LOOP
+        SELECT array_agg(r.id) AS rows, array_agg(r.doc) AS docs, max(r.line_no) AS line, array_agg(crm.phone_key(r.doc ->> 'phone')) AS phones, array_agg(crm.email_key(r.doc ->> 'email')) AS emails,
+               array_agg(CASE b.object WHEN 'account' THEN crm.company_key(r.doc ->> 'name') END) AS cores, array_agg(upper(r.doc ->> 'uscc')) AS usccs,
+               array_agg((r.doc ->> 'account_id')::bigint) AS accounts, array_agg(NULL::bigint) AS skips
+          INTO k
+          FROM (SELECT x.id, x.doc, x.line_no FROM crm_data.import_row AS x
+                 WHERE x.batch_id = b.id AND x.line_no > v_line AND x.state = 'valid' AND x.action = 'insert' ORDER BY x.line_no LIMIT 1000) AS r;
+        EXIT WHEN k.rows IS NULL;
+        v_line := k.line;
+        EXECUTE format($q$
+            UPDATE crm_data.import_row AS r
+               SET action = CASE WHEN h.sure THEN CASE %3$L WHEN 'skip' THEN 'skip' ELSE 'merge' END ELSE r.action END,
+                   record_id = CASE WHEN h.sure THEN h.id END,
+                   reason = CASE WHEN h.sure THEN h.said END,
+                   before = CASE WHEN h.sure AND %3$L = 'merge' THEN h.before END,
+                   problems = CASE WHEN h.sure THEN r.problems ELSE coalesce(r.problems, '[]') || to_jsonb('perhaps ' || h.said) END
+              FROM (SELECT g.n, g.id, g.band = 'auto' AND %3$L <> 'insert' AS sure,
+                           format('the same as %1$s %%s: %%s, probability %%s', g.id, coalesce('rule ' || g.rule, 'all fields together'), round(g.score::numeric, 3)) AS said,
+                           nullif((SELECT %2$s FROM jsonb_populate_record(NULL::crm_data.%1$I, $1[g.n]) AS p, crm_data.%1$I AS t WHERE t.id = g.id), '{}') AS before
+                      FROM (SELECT DISTINCT ON (c.n) c.n, c.id, j.score, j.band, j.rule
+                              FROM crm._match_near(%1$L, $3, $4, $5, $6, $7, $8) AS c
+                                   CROSS JOIN LATERAL crm._match_doc(%1$L, c.id) AS o (doc)
+                                   CROSS JOIN LATERAL crm._match_compare($9, $10, $1[c.n], o.doc) AS e
+                                   CROSS JOIN LATERAL crm._match_judge(%1$L, $9, e.evidence, o.doc, e.probability, e.band) AS j
+                             WHERE o.doc IS NOT NULL AND (j.rule IS NOT NULL OR j.band <> 'none')
+                             ORDER BY c.n, j.band = 'auto' DESC, j.score DESC, c.id) AS g) AS h
+             WHERE r.id = $2[h.n]$q$, b.object, crm._import_changes(b, cols, 'false'), v_do)
+            USING k.docs, k.rows, k.phones, k.emails, k.cores, k.usccs, k.accounts, k.skips, m.fields, m.params;
+    END LOOP;
+
+    -- Among themselves: the first line of those that are certainly one takes from the others what it lacks. Of a key that very many rows share nothing is said.
+    WITH RECURSIVE r AS MATERIALIZED (
+        SELECT x.id, x.line_no, x.doc FROM crm_data.import_row AS x WHERE x.batch_id = b.id AND x.state = 'valid' AND x.action = 'insert'
+    ), key AS MATERIALIZED (
+        SELECT r.id, r.line_no, v.key
+          FROM r CROSS JOIN LATERAL (VALUES ('p' || crm.phone_key(r.doc ->> 'phone')), ('e' || crm.email_key(r.doc ->> 'email')), ('u' || upper(r.doc ->> 'uscc')),
+                                            (CASE b.object WHEN 'account' THEN 'c' || crm.company_key(r.doc ->> 'name') ELSE 'n' || (r.doc ->> 'account_id') || ' ' || crm.label_key(r.doc ->> 'name') END)) AS v (key)
+         WHERE v.key IS NOT NULL
+    ), near AS (
+        SELECT DISTINCT y.id AS later, x.id AS first
+          FROM (SELECT key.key FROM key GROUP BY key.key HAVING count(*) BETWEEN 2 AND 50) AS g JOIN key AS x ON x.key = g.key JOIN key AS y ON y.key = g.key AND y.line_no > x.line_no
+    ), hit AS MATERIALIZED (
+        SELECT DISTINCT ON (near.later, j.band = 'auto') near.later, near.first, f.line_no, j.band = 'auto' AND v_do <> 'insert' AS sure,
+               format('the same as line %s: %s, probability %s', f.line_no, coalesce('rule ' || j.rule, 'all fields together'), round(j.score::numeric, 3)) AS said
+          FROM near JOIN r AS l ON l.id = near.later JOIN r AS f ON f.id = near.first
+               CROSS JOIN LATERAL crm._match_compare(m.fields, m.params, l.doc, f.doc) AS e
+               CROSS JOIN LATERAL crm._match_judge(b.object, m.fields, e.evidence, f.doc, e.probability, e.band) AS j
+         WHERE j.rule IS NOT NULL OR j.band <> 'none'
+         ORDER BY near.later, j.band = 'auto', f.line_no
+    ), root (id, root) AS (
+        SELECT r.id, r.id FROM r WHERE NOT EXISTS (SELECT FROM hit WHERE hit.later = r.id AND hit.sure)
+        UNION ALL
+        SELECT hit.later, root.root FROM root JOIN hit ON hit.first = root.id AND hit.sure
+    ), folded AS (
+        SELECT root.root, jsonb_object_agg(e.key, e.value ORDER BY x.line_no DESC) FILTER (WHERE e.key <> '_key') AS doc, max(x.rank) AS rank,
+               jsonb_agg(DISTINCT x.doc -> '_key') FILTER (WHERE x.id <> root.root) AS also
+          FROM root JOIN crm_data.import_row AS x ON x.id = root.id CROSS JOIN LATERAL jsonb_each(x.doc) AS e
+         WHERE v_do = 'merge' AND root.root IN (SELECT o.root FROM root AS o WHERE o.id <> o.root)
+         GROUP BY root.root
+    )
+    UPDATE crm_data.import_row AS r
+       SET doc = CASE WHEN fo.root IS NOT NULL THEN r.doc || fo.doc || jsonb_build_object('_also', fo.also) ELSE r.doc END,
+           rank = coalesce(fo.rank, r.rank),
+           action = CASE WHEN s.later IS NOT NULL THEN 'skip' ELSE r.action END,
+           reason = CASE WHEN s.later IS NOT NULL THEN s.said ELSE r.reason END,
+           problems = CASE WHEN s.later IS NULL AND n.later IS NOT NULL THEN coalesce(r.problems, '[]') || to_jsonb('perhaps ' || n.said) ELSE r.problems END
+      FROM (SELECT hit.later AS id FROM hit UNION SELECT folded.root FROM folded) AS c
+           LEFT JOIN folded AS fo ON fo.root = c.id
+           LEFT JOIN hit AS s ON s.later = c.id AND s.sure
+           LEFT JOIN hit AS n ON n.later = c.id AND NOT n.sure
+     WHERE r.id = c.id;
+    SELECT count(*) INTO possible FROM crm_data.import_row AS r
+     WHERE r.batch_id = b.id AND r.state = 'valid' AND EXISTS (SELECT FROM jsonb_array_elements_text(r.problems) AS x WHERE x LIKE 'perhaps the same as %');
+END
+$$;
+COMMENT ON FUNCTION crm._import_match(crm_data.import_batch, text[]) IS
+'Internal: compares the new rows of a validated import with the records that are there and with each other, by the rules and the model of the object. What is certainly known is merged or skipped as the import says, what is possibly known is noted. cols: fields that a merge may fill. Above 200,000 new rows nothing is compared (not_compared).';
+
 CREATE OR REPLACE FUNCTION crm.import_validate(batch bigint)
     RETURNS TABLE (item text, row_count bigint, detail text)
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
@@ -374,6 +511,7 @@ DECLARE
     v_shifts jsonb := '[]';
     v_counts jsonb;
     v_sep int[];
+    v_match record;
     c record;
 BEGIN
     PERFORM crm._import_require(batch);
@@ -712,10 +850,7 @@ BEGIN
         array_to_string(v_doc, ', '),
         CASE WHEN v_rank IS NULL THEN '0' ELSE format('coalesce(p.%I, 0)', v_rank) END,
         array_to_string(v_bads, ', '), array_to_string(v_notes, ', '),
-        coalesce((SELECT '(SELECT coalesce(jsonb_object_agg(d.f, d.old), ''{}'') FROM (VALUES ' ||
-                         string_agg(format('(%L, to_jsonb(t.%2$I), CASE WHEN e.id IS NULL THEN t.%2$I IS NULL AND p.%2$I IS NOT NULL ELSE p.%2$I IS NOT NULL AND p.%2$I IS DISTINCT FROM t.%2$I END)', x, x), ', ') ||
-                         ') AS d (f, old, changed) WHERE d.changed)' FROM unnest(v_cmp) AS x
-                   WHERE x NOT IN ('pipeline_id')), '''{}''::jsonb'),
+        crm._import_changes(b, v_cmp, 'e.id IS NOT NULL'),
         CASE WHEN v_has_merged THEN 'coalesce(t0.merged_into, t0.id)' ELSE 't0.id' END,
         b.object,
         CASE WHEN v_has_deleted THEN ' AND t0.deleted_at IS NULL' ELSE '' END,
@@ -746,7 +881,17 @@ BEGIN
         $q$, c.attname, c.attname || ': "') USING batch;
     END LOOP;
 
-    -- 8. Does the file look like the records that are there? Population stability over the values of each field, at least 50 rows against 200.
+    -- 8. One record once, by the first of its lines; then what the matcher knows of the new rows.
+    UPDATE crm_data.import_row AS r SET action = 'skip', before = NULL, reason = 'the same as line ' || d.line || ', which is the same record'
+      FROM (SELECT x.record_id, min(x.line_no) AS line FROM crm_data.import_row AS x WHERE x.batch_id = batch AND x.state = 'valid' AND x.record_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1) AS d
+     WHERE r.batch_id = batch AND r.state = 'valid' AND r.action IN ('update', 'merge') AND r.record_id = d.record_id AND r.line_no > d.line;
+    IF b.object IN ('account', 'contact') THEN
+        SELECT * INTO v_match FROM crm._import_match(b, v_cmp);
+    ELSE
+        SELECT 0::bigint AS possible, NULL::bigint AS not_compared INTO v_match;
+    END IF;
+
+    -- 9. Does the file look like the records that are there? Population stability over the values of each field, at least 50 rows against 200.
     FOR c IN SELECT x.col, x.field, x.type FROM crm.import_fields(b.object) AS x
               WHERE x.col = ANY (v_doc_cols) AND x.kind <> 'json' AND x.field NOT IN ('name', 'code', 'phone', 'email', 'uscc', 'address', 'website', 'currency', 'account', 'parent')
                 AND x.type <> 'text[]' AND x.type NOT LIKE 'timestamp%' AND x.type <> 'date'
@@ -790,16 +935,19 @@ BEGIN
         SELECT 1 AS o, 'rows' AS item, v_total AS n, format('%s, import %s, %s', b.object, batch, (SELECT string_agg(m.key || ' -> ' || coalesce(m.value, 'ignored'), ', ' ORDER BY array_position(v_header, m.key)) FROM jsonb_each_text(v_map) AS m)) AS detail
         UNION ALL SELECT 2, 'insert', (v_counts ->> 'insert')::bigint, 'new records'
         UNION ALL SELECT 3, 'update', (v_counts ->> 'update')::bigint, 'known records that change'
-        UNION ALL SELECT 4, 'merge', (v_counts ->> 'merge')::bigint, 'records there from another source: linked, what is empty is filled'
+        UNION ALL SELECT 4, 'merge', (v_counts ->> 'merge')::bigint, 'records there from another source: linked, fields survive as configured'
         UNION ALL SELECT 5, 'duplicate', (v_counts ->> 'skip')::bigint, 'the same again: nothing to do'
         UNION ALL SELECT 6, 'bad', (v_counts ->> 'bad')::bigint, coalesce('kept with line and reason: see crm.import_report(' || batch || ')', '')
-        UNION ALL SELECT 7, 'unknown column', 1, u || CASE WHEN v_map ? u THEN ', kept in attrs' ELSE ', not imported' END FROM unnest(v_unknown) AS u
-        UNION ALL SELECT 8, 'shifted field', 1, format('%s: population stability %s > 0.25, to be confirmed with crm.import_confirm(%s, reason)', s ->> 'field', s ->> 'psi', batch) FROM jsonb_array_elements(v_shifts) AS s
+        UNION ALL SELECT 7, 'possible duplicate', v_match.possible, 'new all the same; noted, and suggested to the data stewards after the import'
+        UNION ALL SELECT 8, 'not compared', v_match.not_compared, format('too many to be compared beforehand: after the import run crm.scan_duplicates(%L)', b.object)
+        UNION ALL SELECT 9, 'unknown column', 1, u || CASE WHEN v_map ? u THEN ', kept in attrs' ELSE ', not imported' END FROM unnest(v_unknown) AS u
+        UNION ALL SELECT 10, 'shifted field', 1, format('%s: population stability %s > 0.25, to be confirmed with crm.import_confirm(%s, reason)', s ->> 'field', s ->> 'psi', batch) FROM jsonb_array_elements(v_shifts) AS s
     ) AS y WHERE y.o < 4 OR y.n > 0 ORDER BY y.o, y.detail;
 END
 $$;
 COMMENT ON FUNCTION crm.import_validate(bigint) IS
 'Rehearses an import: cuts the loaded lines into records, maps, converts and checks every row against types, checks, references, unique columns and what is there already, and says what applying it would do, changing nothing but the import itself. May be called again after more lines or another mapping.
+New accounts and contacts, up to 200,000, are compared with the records that are there and with each other by the rules and the model of crm.find_duplicates: a certain one becomes a merge (or is skipped, option on_duplicate), with the record, the rule and the probability as its reason; a possible one is noted.
 Returns counts of inserts, updates, merges, duplicates and bad rows, unknown columns, and fields whose distribution shifts (population stability index above 0.25: to be confirmed). Row by row: crm.import_report.
 Errors: RM512 no lines, unreadable header, unknown column or field in the mapping, required field missing; RM510 already applied.';
 
@@ -894,6 +1042,26 @@ END
 $$;
 COMMENT ON FUNCTION crm._import_create_missing(bigint) IS 'Internal: makes the records that the rows of an import refer to and that are nowhere, as far as the import may; returns their numbers by object.';
 
+-- The batch that a chunk works on, for this session alone.
+CREATE OR REPLACE FUNCTION crm._import_take(batch bigint, chunk int) RETURNS crm_data.import_batch
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    b crm_data.import_batch;
+BEGIN
+    IF chunk NOT BETWEEN 1 AND 100000 THEN
+        RAISE EXCEPTION 'a chunk has 1 to 100000 rows, not %', chunk USING ERRCODE = 'invalid_parameter_value', HINT = 'Take the default of 10000.';
+    END IF;
+    PERFORM crm._import_require(batch);
+    SELECT * INTO b FROM crm_data.import_batch AS x WHERE x.id = batch FOR UPDATE NOWAIT;
+    RETURN b;
+EXCEPTION WHEN lock_not_available THEN
+    RAISE EXCEPTION 'import % is being worked on by another session', batch USING ERRCODE = 'lock_not_available', HINT = 'Wait for it to end; a second one would gain nothing.';
+END
+$$;
+COMMENT ON FUNCTION crm._import_take(bigint, int) IS 'Internal: locks the batch of a chunk; NULL if there is none. Errors: 22023 the size of the chunk; 42501 not the caller''s to import; 55P03 another session works on it.';
+
 CREATE OR REPLACE FUNCTION crm._import_apply_chunk(batch bigint, chunk int, order_by_value boolean, OUT more boolean, OUT note text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -916,16 +1084,9 @@ DECLARE
     v_asof timestamptz;
     v_first bigint;
     v_col text;
+    v_found bigint;
 BEGIN
-    IF chunk NOT BETWEEN 1 AND 100000 THEN
-        RAISE EXCEPTION 'a chunk has 1 to 100000 rows, not %', chunk USING ERRCODE = 'invalid_parameter_value', HINT = 'Take the default of 10000.';
-    END IF;
-    PERFORM crm._import_require(batch);
-    BEGIN
-        SELECT * INTO b FROM crm_data.import_batch AS x WHERE x.id = batch FOR UPDATE NOWAIT;
-    EXCEPTION WHEN lock_not_available THEN
-        RAISE EXCEPTION 'import % is being worked on by another session', batch USING ERRCODE = 'lock_not_available', HINT = 'Wait for it to end; a second one would gain nothing.';
-    END;
+    b := crm._import_take(batch, chunk);
     IF b.id IS NULL OR b.state NOT IN ('validated', 'applying', 'applied') THEN
         RAISE EXCEPTION 'import % cannot be applied', batch
             USING ERRCODE = 'RM510', DETAIL = coalesce('It is ' || b.state || '.', 'There is no such import.'), HINT = 'Validate it first: SELECT * FROM crm.import_validate(batch).';
@@ -1102,8 +1263,8 @@ BEGIN
         END IF;
 
         INSERT INTO crm_data.external_ref (source_id, external_id, object, record_id, digest)
-        SELECT b.source_id, r.doc ->> '_key', b.object, r.record_id, sha256(convert_to(r.raw::text, 'UTF8'))
-          FROM crm_data.import_row AS r WHERE r.id = ANY (v_ids)
+        SELECT b.source_id, y.key, b.object, r.record_id, sha256(convert_to(r.raw::text, 'UTF8'))
+          FROM crm_data.import_row AS r CROSS JOIN LATERAL (SELECT r.doc ->> '_key' AS key UNION SELECT jsonb_array_elements_text(r.doc -> '_also')) AS y WHERE r.id = ANY (v_ids)
         ON CONFLICT (source_id, object, external_id) DO UPDATE SET record_id = EXCLUDED.record_id, digest = EXCLUDED.digest, updated_at = now(), updated_by = session_user;
 
         v_n := cardinality(v_ids);
@@ -1126,11 +1287,19 @@ BEGIN
                        b.object, '_self.' || v_self) USING batch;
     END LOOP;
     DELETE FROM crm_data.import_line AS l WHERE l.batch_id = batch;
+    IF b.object IN ('account', 'contact', 'lead') THEN
+        v_ids := ARRAY(SELECT r.record_id FROM crm_data.import_row AS r WHERE r.batch_id = batch AND r.state = 'applied' AND r.action = 'insert' ORDER BY 1);
+        IF cardinality(v_ids) <= 20000 THEN
+            v_found := crm._match_records(b.object, v_ids);
+        END IF;
+    END IF;
     IF b.rows_applied >= 10000 THEN
         EXECUTE format('ANALYZE crm_data.%I, crm_data.external_ref', b.object);
     END IF;
     UPDATE crm_data.import_batch AS x SET state = 'applied', applied_at = now(), updated_at = now(), updated_by = session_user WHERE x.id = batch RETURNING x.rows_applied INTO v_done;
-    note := format('import %s: done, %s rows applied, %s bad rows kept', batch, v_done, b.rows_rejected);
+    note := format('import %s: done, %s rows applied, %s bad rows kept', batch, v_done, b.rows_rejected) ||
+            CASE WHEN v_found > 0 THEN format(', possible duplicates suggested: %s', v_found)
+                 WHEN v_found IS NULL AND b.object IN ('account', 'contact', 'lead') THEN format('; look for duplicates with crm.scan_duplicates(%L)', b.object) ELSE '' END;
 END
 $$;
 COMMENT ON FUNCTION crm._import_apply_chunk(bigint, int, boolean) IS 'Internal: one transaction''s worth of crm.import_apply; whether there is more, and what to tell.';
@@ -1185,15 +1354,7 @@ DECLARE
     v_done bigint;
     v_kept bigint;
 BEGIN
-    IF chunk NOT BETWEEN 1 AND 100000 THEN
-        RAISE EXCEPTION 'a chunk has 1 to 100000 rows, not %', chunk USING ERRCODE = 'invalid_parameter_value', HINT = 'Take the default of 10000.';
-    END IF;
-    PERFORM crm._import_require(batch);
-    BEGIN
-        SELECT * INTO b FROM crm_data.import_batch AS x WHERE x.id = batch FOR UPDATE NOWAIT;
-    EXCEPTION WHEN lock_not_available THEN
-        RAISE EXCEPTION 'import % is being worked on by another session', batch USING ERRCODE = 'lock_not_available', HINT = 'Wait for it to end.';
-    END;
+    b := crm._import_take(batch, chunk);
     IF b.id IS NULL OR b.state NOT IN ('applying', 'applied', 'undoing') THEN
         RAISE EXCEPTION 'import % has nothing to undo', batch
             USING ERRCODE = 'RM510', DETAIL = coalesce('It is ' || b.state || '.', 'There is no such import.'), HINT = 'SELECT id, state FROM crm.import_list() shows the imports.';
@@ -1218,7 +1379,7 @@ BEGIN
                 RETURNING r.id
             ), x AS (
                 DELETE FROM crm_data.external_ref AS e USING crm_data.import_row AS r, u
-                 WHERE r.id = u.id AND e.source_id = $2 AND e.object = $3 AND e.external_id = r.doc ->> '_key' AND e.record_id = r.record_id
+                 WHERE r.id = u.id AND e.source_id = $2 AND e.object = $3 AND (e.external_id = r.doc ->> '_key' OR r.doc -> '_also' ? e.external_id) AND e.record_id = r.record_id
             )
             UPDATE crm_data.import_row AS r SET state = 'undone' FROM u WHERE r.id = u.id
             $q$, b.object, v_gone, coalesce(v_sets, '')) USING v_ids, b.source_id, b.object;

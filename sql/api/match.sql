@@ -45,7 +45,7 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION crm._caller() IS 'The role that is asking, the same inside SECURITY DEFINER functions: the session''s or the one of SET ROLE. Internal.';
 
-CREATE OR REPLACE FUNCTION crm._match_model(name text, OUT model int, OUT source regclass, OUT id_column name, OUT fields jsonb, OUT params bytea, OUT shipped boolean, OUT links text[])
+CREATE OR REPLACE FUNCTION crm._match_model(name text, trained boolean DEFAULT false, OUT model int, OUT source regclass, OUT id_column name, OUT fields jsonb, OUT params bytea, OUT shipped boolean, OUT links text[])
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -57,10 +57,14 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('match model "%s" does not exist', name),
             HINT = 'Define it with crm.match_define().';
     END IF;
+    IF trained AND params IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" is not trained', name),
+            HINT = 'Run crm.match_train() first, or learn and cluster in one pass: crm.match_clusters(name, learn => true).';
+    END IF;
     SELECT array_agg(ARRAY[l.a, l.b, l.kind] ORDER BY l.a, l.b) INTO _match_model.links FROM crm_data.match_link AS l WHERE l.model = _match_model.model;
 END
 $$;
-COMMENT ON FUNCTION crm._match_model(text) IS 'Definition, trained weights and people''s decisions of a match model; the rows of its table are read by the caller, with the caller''s rights. Internal. Errors: 42704 no such model.';
+COMMENT ON FUNCTION crm._match_model(text, boolean) IS 'Definition, trained weights and people''s decisions of a match model; the rows of its table are read by the caller, with the caller''s rights. trained: it must be. Internal. Errors: 42704 no such model; 55000 it is not trained.';
 
 CREATE OR REPLACE FUNCTION crm._match_store(name text, source regclass, id_column name, fields jsonb) RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -301,11 +305,7 @@ AS $$
 DECLARE
     m record;
 BEGIN
-    SELECT * INTO m FROM crm._match_model(match_clusters.name);
-    IF m.params IS NULL AND learn IS NOT TRUE THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" is not trained', match_clusters.name),
-            HINT = 'Run crm.match_train() first, or learn and cluster in one pass: crm.match_clusters(name, learn => true).';
-    END IF;
+    SELECT * INTO m FROM crm._match_model(match_clusters.name, learn IS NOT TRUE);
     RETURN QUERY SELECT c.id, c.cluster
                    FROM crm._match_clusters(m.source, m.id_column, m.fields, m.shipped, CASE WHEN learn IS NOT TRUE THEN m.params END, threshold, m.links,
                                             CASE WHEN learn THEN match_clusters.name END) AS c;
@@ -325,11 +325,7 @@ AS $$
 DECLARE
     m record;
 BEGIN
-    SELECT * INTO m FROM crm._match_model(match_pairs.name);
-    IF m.params IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" is not trained', match_pairs.name),
-            HINT = 'Run crm.match_train() first.';
-    END IF;
+    SELECT * INTO m FROM crm._match_model(match_pairs.name, true);
     RETURN QUERY SELECT p.a, p.b, p.probability, p.band, p.evidence
                    FROM crm._match_pairs(m.source, m.id_column, m.fields, m.shipped, m.params, threshold, m.links) AS p;
 END
@@ -542,11 +538,7 @@ BEGIN
     IF doc IS NULL OR jsonb_typeof(doc) <> 'object' OR lim IS NULL OR lim < 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a probe needs a document and a positive number of answers';
     END IF;
-    SELECT * INTO m FROM crm._match_model(match_probe.name);
-    IF m.params IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('match model "%s" is not trained', match_probe.name),
-            HINT = 'Run crm.match_train() first.';
-    END IF;
+    SELECT * INTO m FROM crm._match_model(match_probe.name, true);
     RETURN QUERY SELECT p.id, p.probability, p.band, p.evidence
                    FROM crm._match_probe(m.source, m.id_column, m.fields, m.params, doc, crm._match_candidates(match_probe.name, doc), lim) AS p;
 END

@@ -1,5 +1,6 @@
 -- Match: models over a table of one's own, and the CRM's suggestions.
 SET client_min_messages = warning;
+\set SHOW_CONTEXT never
 CREATE TABLE people (id text, first text, last text, born text, phone text, city text);
 INSERT INTO people
 SELECT i::text || v.tail, CASE v.tail WHEN 'b' THEN left(n.first, 1) || substr(n.first, 3) ELSE n.first END, n.last, to_char(date '1950-01-01' + (i * 97) % 18000, 'YYYY-MM-DD'),

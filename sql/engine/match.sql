@@ -68,6 +68,11 @@ CREATE FUNCTION crm._match_keys(fields jsonb, doc jsonb, OUT kind smallint, OUT 
     AS 'MODULE_PATHNAME', 'crm_match_keys';
 COMMENT ON FUNCTION crm._match_keys(jsonb, jsonb) IS 'The keys that a row, as a document, is found by in a persisted index. Internal. Errors: 22023 the document is no object.';
 
+CREATE FUNCTION crm._match_blocking(source regclass, id_column name, fields jsonb, truth name, OUT pairs bigint, OUT hits bigint)
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE COST 1000000
+    AS 'MODULE_PATHNAME', 'crm_match_blocking';
+COMMENT ON FUNCTION crm._match_blocking(regclass, name, jsonb, name) IS 'How many candidate pairs a table has, and how many of them have the same value in the column truth: for measuring what blocking misses. Internal, for superusers. Errors: as crm._match_train.';
+
 CREATE FUNCTION crm._match_index_keys(source regclass, id_column name, fields jsonb, OUT kinds smallint[], OUT keys bigint[], OUT recs bigint[])
     RETURNS SETOF record
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE COST 1000000 ROWS 100

@@ -110,6 +110,15 @@ hash_of(const CrmMatcher *m, int f, int i, uint32_t row)
 	return v == 0 ? 0 : m->field[f].atom[v][i];
 }
 
+/* One key from hashes of two fields; of fields whose values people swap it is the same either way. */
+static inline uint32_t
+pair_key(const CrmMatcher *m, int f, int g, bool like, uint32_t a, uint32_t b)
+{
+	if (like && b < a && (m->field[f].partner == g || m->field[g].partner == f))
+		return mix32(b, a);
+	return mix32(a, b);
+}
+
 /* A row's key of a kind, 0 none. */
 static inline uint32_t
 key_of(const CrmMatcher *m, int kind, uint32_t row)
@@ -121,7 +130,7 @@ key_of(const CrmMatcher *m, int kind, uint32_t row)
 	if (a == 0 || kd->g < 0)
 		return a;
 	b = hash_of(m, kd->g, kd->j, row);
-	return b == 0 ? 0 : mix32(a, b);
+	return b == 0 ? 0 : pair_key(m, kd->f, kd->g, kd->i == kd->j, a, b);
 }
 
 /* Where the pairs of one kind go. */
@@ -612,7 +621,7 @@ crm_row_keys(const CrmMatcher *m, uint32_t row, int16_t *kinds, int64_t *keys, i
 			if (gd->meaning == CRM_M_TEXT || gd->meaning == CRM_M_PHONE || gd->meaning == CRM_M_EMAIL)
 				continue;
 			kinds[n] = (int16_t) (256 + f * 16 + g);
-			keys[n++] = (int64_t) mix32(atom[0], other);
+			keys[n++] = (int64_t) pair_key(m, f, g, true, atom[0], other);
 		}
 	}
 	return n;

@@ -41,6 +41,7 @@ PG_FUNCTION_INFO_V1(crm_match_pairs);
 PG_FUNCTION_INFO_V1(crm_match_compare);
 PG_FUNCTION_INFO_V1(crm_match_check_fields);
 PG_FUNCTION_INFO_V1(crm_match_keys);
+PG_FUNCTION_INFO_V1(crm_match_blocking);
 PG_FUNCTION_INFO_V1(crm_match_index_keys);
 PG_FUNCTION_INFO_V1(crm_match_probe);
 
@@ -752,6 +753,74 @@ crm_match_keys(PG_FUNCTION_ARGS)
 	}
 	end_run(run, caller);
 	return (Datum) 0;
+}
+
+/* crm._match_blocking(source, id_column, fields, truth) -> pairs, hits: the candidate pairs, and those of one true group. */
+Datum
+crm_match_blocking(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid relid = PG_GETARG_OID(0);
+	char *id_column = NameStr(*PG_GETARG_NAME(1));
+	char *truth = NameStr(*PG_GETARG_NAME(3));
+	TupleDesc desc;
+	Run *run;
+	uint64 *group;
+	int64 hits = 0;
+	uint32_t r = 0;
+	Portal portal;
+	Datum values[2];
+	bool nulls[2] = {false};
+	HeapTuple tup;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	run = begin_run(PG_GETARG_JSONB_P(2));
+	read_rows(run, relid, id_column, false, 0);
+	find_pairs(run);
+	group = crm_huge_alloc(run->m.rows * sizeof(uint64));
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	portal =
+		SPI_cursor_open(NULL,
+						SPI_prepare(psprintf("SELECT pg_catalog.hashtextextended(%s::pg_catalog.text, 0) FROM %s ORDER "
+											 "BY %s::pg_catalog.text COLLATE \"C\"",
+											 quote_identifier(truth),
+											 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+																		get_rel_name(relid)),
+											 quote_identifier(id_column)),
+									0, NULL),
+						NULL, NULL, true);
+	do
+	{
+		SPI_cursor_fetch(portal, true, 5000);
+		for (uint64 i = 0; i < SPI_processed && r < run->m.rows; i++)
+		{
+			bool isnull;
+			Datum d = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+
+			/* No group: of its own. */
+			group[r] = isnull ? r : (uint64) DatumGetInt64(d);
+			r++;
+		}
+		SPI_freetuptable(SPI_tuptable);
+	} while (SPI_processed > 0);
+	SPI_cursor_close(portal);
+	SPI_finish();
+	MemoryContextSwitchTo(run->cxt);
+	for (uint32_t i = 0; i < run->m.pieces; i++)
+	{
+		const CrmEdge *e = run->m.team->at(run->m.team, run->m.piece[i].where);
+
+		for (uint32_t k = 0; k < run->m.piece[i].n; k++)
+			hits += group[e[k].a] == group[e[k].b];
+	}
+	values[0] = Int64GetDatum((int64) run->m.pairs);
+	values[1] = Int64GetDatum(hits);
+	MemoryContextSwitchTo(caller);
+	tup = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
+	end_run(run, caller);
+	PG_RETURN_DATUM(HeapTupleGetDatum(tup));
 }
 
 /* A key of a persisted index and its record. */

@@ -89,6 +89,7 @@ SELECT pid, band, probability > 0.9 AS likely, evidence->'fields'->'last'->>'lev
  WHERE q.id = '15a' AND p.pid LIKE '15_' ORDER BY pid;
 INSERT INTO people VALUES ('new1', 'Zebedee', 'Quartermain', '1971-02-03', NULL, 'Leeds');
 SELECT id, band FROM crm.match_probe('test people', '{"first": "Zebedee", "last": "Quartermain", "born": "1971-02-03"}', 1);
+SELECT id, evidence->'fields'->'first'->>'level' AS first FROM crm.match_probe('test people', '{"first": "Quartermain", "last": "Zebedee"}', 1);
 UPDATE people SET last = 'Pennyfeather', first = 'Xavier' WHERE id = 'new1';
 SELECT count(*) FROM crm.match_probe('test people', '{"first": "Zebedee", "last": "Quartermain"}', 1);
 SELECT id FROM crm.match_probe('test people', '{"first": "Xavier", "last": "Pennyfeather"}', 1);

@@ -551,6 +551,12 @@ AS $$
      WHERE e.depth > crm._setting_number('role.max_inherit_depth', 2, 0, 9) AND EXISTS (SELECT FROM crm_data.access_profile AS p WHERE p.role_name = e.role_name)
     UNION ALL
     SELECT 'warning', 'orphaned login', o.role_name::text, o.reason FROM crm._orphaned_roles() AS o
+    UNION ALL
+    -- looking up numbers has no limit of its own, but whoever does it as often as a limit would allow is named
+    SELECT 'warning', 'unusual access', l.actor, format('%s: %s times on %s', l.action, count(*), to_char(l.day, 'YYYY-MM-DD'))
+      FROM (SELECT a.actor, a.action, (a.at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date AS day
+              FROM crm_data.access_log AS a WHERE a.action IN ('reveal', 'find_by_phone') AND a.at > now() - interval '31 days') AS l
+     GROUP BY l.actor, l.action, l.day HAVING count(*) >= crm._setting('reveal.daily_limit', '30')::int
 $$;
 COMMENT ON FUNCTION crm._access_findings() IS 'What crm.access_audit() reports, without asking who asks. Internal.';
 

@@ -100,6 +100,9 @@ SELECT to_jsonb(a)::text ~ '7777,|13866' FROM account AS a WHERE code = 'ATTACK-
 SELECT json_agg(a)::text ~ '7777,|13866' FROM account AS a WHERE code = 'ATTACK-2';
 -- (a server may be built without XML)
 DO $$ BEGIN RAISE NOTICE 'in XML: %', query_to_xml('SELECT * FROM crm.account WHERE code = ''ATTACK-2''', true, false, '')::text ~ '>7777|13866'; EXCEPTION WHEN feature_not_supported THEN RAISE NOTICE 'in XML: f'; END $$;
+-- (a server may come without its contrib modules)
+DO $$ BEGIN RESET ROLE; CREATE EXTENSION hstore SCHEMA attack; SET ROLE attack_agent; RAISE NOTICE 'in hstore: %', (SELECT hstore(a)::text ~ '=>"7777|13866' FROM account AS a WHERE code = 'ATTACK-2');
+EXCEPTION WHEN undefined_file OR feature_not_supported THEN SET ROLE attack_agent; RAISE NOTICE 'in hstore: f'; END $$;
 SELECT (a).annual_revenue, a::text ~ '13866' FROM account AS a WHERE code = 'ATTACK-2';
 SELECT row_to_json(x)::text FROM (SELECT phone, annual_revenue FROM account WHERE code = 'ATTACK-2') AS x;
 COPY (SELECT phone, annual_revenue FROM crm.account WHERE code = 'ATTACK-2') TO STDOUT;

@@ -146,6 +146,7 @@ SELECT crm.reveal('account', :account, 'phone', 'callback');
 SELECT crm.reveal('account', :account, 'phone', 'callback');
 \echo :LAST_ERROR_SQLSTATE
 RESET ROLE;
+SELECT severity, kind, regexp_replace(detail, ' on .*', '') AS detail FROM crm.access_audit() WHERE kind = 'unusual access';
 SELECT action, object, row_count, reason FROM crm_data.access_log WHERE actor = 'member ' || (SELECT id FROM crm_data.member WHERE role_name = 'access_agent') ORDER BY id;
 
 -- a caller is found by his number, by whoever sees numbers masked

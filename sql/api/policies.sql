@@ -52,18 +52,24 @@ SELECT crm._secure_table(c.oid::regclass)
  WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p')
  ORDER BY c.relname COLLATE "C";
 
--- The views' role: reads all but the secrets, writes what has a view.
+-- The views' role: reads all but the secrets, writes what has a view, column by column. Whoever may write to a view may LOCK it, and with it the
+-- table, if the views' owner has a right to change the table as a whole: so it has none, and nothing is deleted through a view.
 DO $do$
 DECLARE
     target record;
 BEGIN
     FOR target IN
-        SELECT c.oid::regclass AS name, EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = c.relname) AS has_view
+        SELECT c.oid::regclass AS name, EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = c.relname) AS has_view,
+               (SELECT string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
           FROM pg_class AS c
          WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'secret'
          ORDER BY c.relname COLLATE "C"
     LOOP
-        EXECUTE format('GRANT SELECT%s ON %s TO crm_gate', CASE WHEN target.has_view THEN ', INSERT, UPDATE, DELETE' ELSE '' END, target.name);
+        EXECUTE format('REVOKE ALL ON %s FROM crm_gate', target.name);
+        EXECUTE format('GRANT SELECT ON %s TO crm_gate', target.name);
+        IF target.has_view THEN
+            EXECUTE format('GRANT INSERT (%1$s), UPDATE (%1$s) ON %2$s TO crm_gate', target.columns, target.name);
+        END IF;
     END LOOP;
 END
 $do$;

@@ -95,7 +95,7 @@ CREATE FUNCTION crm._write_view() RETURNS trigger
     AS 'MODULE_PATHNAME', 'crm_write_view';
 COMMENT ON FUNCTION crm._write_view() IS
 'INSTEAD OF trigger of the views: writes what the person changed and may change, checks that the row is as it was seen, answers the row masked again. Its argument is the name of the object. Internal.
-Errors: 42501 no right to the row or the column; 40001 somebody else changed the row meanwhile; 23503 a reference to a row that is missing or hidden; RM104 too many rows without an approval.';
+Errors: 42501 no right to the row or the column; 40001 somebody else changed the row meanwhile; 23503 a reference to a row that is missing or hidden; RM104 too many rows without an approval; RM201 a deletion: rows are marked as deleted by functions.';
 
 -- Owned by the superuser who creates the extension: the owner of the tables cannot change roles.
 CREATE FUNCTION crm._disable_login(login name) RETURNS void

@@ -88,7 +88,6 @@ typedef struct ViewInfo
 	int record;
 	char *returning;
 	List *plans;
-	SPIPlanPtr delete_plan;
 	SPIPlanPtr look_plan;
 } ViewInfo;
 
@@ -117,7 +116,6 @@ static CrmRowOutcome update_directly(const ViewInfo *info, CrmViewWrite *write, 
 static HeapTuple masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc);
 static HeapTuple update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
 									 const Datum *old_values, const bool *old_nulls, int32 *version);
-static HeapTuple delete_row(ViewInfo *info, TriggerData *data);
 static SPIPlanPtr statement_plan(ViewInfo *info, char operation, Bitmapset *columns);
 static void check_column(const ViewInfo *info, int column, CrmProfile const *profile, bool own, bool team);
 static void check_parents(ViewInfo *info, Bitmapset *columns, const Datum *values, const bool *nulls);
@@ -163,6 +161,13 @@ crm_write_view(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("crm._write_view works on the views of %s only", CRM_GATE)));
 
+	/* whoever may write to a view may lock what its owner has a right to delete from, so the owner has none */
+	if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_CRM_ERASURE_REFUSED), errmsg("rows of %s cannot be deleted", data->tg_trigger->tgargs[0]),
+			 errhint("%s.remove() marks a row as deleted, %s.request_delete() asks for it.", CRM_SCHEMA, CRM_SCHEMA)));
+
 	info = view_info(data->tg_relation, data->tg_trigger->tgargs[0]);
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(gate, security | SECURITY_LOCAL_USERID_CHANGE);
@@ -176,7 +181,7 @@ crm_write_view(PG_FUNCTION_ARGS)
 		else
 		{
 			SPI_connect();
-			result = TRIGGER_FIRED_BY_INSERT(data->tg_event) ? insert_row(info, data) : delete_row(info, data);
+			result = insert_row(info, data);
 			SPI_finish();
 		}
 	}
@@ -491,40 +496,6 @@ update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, con
 		(void) row_is_skipped(info, old_values, old_nulls, "change");
 	SPI_finish();
 	return result;
-}
-
-/*
- * Delete the row, if the table lets us: most are deleted by functions, softly.
- */
-static HeapTuple
-delete_row(ViewInfo *info, TriggerData *data)
-{
-	TupleDesc desc = RelationGetDescr(data->tg_relation);
-	Datum *values = palloc(sizeof(Datum) * info->ncolumns);
-	bool *nulls = palloc(sizeof(bool) * info->ncolumns);
-	Datum *args = palloc(sizeof(Datum) * info->ncolumns);
-	char *argnulls = palloc0(info->ncolumns + 1);
-
-	heap_deform_tuple(data->tg_trigtuple, desc, values, nulls);
-	if (info->delete_plan == NULL)
-	{
-		StringInfoData sql;
-		Oid *types = palloc(sizeof(Oid) * info->ncolumns);
-		int nargs = 0;
-
-		initStringInfo(&sql);
-		appendStringInfo(&sql, "DELETE FROM %s.%s AS t", CRM_DATA_SCHEMA, quote_identifier(info->object));
-		append_condition(&sql, info, &nargs, types, true);
-		info->delete_plan = SPI_prepare(sql.data, nargs, types);
-		if (info->delete_plan == NULL || SPI_keepplan(info->delete_plan) != 0)
-			elog(ERROR, "could not prepare a deletion");
-	}
-	condition_values(info, 0, values, nulls, args, argnulls, true);
-	if (SPI_execute_plan(info->delete_plan, args, argnulls, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not delete through a view");
-	if (SPI_processed == 0 && row_is_skipped(info, values, nulls, "delete"))
-		return NULL;
-	return data->tg_trigtuple;
 }
 
 /*
@@ -1010,8 +981,6 @@ forget_info(ViewInfo *info)
 	for (int i = 0; i < info->ncolumns; i++)
 		if (info->columns[i].parent_plan != NULL)
 			SPI_freeplan(info->columns[i].parent_plan);
-	if (info->delete_plan != NULL)
-		SPI_freeplan(info->delete_plan);
 	if (info->look_plan != NULL)
 		SPI_freeplan(info->look_plan);
 	MemoryContextDelete(info->context);

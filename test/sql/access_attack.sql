@@ -174,3 +174,20 @@ SET ROLE attack_agent;
 EXECUTE p;
 RESET ROLE;
 ROLLBACK;
+-- a view that one may write to is no handle to lock the table of everybody
+BEGIN;
+CREATE ROLE attack_lock NOLOGIN IN ROLE crm_bi;
+SET LOCAL ROLE attack_lock;
+SAVEPOINT s;
+LOCK TABLE crm.account IN ACCESS EXCLUSIVE MODE;
+ROLLBACK TO s;
+LOCK TABLE crm.account IN ROW EXCLUSIVE MODE;
+ROLLBACK TO s;
+CREATE TEMP VIEW handle AS SELECT * FROM crm.opportunity;
+SAVEPOINT s;
+LOCK TABLE handle IN SHARE MODE;
+ROLLBACK TO s;
+RESET ROLE;
+-- nor any other
+SELECT string_agg(c.relname, ' ' ORDER BY c.relname COLLATE "C") AS lockable FROM pg_class AS c WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND has_table_privilege('crm_gate', c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE');
+ROLLBACK;

@@ -328,15 +328,17 @@ CREATE OR REPLACE FUNCTION crm._import_survives(b crm_data.import_batch, col tex
 AS $$
 DECLARE
     v_rules jsonb := (SELECT c.body FROM crm_data.config AS c WHERE c.kind = 'survivorship' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active');
-    v_rule text := coalesce(v_rules -> 'fields' ->> (b.object || '.' || col), v_rules ->> 'default', 'non_empty_first');
+    v_rule text := coalesce(v_rules -> 'fields' ->> (b.object || '.' || col),
+                            CASE WHEN EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'authority' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active' AND c.body -> 'fields' ? (b.object || '.' || col)) THEN 'source_priority' END,
+                            v_rules ->> 'default', 'non_empty_first');
 BEGIN
     RETURN format('p.%1$I IS NOT NULL AND (t.%1$I IS NULL%2$s)', col, CASE
         WHEN v_rule = 'longest' THEN format(' OR length(p.%1$I::text) > length(t.%1$I::text)', col)
         -- a file that does not say of which day it is has no age
         WHEN v_rule = 'most_recent' AND b.options ? 'as_of' THEN format(' OR p.%1$I <> t.%1$I AND %2$L::date > t.updated_at::date', col, b.options ->> 'as_of')
-        WHEN v_rule = 'source_priority' AND EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = format('crm_data.%I', b.object)::regclass AND a.attname = 'source_id') THEN
-            format(' OR p.%1$I <> t.%1$I AND %2$s > coalesce((SELECT s.priority FROM crm_data.source_system AS s WHERE s.id = t.source_id), -32768)', col,
-                   (SELECT s.priority FROM crm_data.source_system AS s WHERE s.id = b.source_id))
+        WHEN v_rule = 'source_priority' THEN
+            format(' OR p.%1$I <> t.%1$I AND %2$s > crm._source_rank(%3$L, %1$L, %4$s)', col, crm._source_rank(b.object, col, b.source_id), b.object,
+                   CASE WHEN EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = format('crm_data.%I', b.object)::regclass AND a.attname = 'source_id') THEN 't.source_id' ELSE 'NULL' END)
         WHEN v_rule = 'validated_first' AND col = 'uscc' THEN ' OR crm.uscc_valid(p.uscc) AND NOT crm.uscc_valid(t.uscc)'
         WHEN v_rule = 'validated_first' AND col IN ('phone', 'email') THEN format(' OR crm.%1$s_key(p.%1$I) IS NOT NULL AND crm.%1$s_key(t.%1$I) IS NULL', col)
         ELSE '' END);

@@ -54,7 +54,7 @@ END
 $$;
 COMMENT ON FUNCTION crm._merge_check(text, bigint, bigint[]) IS 'Refuses a merge that makes no sense or that the caller may not do. Internal. Errors: as crm.merge.';
 
-CREATE OR REPLACE FUNCTION crm._merge_images(object text, ids bigint[], locked boolean) RETURNS jsonb[]
+CREATE OR REPLACE FUNCTION crm._merge_images(object text, ids bigint[], locked boolean, everything boolean DEFAULT false) RETURNS jsonb[]
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -77,7 +77,7 @@ BEGIN
     END IF;
     FOREACH id IN ARRAY ids LOOP
         EXECUTE format('SELECT to_jsonb(t) FROM crm_data.%I AS t WHERE t.id = $1', object) INTO image USING id;
-        IF image IS NULL OR (current_setting('is_superuser') <> 'on' AND crm._see(object, id) IS NULL) THEN
+        IF image IS NULL OR (NOT everything AND current_setting('is_superuser') <> 'on' AND crm._see(object, id) IS NULL) THEN
             RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object), HINT = 'Name records that you may see.';
         END IF;
         IF image->>'merged_into' IS NOT NULL OR image->>'deleted_at' IS NOT NULL THEN
@@ -89,8 +89,30 @@ BEGIN
     RETURN images;
 END
 $$;
-COMMENT ON FUNCTION crm._merge_images(text, bigint[], boolean) IS
-'Images of records in the order given; locked takes the gates of their accounts and the rows, in the order of ids. Internal. Errors: P0002 missing or hidden; RM301 merged or deleted already.';
+COMMENT ON FUNCTION crm._merge_images(text, bigint[], boolean, boolean) IS
+'Images of records in the order given, everything: whoever may see them; locked takes the gates of their accounts and the rows, in the order of ids. Internal. Errors: P0002 missing or hidden; RM301 merged or deleted already.';
+
+-- Which source knows a field best: the configured authority of the field, of its object, or of all; then the sources by their priority.
+CREATE OR REPLACE FUNCTION crm._source_rank(object text, field text, source_id bigint) RETURNS int
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    name text;
+    priority int;
+    place bigint;
+BEGIN
+    SELECT s.name, s.priority INTO name, priority FROM crm_data.source_system AS s WHERE s.id = source_id;
+    SELECT n.place INTO place
+      FROM crm_data.config AS c
+           CROSS JOIN LATERAL jsonb_array_elements_text(coalesce(c.body->'fields'->(object || '.' || field), c.body->'objects'->object, c.body->'default')) WITH ORDINALITY AS n (name, place)
+     WHERE c.kind = 'authority' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active' AND n.name = coalesce(name, 'crm');
+    RETURN coalesce(1000000 - place, priority, -32768);
+END
+$$;
+COMMENT ON FUNCTION crm._source_rank(text, text, bigint) IS
+'Rank of a source for a field, the higher the better: by its place in the configured authority (kind authority), behind these by its priority. source_id: NULL for what was entered here. Internal.';
 
 -- Which value of a field survives: images of the survivor first, then the victims.
 CREATE OR REPLACE FUNCTION crm._survivor_of(rule text, object text, field text, images jsonb[]) RETURNS int
@@ -107,7 +129,7 @@ BEGIN
      ORDER BY CASE rule WHEN 'pinned' THEN v.n
                         WHEN 'longest' THEN -length(v.value #>> '{}')
                         WHEN 'most_frequent' THEN -(SELECT count(*) FROM v AS w WHERE w.value = v.value)
-                        WHEN 'source_priority' THEN -coalesce((SELECT s.priority FROM crm_data.source_system AS s WHERE s.id = (v.image->>'source_id')::bigint), -32768)
+                        WHEN 'source_priority' THEN -crm._source_rank(object, field, (v.image->>'source_id')::bigint)
                         WHEN 'most_recent' THEN -extract(epoch FROM (v.image->>'updated_at')::timestamptz)
                         WHEN 'validated_first' THEN
                             CASE WHEN (field = 'uscc' AND crm.uscc_valid(v.value #>> '{}')) OR (field = 'phone' AND crm.phone_key(v.value #>> '{}') IS NOT NULL)
@@ -172,7 +194,10 @@ BEGIN
           FROM jsonb_array_elements(coalesce(rules->'groups', '[]')) AS g
          WHERE g.value ? (object || '.' || col.name) AND choice IS NULL;
         rule := coalesce(CASE WHEN jsonb_typeof(choice) = 'string' THEN choice #>> '{}' END,
-                         rules->'fields'->>(object || '.' || coalesce(lead_of_group, col.name)), rules->>'default', 'non_empty_first');
+                         rules->'fields'->>(object || '.' || coalesce(lead_of_group, col.name)),
+                         -- a field with a system of record of its own
+                         CASE WHEN EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'authority' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active' AND c.body->'fields' ? (object || '.' || col.name)) THEN 'source_priority' END,
+                         rules->>'default', 'non_empty_first');
         IF rule <> ALL (kinds) THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown survivorship rule "%s"', rule),
                 HINT = 'Rules are: ' || array_to_string(kinds, ', ') || '.';
@@ -339,7 +364,7 @@ $$;
 COMMENT ON FUNCTION crm._merge_repoint(bigint, int, regclass, name, text, bigint, bigint[], jsonb) IS
 'Moves one reference of a merge to the survivor, all rows at once; where a constraint forbids that, row by row, putting aside whole what has no place beside the survivor''s. seq: last number of the merge''s moves. only_key: this row alone. Returns how many rows. Internal.';
 
-CREATE OR REPLACE FUNCTION crm.merge(object text, survivor bigint, victims bigint[], choices jsonb DEFAULT '{}') RETURNS bigint
+CREATE OR REPLACE FUNCTION crm._merge_records(object text, survivor bigint, victims bigint[], choices jsonb, confirmation bigint, as_job boolean) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -356,32 +381,21 @@ DECLARE
     cols text;
     merged_at CONSTANT timestamptz := clock_timestamp();
 BEGIN
-    PERFORM crm._merge_check(object, survivor, victims);
-    IF choices IS NULL OR jsonb_typeof(choices) <> 'object' THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the choices of a merge must be an object', HINT = 'For example {"confirmation": 17, "reason": "one company"}.';
-    END IF;
-    IF choices ? 'confirmation' AND (jsonb_typeof(choices->'confirmation') <> 'number' OR choices->>'confirmation' !~ '^[0-9]{1,18}$') THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the confirmation of a merge must be the number of a challenge', HINT = 'crm.challenge() gives one, crm.confirm() approves it.';
-    END IF;
-    -- A superuser at the console has nobody to ask.
-    IF current_setting('is_superuser') <> 'on' THEN
-        PERFORM crm._use_challenge('merge', object, survivor, (choices->>'confirmation')::bigint);
-    END IF;
-    images := crm._merge_images(object, survivor || victims, true);
+    images := crm._merge_images(object, survivor || victims, true, as_job);
     -- What the merge does to suggestions it does itself, so that it can be undone.
     PERFORM crm._match_pause(true);
     SELECT * INTO plan FROM crm._merge_plan(object, images, choices);
 
     INSERT INTO crm_data.merge_op AS m (object, survivor_id, victim_ids, choices, before, chosen, actor, reason, confirmation_id)
-    VALUES (merge.object, survivor, victims, choices,
+    VALUES (_merge_records.object, survivor, victims, choices,
             (SELECT jsonb_object_agg(i->>'id', i) FROM unnest(images) AS i), plan.chosen, crm._caller(), choices->>'reason',
-            CASE WHEN current_setting('is_superuser') <> 'on' THEN (choices->>'confirmation')::bigint END)
+            confirmation)
     RETURNING m.id INTO op;
 
     -- The suggestions that this merge answers end with it.
     WITH o AS MATERIALIZED (
         SELECT d.id, to_jsonb(d) AS image, row_number() OVER (ORDER BY d.id) AS n FROM crm_data.duplicate_pair AS d
-         WHERE d.object_a = merge.object AND d.object_b = merge.object AND d.a_id = ANY (survivor || victims) AND d.b_id = ANY (survivor || victims)
+         WHERE d.object_a = _merge_records.object AND d.object_b = _merge_records.object AND d.a_id = ANY (survivor || victims) AND d.b_id = ANY (survivor || victims)
     ), u AS (
         UPDATE crm_data.duplicate_pair AS d
            SET state = 'merged', merge_id = op, locks_target = false, decided_by = crm._caller(), decided_at = merged_at
@@ -413,10 +427,65 @@ BEGIN
     RETURN op;
 END
 $$;
+COMMENT ON FUNCTION crm._merge_records(text, bigint, bigint[], jsonb, bigint, boolean) IS 'Makes records one, after all checks of right and confirmation. as_job: for the scheduled merge of certain duplicates, whoever may see them. Internal.';
+
+CREATE OR REPLACE FUNCTION crm.merge(object text, survivor bigint, victims bigint[], choices jsonb DEFAULT '{}') RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    PERFORM crm._merge_check(object, survivor, victims);
+    IF choices IS NULL OR jsonb_typeof(choices) <> 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the choices of a merge must be an object', HINT = 'For example {"confirmation": 17, "reason": "one company"}.';
+    END IF;
+    IF choices ? 'confirmation' AND (jsonb_typeof(choices->'confirmation') <> 'number' OR choices->>'confirmation' !~ '^[0-9]{1,18}$') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the confirmation of a merge must be the number of a challenge', HINT = 'crm.challenge() gives one, crm.confirm() approves it.';
+    END IF;
+    -- A superuser at the console has nobody to ask.
+    IF current_setting('is_superuser') <> 'on' THEN
+        PERFORM crm._use_challenge('merge', object, survivor, (choices->>'confirmation')::bigint);
+    END IF;
+    RETURN crm._merge_records(object, survivor, victims, choices, CASE WHEN current_setting('is_superuser') <> 'on' THEN (choices->>'confirmation')::bigint END, false);
+END
+$$;
 COMMENT ON FUNCTION crm.merge(text, bigint, bigint[], jsonb) IS
 'Makes records one. Fields survive by the configuration of kind survivorship, references move (foreign keys of the catalog and registered ones), rows that the survivor has already are put aside, the victims become redirects. Returns the merge, for crm.unmerge.
 object: account, contact or lead. survivor: record that stays. victims: 1 to 100 records that become redirects. choices: {"confirmation": id that crm.confirm approved, "reason": .., "fields": {"phone": id of a record, or a rule, or {"value": ..}}}.
 Errors: 22023 another object, a record with itself, an unknown rule; 42501 no right to merge; RM106 no second confirmation (superusers need none); P0002 a record is missing or hidden; RM301 it was merged or deleted already; 54000 more than 100.';
+
+CREATE OR REPLACE FUNCTION crm._job_dedup_merge(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_least CONSTANT float8 := (SELECT (c.body->>'value')::float8 FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = 'dedup.auto_merge' AND c.scope = '*' AND c.status = 'active');
+    v_n bigint := 0;
+    p record;
+BEGIN
+    -- Two records of two owners are for people to decide about, and so is what the rules alone do not prove.
+    FOR p IN
+        SELECT d.id, d.a_id, d.b_id, d.rule, d.score FROM crm_data.duplicate_pair AS d
+               JOIN crm_data.account AS a ON a.id = d.a_id AND a.merged_into IS NULL AND a.deleted_at IS NULL
+               JOIN crm_data.account AS b ON b.id = d.b_id AND b.merged_into IS NULL AND b.deleted_at IS NULL
+         WHERE d.object_a = 'account' AND d.object_b = 'account' AND d.state = 'open' AND d.band = 'auto' AND d.score >= greatest(v_least, 0.999)
+           AND (a.owner_id = b.owner_id OR a.owner_id IS NULL OR b.owner_id IS NULL)
+           -- nor what somebody has called two, or un-merged
+           AND NOT EXISTS (SELECT FROM crm_data.match_link AS l JOIN crm_data.match_state AS s ON s.model = l.model AND s.name = 'account'
+                            WHERE l.kind = 'cannot' AND (l.a, l.b) IN ((d.a_id::text, d.b_id::text), (d.b_id::text, d.a_id::text)))
+         ORDER BY d.score DESC, d.id LIMIT 500
+    LOOP
+        -- an earlier merge of this run may have answered it
+        CONTINUE WHEN NOT EXISTS (SELECT FROM crm_data.duplicate_pair AS d JOIN crm_data.account AS b ON b.id = d.b_id AND b.merged_into IS NULL JOIN crm_data.account AS a ON a.id = d.a_id AND a.merged_into IS NULL
+                                   WHERE d.id = p.id AND d.state = 'open' AND d.a_id = p.a_id AND d.b_id = p.b_id);
+        PERFORM crm._merge_records('account', p.a_id, ARRAY[p.b_id], jsonb_build_object('reason', format('scheduled: %s, probability %s', coalesce('rule ' || p.rule, 'all fields together'), round(p.score::numeric, 4))), NULL, true);
+        v_n := v_n + 1;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_dedup_merge(timestamptz) IS
+'Job: merges customers that are certainly one (band auto) with at least the probability of the setting dedup.auto_merge, never below 0.999, the older one stays; not when two people own them or somebody has called them two. At most 500 a run, each to be undone with crm.unmerge. Internal.';
 
 CREATE OR REPLACE FUNCTION crm._unmerge_rows(op bigint, tab regclass, seqs int[], OUT restored int, OUT conflicts jsonb)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -99,6 +99,7 @@ FROM (VALUES
     ('attachment.flag_over', '1048576', 'bytes', '>', 'design', 'Size from which an original is reported as too large'),
     ('lock.timeout', '3', 'seconds', NULL, 'design', 'Time a write waits for a customer before it answers busy'),
     ('dedup.lock_ttl', '24', 'hours', NULL, 'design', 'Life of the lock that a certain duplicate puts on the original'),
+    ('dedup.auto_merge', '0.9999', 'probability', NULL, 'design', 'Least probability at which the job dedup_merge, once it is switched on, merges customers'),
     ('simulate.period', '30', 'days', NULL, 'design', 'Records a new rule is rehearsed on'),
     ('simulate.max_coverage_loss', '2', 'points', '<=', 'design', 'Coverage a new rule may lose'),
     ('watchdog.drop', '70', 'percent', '>=', 'design', 'Drop of a source below its usual volume that raises an alert'),

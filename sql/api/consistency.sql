@@ -43,10 +43,10 @@ BEGIN
         RETURN QUERY EXECUTE format('SELECT ''dangling'', %1$L, t.id, %3$s, ''record_id'', %2$L || '' '' || t.record_id, NULL, ''error''
                                        FROM %4$s AS t WHERE t.object = %2$L AND NOT EXISTS (SELECT FROM crm_data.%2$I AS r WHERE r.id = t.record_id)', c.name, c.object, CASE c.name WHEN 'external_ref' THEN 'NULL::bigint' ELSE 't.account_id' END, crm._scan_source(c.name)) USING since;
     END LOOP;
-    -- the copies of owner, team and grade, on which the row rules stand
+    -- the copies of owner, team and grade, on which the row rules stand: one finding a customer, however many rows it is
     FOR c IN SELECT x.name FROM (VALUES ('contact'), ('contract'), ('interaction'), ('receivable_entry')) AS x (name) LOOP
-        RETURN QUERY EXECUTE format('SELECT ''copied_owner'', %1$L, t.id, t.account_id, ''owner_id'', concat_ws('', '', t.owner_id, t.team_id, t.grade), concat_ws('', '', a.owner_id, a.team_id, a.grade), ''error''
-                                       FROM %2$s AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade)', c.name, crm._scan_source(c.name)) USING since;
+        RETURN QUERY EXECUTE format('SELECT ''copied_owner'', %1$L, min(t.id), a.id, ''owner_id'', count(*)::text, concat_ws('', '', a.owner_id, a.team_id, a.grade), ''error''
+                                       FROM %2$s AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade) GROUP BY a.id', c.name, crm._scan_source(c.name)) USING since;
     END LOOP;
     RETURN QUERY EXECUTE format($q$
     SELECT 'stage_mismatch', 'opportunity', o.id, o.account_id, 'outcome', o.outcome, s.outcome, 'error'

@@ -113,7 +113,11 @@ AS $$
            array_remove(ARRAY[CASE WHEN a.industry = me.industry THEN 'industry' END, CASE WHEN c.product_line = me.product_line THEN 'product line' END,
                               CASE WHEN a.type = me.type THEN 'customer type' END, CASE WHEN a.region = me.region THEN 'region' END, CASE WHEN c.deal_type = me.deal_type THEN 'deal type' END,
                               CASE WHEN w.size > 0.8 THEN 'amount' END, CASE WHEN c.competitor = me.competitor THEN 'competitor' END], NULL)
-      FROM me JOIN crm_data.opportunity AS c ON c.pipeline_id = me.pipeline_id AND c.outcome IN ('won', 'lost') AND c.closed_at <= at AND c.deleted_at IS NULL AND c.id <> me.id
+      FROM me
+     CROSS JOIN LATERAL (      -- the latest ones: what was done long ago teaches little, and there is no end of it
+           SELECT o.* FROM crm_data.opportunity AS o
+            WHERE o.pipeline_id = me.pipeline_id AND o.outcome IN ('won', 'lost') AND (o.outcome = 'won' OR NOT only_won) AND o.closed_at <= at AND o.deleted_at IS NULL AND o.id <> me.id
+            ORDER BY o.closed_at DESC, o.id LIMIT 5000) AS c
       JOIN crm_data.account AS a ON a.id = c.account_id
      CROSS JOIN LATERAL (SELECT coalesce(exp(-abs(ln((c.amount + 1)::float8 / (me.amount + 1)::float8))), 0) AS size) AS z
      CROSS JOIN LATERAL (SELECT z.size, 0.3 * coalesce((a.industry = me.industry)::int, 0) + 0.2 * coalesce((c.product_line = me.product_line)::int, 0) + 0.15 * coalesce((a.type = me.type)::int, 0)
@@ -148,7 +152,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.similar_cases(text, bigint, int) IS
-'The closed deals most like one, with how they ended, what they share with it, days to their close, and the share of won deals among the twenty nearest. Cases that the caller may not read are left out; the share is of all.
+'The closed deals most like one, of the latest 5000 of its pipeline, with how they ended, what they share with it, days to their close, and the share of won deals among the twenty nearest. Cases that the caller may not read are left out; the share is of all.
 object: opportunity. k: 1 to 50. Errors: 22023 another object; P0002 no such deal within the caller''s view.';
 
 CREATE OR REPLACE FUNCTION crm._bottleneck_brief(at timestamptz, teams bigint[])
@@ -356,7 +360,7 @@ AS $$
     UNION ALL
     (SELECT 'expiring', a.name, c.code, c.expires_on::timestamptz, c.expires_on - at::date
        FROM crm_data.contract AS c JOIN crm_data.account AS a ON a.id = c.account_id
-      WHERE a.owner_id = member AND c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND c.expires_on BETWEEN at::date AND at::date + crm._setting('renewal.window', '90')::int
+      WHERE c.owner_id = member AND c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND c.expires_on BETWEEN at::date AND at::date + crm._setting('renewal.window', '90')::int
       ORDER BY c.expires_on, c.id LIMIT 20)
     UNION ALL
     -- what was heard since the morning before of those who stand against him

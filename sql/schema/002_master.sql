@@ -111,7 +111,8 @@ CREATE INDEX account_next_renewal_on_idx ON crm_data.account (next_renewal_on) W
 CREATE INDEX account_region_idx ON crm_data.account (region);
 CREATE INDEX account_tags_idx ON crm_data.account USING gin (tags);
 CREATE INDEX account_source_id_idx ON crm_data.account (source_id) WHERE source_id IS NOT NULL;
-CREATE INDEX account_owner_id_idx ON crm_data.account (owner_id) WHERE owner_id IS NOT NULL;
+-- whom nobody has spoken to, of one person's customers, the longest silence first
+CREATE INDEX account_owner_id_idx ON crm_data.account (owner_id, last_contact_at) WHERE owner_id IS NOT NULL;
 CREATE INDEX account_team_id_idx ON crm_data.account (team_id) WHERE team_id IS NOT NULL;
 CREATE INDEX account_pool_id_idx ON crm_data.account (pool_id) WHERE pool_id IS NOT NULL;
 CREATE INDEX account_parent_id_idx ON crm_data.account (parent_id) WHERE parent_id IS NOT NULL;

@@ -279,6 +279,9 @@ CREATE OR REPLACE FUNCTION crm.churn_probability(account bigint, at timestamptz 
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF at IS NULL OR NOT isfinite(at) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a probability needs an instant';
+    END IF;
     IF NOT EXISTS (SELECT FROM crm_data.account AS a WHERE a.id = account AND a.deleted_at IS NULL AND crm.row_visible('account', 'read', a.owner_id, a.team_id, a.grade)) THEN
         RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'no such account', HINT = 'It does not exist, or you have no right to read it.';
     END IF;
@@ -289,13 +292,16 @@ $$;
 COMMENT ON FUNCTION crm.churn_probability(bigint, timestamptz) IS
 'Probability that a customer does not buy again within the configured horizon (odds/churn, 180 days), from how it stood at an instant.
 account: id; at: instant. p: 0.01 to 0.99; low, high: its 90 % interval; n: customers behind it; status: ok, insufficient_history, insufficient_confidence (the drift monitor found the model wrong lately, see crm.drift), or no_customer (has never bought; p is NULL); factors: the five strongest reasons with their percentage points.
-Errors: P0002 no such account for the caller.';
+Errors: P0002 no such account for the caller; 22023 no instant.';
 
 CREATE OR REPLACE FUNCTION crm.renewal_probability(contract bigint, at timestamptz DEFAULT now(), OUT p float8, OUT low float8, OUT high float8, OUT n bigint, OUT status text, OUT model_version int, OUT factors jsonb, OUT actions jsonb)
     LANGUAGE plpgsql STABLE SECURITY DEFINER -- not STRICT: NULL is no contract
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF at IS NULL OR NOT isfinite(at) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a probability needs an instant';
+    END IF;
     IF NOT EXISTS (SELECT FROM crm_data.contract AS c WHERE c.id = contract AND c.deleted_at IS NULL AND crm.row_visible('contract', 'read', c.owner_id, c.team_id, c.grade)) THEN
         RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'no such contract', HINT = 'It does not exist, or you have no right to read it.';
     END IF;
@@ -311,7 +317,7 @@ $$;
 COMMENT ON FUNCTION crm.renewal_probability(bigint, timestamptz) IS
 'Probability that a contract which runs out within renewal.window days is renewed, from how it and its customer stood at an instant: use in the last 30 days, how fast support answered, activity, money overdue.
 contract: id; at: instant. p: 0.01 to 0.99; low, high: its 90 % interval; n: contracts behind it; status: ok, insufficient_history, insufficient_confidence (the drift monitor found the model wrong lately, see crm.drift), or not_due (runs out later, has run out, or a later contract is signed; p is NULL); factors: the five strongest reasons with their percentage points; actions: the next five open tasks of the renewal that the caller may read.
-Errors: P0002 no such contract for the caller.';
+Errors: P0002 no such contract for the caller; 22023 no instant.';
 
 -- Once a night: what the models say, beside the records. These columns are the engine's: they change no version and no history.
 CREATE OR REPLACE FUNCTION crm._store_scores(name text, at timestamptz) RETURNS bigint

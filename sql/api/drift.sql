@@ -241,7 +241,7 @@ CREATE OR REPLACE FUNCTION crm.drift(from_at timestamptz, to_at timestamptz DEFA
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF from_at IS NULL OR to_at IS NULL OR from_at >= to_at THEN
+    IF from_at IS NULL OR to_at IS NULL OR from_at >= to_at OR NOT isfinite(from_at) OR NOT isfinite(to_at) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'drift is measured over a span';
     END IF;
     RETURN QUERY SELECT d.model, d.metric, d.segment, d.value, d.threshold, d.level, d.n, d.detail FROM crm._drift_measures(from_at, to_at) AS d

@@ -394,7 +394,7 @@ BEGIN
     IF by IS NULL OR by NOT IN ('total', 'owner', 'team', 'product_line', 'stage') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a forecast is by total, owner, team, product_line or stage';
     END IF;
-    IF at IS NULL THEN
+    IF at IS NULL OR NOT isfinite(at) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a forecast needs an instant';
     END IF;
     RETURN QUERY
@@ -619,7 +619,7 @@ DECLARE
     frozen bigint;
     version text;
 BEGIN
-    IF freeze_forecast.period IS NULL OR isempty(freeze_forecast.period) OR lower(freeze_forecast.period) IS NULL OR upper(freeze_forecast.period) IS NULL OR at IS NULL OR at > now() + interval '1 minute' THEN
+    IF freeze_forecast.period IS NULL OR isempty(freeze_forecast.period) OR lower(freeze_forecast.period) IS NULL OR upper(freeze_forecast.period) IS NULL OR at IS NULL OR NOT isfinite(at) OR at > now() + interval '1 minute' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a forecast is frozen for a period with both ends, at an instant that is not after now';
     END IF;
     LOCK TABLE crm_data.forecast_snapshot IN SHARE ROW EXCLUSIVE MODE;
@@ -939,6 +939,9 @@ DECLARE
 BEGIN
     IF opps IS NULL OR cardinality(opps) NOT BETWEEN 1 AND 1000 OR overrides IS NULL OR jsonb_typeof(overrides) <> 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a simulation takes 1 to 1000 opportunities and an object of changes';
+    END IF;
+    IF EXISTS (SELECT FROM jsonb_object_keys(overrides) AS k WHERE k <> ALL (ARRAY(SELECT u::text FROM unnest(opps) AS u WHERE u IS NOT NULL))) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a change is for an opportunity that is not simulated';
     END IF;
     FOREACH opp IN ARRAY ARRAY(SELECT DISTINCT u FROM unnest(opps) AS u ORDER BY u) LOOP
         PERFORM crm._check_visible_deal(opp);

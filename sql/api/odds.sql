@@ -571,6 +571,9 @@ BEGIN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('"%s" is no dimension of the model', k.key),
                 HINT = 'Its dimensions are ' || array_to_string(m.dims, ', ') || '; amount is taken to its bucket.';
         END IF;
+        IF k.key = 'amount' AND NOT coalesce(k.value::float8 >= 0 AND k.value::float8 < 'Infinity', false) THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an amount must be a number that is not negative';
+        END IF;
         changed[at] := CASE WHEN k.key = 'amount'
                             THEN width_bucket(k.value::float8, ARRAY(SELECT x::float8 FROM jsonb_array_elements_text(m.options #> '{config,buckets,amount}') AS x))::text
                             ELSE k.value END;
@@ -689,7 +692,7 @@ CREATE OR REPLACE FUNCTION crm.odds_score(from_at timestamptz, to_at timestamptz
 AS $$
 #variable_conflict use_column
 BEGIN
-    IF from_at IS NULL OR to_at IS NULL OR from_at >= to_at OR to_at > now() + interval '1 minute' THEN
+    IF from_at IS NULL OR to_at IS NULL OR from_at >= to_at OR NOT isfinite(from_at) OR to_at > now() + interval '1 minute' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a score is of a span that is over';
     END IF;
     RETURN QUERY

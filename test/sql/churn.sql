@@ -20,6 +20,8 @@ SAVEPOINT s;
 \set VERBOSITY terse
 SELECT crm.churn_probability(-1);
 ROLLBACK TO s;
+SELECT crm.churn_probability(:steel, 'infinity');
+ROLLBACK TO s;
 SELECT crm.churn_refit('infinity');
 ROLLBACK TO s;
 UPDATE crm_data.config SET body = jsonb_set(body, '{dims}', '["horoscope"]') WHERE kind = 'odds' AND key = 'churn';

@@ -272,6 +272,16 @@ SELECT crm.forecast('[2015-01-01,2015-02-01)', 'moon');
 ROLLBACK TO s;
 SELECT crm.forecast(NULL);
 ROLLBACK TO s;
+SELECT crm.forecast('[2015-01-01,2015-02-01)', 'total', 'infinity');
+ROLLBACK TO s;
+SELECT crm.freeze_forecast('[2015-01-01,2015-02-01)', '-infinity');
+ROLLBACK TO s;
+SELECT crm.simulate(ARRAY[:deal], '{"0": {"amount": 5}}');
+ROLLBACK TO s;
+SELECT crm.simulate(ARRAY[:deal], format('{"%s": {"amount": -5}}', :deal)::jsonb);
+ROLLBACK TO s;
+SELECT crm.simulate(ARRAY[:deal], format('{"%s": {"probability": 2}}', :deal)::jsonb);
+ROLLBACK TO s;
 -- a person who may read no deal has an empty forecast
 SET LOCAL ROLE crm_sales;
 SELECT count(*) AS rows FROM crm.forecast('[2015-05-01,2015-06-01)', 'owner', '2015-05-01 00:00+08');

@@ -215,6 +215,8 @@ SELECT crm.lattice_fit(dims, won, 1, '{"prior": [{"dim": 1, "value": "a", "p": 0
 SELECT crm.lattice_fit(dims, won, 1, CASE WHEN i < 9 THEN '{"order": 1}'::jsonb END) FROM deal;
 SELECT crm.lattice_predict(m, ARRAY['a']) FROM fitted;
 SELECT crm.lattice_update(m, ARRAY['a', 'b', 'c'], 2) FROM fitted;
+SELECT crm.lattice_update(m, ARRAY['a', 'b', 'c'], 1, 'Infinity') FROM fitted;
+SELECT crm.lattice_update(m, ARRAY['a', 'b', 'c'], 1, 'NaN') FROM fitted;
 SELECT crm.lattice_explain(m, '{}') FROM fitted;
 SELECT crm.lattice_monotone(m, 1, '{demo,offer}') FROM fitted;
 SELECT crm.lattice_monotone(crm.lattice_fit(dims, won, 1, '{"order": 1}'), 4, '{a}') FROM deal;
@@ -384,6 +386,8 @@ ROLLBACK TO s;
 SELECT crm.odds_override('{"industry": "steel"}', 0.5);
 ROLLBACK TO s;
 SELECT crm.win_whatif(pg_temp.deal(358), '{"colour": "red"}');
+ROLLBACK TO s;
+SELECT crm.win_whatif(pg_temp.deal(358), '{"amount": -1}');
 ROLLBACK TO s;
 SELECT crm.win_probability(-1);
 ROLLBACK TO s;

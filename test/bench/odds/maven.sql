@@ -48,3 +48,13 @@ SELECT 'Maven forecast 1 - accuracy, agents', round(sum(abs(t.base - c.amount)) 
 SELECT 'Maven forecast 1 - accuracy, static, agents', round(sum(abs(c.static - c.amount)) / sum(c.amount), 3), '-' FROM came AS c;
 SELECT 'Maven forecast 1 - noise floor, agents', round(1 - (sum(t.noise_floor * t.base) / sum(t.base))::numeric, 3), '-' FROM told AS t JOIN came AS c USING (month, key);
 SELECT 'Maven forecast, share outside the 80 percent interval, agents', round(avg((c.amount NOT BETWEEN t.low AND t.high)::int), 3), '-' FROM told AS t JOIN came AS c USING (month, key);
+SELECT 'Maven forecast ' || to_char(t.month, 'YYYY-MM') || ' 1 - accuracy, total (1 - floor ' || round(1 - t.noise_floor::numeric, 3) || ')', round(abs(t.base - c.amount) / c.amount, 3), '-' FROM told AS t JOIN total AS c USING (month) WHERE t.key = 'total' ORDER BY t.month;
+-- what a caller waits: a forecast that is fitted, one whose timing models are stored, and a deal's probability
+SELECT set_config('test.began', extract(epoch FROM clock_timestamp())::text, false) IS NULL AS nothing;
+SELECT 'Maven forecast fitted when asked, milliseconds', round(1000 * (extract(epoch FROM clock_timestamp()) - current_setting('test.began')::numeric)), '-' FROM (SELECT count(*) AS n FROM crm.forecast('[2017-12-01,2018-01-01)', 'total', '2017-12-01 06:00+08') OFFSET 0) AS f WHERE n > 0;
+SELECT crm.odds_refit('2017-12-01 00:00+08') IS NULL AS nothing, crm.timing_refit('2017-12-01 05:00+08') IS NULL;
+SELECT set_config('test.began', extract(epoch FROM clock_timestamp())::text, false) IS NULL AS nothing;
+SELECT 'Maven forecast with stored timing models, milliseconds', round(1000 * (extract(epoch FROM clock_timestamp()) - current_setting('test.began')::numeric)), '-' FROM (SELECT count(*) AS n FROM crm.forecast('[2017-12-01,2018-01-01)', 'total', '2017-12-01 06:00+08') OFFSET 0) AS f WHERE n > 0;
+SELECT set_config('test.began', extract(epoch FROM clock_timestamp())::text, false) IS NULL AS nothing;
+SELECT 'Maven win_probability, milliseconds a call of 200', round(5 * (extract(epoch FROM clock_timestamp()) - current_setting('test.began')::numeric), 1), '-'
+  FROM (SELECT count(w.p) AS n FROM (SELECT id FROM crm_data.opportunity ORDER BY created_at DESC, id LIMIT 200) AS o, crm.win_probability(o.id, '2017-12-01 06:00+08') AS w OFFSET 0) AS f WHERE n > 0;

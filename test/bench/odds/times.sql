@@ -51,3 +51,4 @@ SELECT 'update one at a time, PL/pgSQL, microseconds a call of 100,000', round((
 SELECT 'update one at a time, of a stored model, microseconds a call of 100,000',
        round((seconds('SELECT count(crm.lattice_update(m, dims, won, 1)) FROM fitted, gen WHERE i <= 100000') * 10)::numeric, 2), 20;
 SELECT 'predict one at a time, PL/pgSQL, microseconds a call of 100,000', round((seconds('SELECT ask(100000)') * 10)::numeric, 2), 20;
+SELECT 'fit of 1,000,000 rows with a million distinct values, seconds', round(seconds('SELECT crm.lattice_fit(ARRAY[''v'' || i, dims[1]], won, 1) FROM gen')::numeric, 1), 60;

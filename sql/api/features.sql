@@ -53,7 +53,7 @@ END
 $$;
 COMMENT ON FUNCTION crm._usage(bigint, timestamptz) IS 'Internal: the parts usage and journey of the feature document, from the behaviour log of a customer.';
 
-CREATE OR REPLACE FUNCTION crm._features(object text, id bigint, at timestamptz) RETURNS jsonb
+CREATE OR REPLACE FUNCTION crm._features(object text, id bigint, at timestamptz, paths text DEFAULT NULL) RETURNS jsonb
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -65,6 +65,8 @@ DECLARE
     v_deal bigint;
     v_rivals text[];
     doc jsonb := '{}';
+    -- a path that may reach everything without naming it gets everything
+    v_all boolean := paths IS NULL OR paths ~ '[*\\]|keyvalue|\$\s*(\[|$)';
 BEGIN
     IF object = 'opportunity' THEN
         SELECT * INTO o FROM crm_data.opportunity AS x WHERE x.id = id;
@@ -112,23 +114,27 @@ BEGIN
             'forms', coalesce(o.attrs -> 'forms', '{}'));
     END IF;
 
-    v_rivals := CASE WHEN object = 'opportunity' THEN array_remove(ARRAY[o.competitor], NULL)
-                     ELSE ARRAY(SELECT DISTINCT x.competitor FROM crm_data.opportunity AS x WHERE x.account_id = v_account AND x.outcome = 'open' AND x.competitor IS NOT NULL AND x.deleted_at IS NULL) END;
-    RETURN doc || crm._usage(v_account, at) || jsonb_build_object(
-        'account', to_jsonb(a) - 'field_version' - 'last_hash' || jsonb_build_object(
+    IF v_all OR position('account' IN paths) > 0 THEN
+        doc := doc || jsonb_build_object('account', to_jsonb(a) - 'field_version' - 'last_hash' || jsonb_build_object(
             'days_since_contact', round(extract(epoch FROM at - coalesce(a.last_contact_at, a.created_at)) / 86400, 2), 'days_to_renewal', a.next_renewal_on - at::date,
             'open_opportunities', (SELECT count(*) FROM crm_data.opportunity AS x WHERE x.account_id = v_account AND x.outcome = 'open' AND x.deleted_at IS NULL),
             'open_cases', (SELECT count(*) FROM crm_data.task AS t WHERE t.account_id = v_account AND t.kind = 'case' AND t.state = 'open'),
             'complaints_90d', (SELECT count(*) FROM crm_data.task AS t WHERE t.account_id = v_account AND t.kind = 'case' AND t.created_at > at - interval '90 days'),
             'overdue_days', (SELECT coalesce(max(at::date - p.due_on), 0) FROM crm_data.payment_plan AS p WHERE p.account_id = v_account AND p.paid_on IS NULL AND p.due_on < at::date),
             'receivable', CASE WHEN EXISTS (SELECT FROM crm_data.payment_plan AS p WHERE p.account_id = v_account AND p.paid_on IS NULL AND p.due_on < at::date - 30) THEN 'red'
-                               WHEN EXISTS (SELECT FROM crm_data.payment_plan AS p WHERE p.account_id = v_account AND p.paid_on IS NULL AND p.due_on < at::date) THEN 'yellow' ELSE 'green' END),
-        'contacts', (SELECT jsonb_build_object('count', count(*), 'by_role', coalesce((SELECT jsonb_object_agg(r.role, jsonb_build_object('count', r.n, 'days_silent', r.silent, 'open_questions', r.questions))
+                               WHEN EXISTS (SELECT FROM crm_data.payment_plan AS p WHERE p.account_id = v_account AND p.paid_on IS NULL AND p.due_on < at::date) THEN 'yellow' ELSE 'green' END));
+    END IF;
+    IF v_all OR position('contacts' IN paths) > 0 THEN
+        doc := doc || jsonb_build_object('contacts', (SELECT jsonb_build_object('count', count(*), 'by_role', coalesce((SELECT jsonb_object_agg(r.role, jsonb_build_object('count', r.n, 'days_silent', r.silent, 'open_questions', r.questions))
                         FROM (SELECT c.role_in_decision AS role, count(*) AS n, round(min(extract(epoch FROM at - coalesce(c.last_contact_at, c.created_at))) / 86400, 2) AS silent,
                                      coalesce(sum((SELECT sum(oc.open_questions) FROM crm_data.opportunity_contact AS oc WHERE oc.contact_id = c.id AND (v_deal IS NULL OR oc.opportunity_id = v_deal))), 0) AS questions
                                 FROM crm_data.contact AS c WHERE c.account_id = v_account AND c.role_in_decision IS NOT NULL AND c.deleted_at IS NULL GROUP BY 1) AS r), '{}'))
-                       FROM crm_data.contact AS c WHERE c.account_id = v_account AND c.deleted_at IS NULL AND c.merged_into IS NULL),
-        'interactions', (SELECT jsonb_build_object('count', count(*), 'kinds', coalesce((SELECT jsonb_object_agg(k.kind, k.n) FROM (SELECT i.kind, count(*) AS n FROM crm_data.interaction AS i
+                       FROM crm_data.contact AS c WHERE c.account_id = v_account AND c.deleted_at IS NULL AND c.merged_into IS NULL));
+    END IF;
+    IF v_all OR position('interactions' IN paths) > 0 THEN
+        v_rivals := CASE WHEN object = 'opportunity' THEN array_remove(ARRAY[o.competitor], NULL)
+                         ELSE ARRAY(SELECT DISTINCT x.competitor FROM crm_data.opportunity AS x WHERE x.account_id = v_account AND x.outcome = 'open' AND x.competitor IS NOT NULL AND x.deleted_at IS NULL) END;
+        doc := doc || jsonb_build_object('interactions', (SELECT jsonb_build_object('count', count(*), 'kinds', coalesce((SELECT jsonb_object_agg(k.kind, k.n) FROM (SELECT i.kind, count(*) AS n FROM crm_data.interaction AS i
                                    WHERE i.account_id = v_account AND (v_deal IS NULL OR i.opportunity_id = v_deal) AND i.retracted_at IS NULL AND i.occurred_at <= at GROUP BY 1) AS k), '{}'),
                             'inbound_14d', count(*) FILTER (WHERE i.direction = 'in' AND i.occurred_at > at - interval '14 days'),
                             'reply_hours_30d', coalesce(max(crm.parse_number(i.detail ->> 'reply_hours')) FILTER (WHERE i.direction IS DISTINCT FROM 'out' AND i.occurred_at > at - interval '30 days'), 0),
@@ -138,21 +144,32 @@ BEGIN
                             'keyword_hits_7d', count(*) FILTER (WHERE i.occurred_at > at - interval '7 days' AND crm._keyword_hits(concat_ws(' ', i.summary, i.body)) > 0),
                             'budget_wait_mentions', count(*) FILTER (WHERE concat_ws(' ', i.summary, i.body) LIKE '%等待年度预算批复%'),
                             'competitor_mentions_30d', count(*) FILTER (WHERE i.occurred_at > at - interval '30 days' AND EXISTS (SELECT FROM unnest(v_rivals) AS r WHERE position(lower(r) IN lower(concat_ws(' ', i.summary, i.body))) > 0)))
-                           FROM crm_data.interaction AS i WHERE i.account_id = v_account AND (v_deal IS NULL OR i.opportunity_id = v_deal) AND i.retracted_at IS NULL AND i.occurred_at <= at),
-        'attachments', (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', t.kind, 'name', t.name, 'signed_by_customer', t.signed_by_customer, 'legal_reviewed_at', t.legal_reviewed_at) ORDER BY t.id), '[]')
-                          FROM crm_data.attachment AS t WHERE t.retracted_at IS NULL AND ((v_deal IS NOT NULL AND t.object = 'opportunity' AND t.record_id = v_deal) OR (v_deal IS NULL AND t.account_id = v_account))),
-        'contract', (SELECT to_jsonb(c) - 'field_version' - 'last_hash' || jsonb_build_object('days_to_expiry', c.expires_on - at::date,
+                           FROM crm_data.interaction AS i WHERE i.account_id = v_account AND (v_deal IS NULL OR i.opportunity_id = v_deal) AND i.retracted_at IS NULL AND i.occurred_at <= at));
+    END IF;
+    IF v_all OR position('attachments' IN paths) > 0 THEN
+        doc := doc || jsonb_build_object('attachments', (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', t.kind, 'name', t.name, 'signed_by_customer', t.signed_by_customer, 'legal_reviewed_at', t.legal_reviewed_at) ORDER BY t.id), '[]')
+                          FROM crm_data.attachment AS t WHERE t.retracted_at IS NULL AND ((v_deal IS NOT NULL AND t.object = 'opportunity' AND t.record_id = v_deal) OR (v_deal IS NULL AND t.account_id = v_account))));
+    END IF;
+    IF v_all OR position('contract' IN paths) > 0 THEN
+        doc := doc || jsonb_build_object('contract', (SELECT to_jsonb(c) - 'field_version' - 'last_hash' || jsonb_build_object('days_to_expiry', c.expires_on - at::date,
                             'approval_stuck_workdays', CASE WHEN c.approval_since IS NOT NULL AND c.state IN ('draft', 'review') THEN crm._workdays(c.approval_since, at) ELSE 0 END,
                             'payment_points', (SELECT count(*) FROM crm_data.payment_plan AS p WHERE p.contract_id = c.id),
                             'overdue_points', (SELECT count(*) FROM crm_data.payment_plan AS p WHERE p.contract_id = c.id AND p.paid_on IS NULL AND p.due_on < at::date),
                             'amount_base', crm._in_base(c.amount, c.currency, at))
                        FROM crm_data.contract AS c WHERE c.deleted_at IS NULL AND CASE WHEN object = 'contract' THEN c.id = id WHEN v_deal IS NOT NULL THEN c.opportunity_id = v_deal ELSE c.account_id = v_account END
-                      ORDER BY c.expires_on DESC NULLS LAST, c.id DESC LIMIT 1),
-        'owner', (SELECT jsonb_build_object('left', m.left_at IS NOT NULL AND m.left_at <= at::date, 'open_tasks', (SELECT count(*) FROM crm_data.task AS t WHERE t.owner_id = m.id AND t.state = 'open'))
+                      ORDER BY c.expires_on DESC NULLS LAST, c.id DESC LIMIT 1));
+    END IF;
+    IF v_all OR position('owner' IN paths) > 0 THEN
+        doc := doc || jsonb_build_object('owner', (SELECT jsonb_build_object('left', m.left_at IS NOT NULL AND m.left_at <= at::date, 'open_tasks', (SELECT count(*) FROM crm_data.task AS t WHERE t.owner_id = m.id AND t.state = 'open'))
                     FROM crm_data.member AS m WHERE m.id = coalesce(o.owner_id, a.owner_id)));
+    END IF;
+    IF v_all OR paths ~ 'usage|journey' THEN
+        doc := doc || crm._usage(v_account, at);
+    END IF;
+    RETURN doc;
 END
 $$;
-COMMENT ON FUNCTION crm._features(text, bigint, timestamptz) IS 'Internal: the feature document of a record as of an instant; NULL for an unknown object or record.';
+COMMENT ON FUNCTION crm._features(text, bigint, timestamptz, text) IS 'Internal: the feature document of a record as of an instant; NULL for an unknown object or record. paths: conditions that are to be decided: only the parts that they name are made, NULL for all.';
 
 CREATE OR REPLACE FUNCTION crm._keyword_hits(value text) RETURNS int
     LANGUAGE sql STABLE PARALLEL SAFE

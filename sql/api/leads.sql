@@ -479,6 +479,8 @@ DECLARE
     v_place text := concat_ws(' ', l.province, l.city);
     v_words text := lower(concat_ws(' ', l.company, l.need));
     v_sales bigint[];
+    v_region int;
+    v_industry int;
 BEGIN
     SELECT x.body, x.version, x.id, x.canary INTO c FROM crm._config_for('assignment', 'default', l.id::text) AS x;
     config_id := c.id;
@@ -511,9 +513,10 @@ BEGIN
         -- the fewest open tasks for his capacity; what cannot be matched by region or industry is still somebody's.
         -- Of many who fit equally well eight are drawn by the number of the lead, so that the cost does not grow with the organisation.
         v_sales := crm._members_with('{crm_sales}');
+        v_region := CASE WHEN r #> '{to,match}' ? 'region' THEN coalesce((c.body #>> '{weights,region}')::int, 3) ELSE 0 END;
+        v_industry := CASE WHEN r #> '{to,match}' ? 'industry' THEN coalesce((c.body #>> '{weights,industry}')::int, 2) ELSE 0 END;
         SELECT f.id INTO member
-          FROM (SELECT m.id, m.capacity, (r #> '{to,match}' ? 'region' AND l.region = ANY (m.regions))::int * coalesce((c.body #>> '{weights,region}')::int, 3)
-                                         + (r #> '{to,match}' ? 'industry' AND l.industry = ANY (m.industries))::int * coalesce((c.body #>> '{weights,industry}')::int, 2) AS fit
+          FROM (SELECT m.id, m.capacity, coalesce((l.region = ANY (m.regions))::int * v_region, 0) + coalesce((l.industry = ANY (m.industries))::int * v_industry, 0) AS fit
                   FROM crm_data.member AS m
                  WHERE (m.left_at IS NULL OR m.left_at > current_date) AND m.capacity > 0 AND m.id <> ALL (exclude) AND CASE WHEN v_sales <> '{}' THEN m.id = ANY (v_sales) ELSE m.rank < 5 END
                  ORDER BY 3 DESC, hashint8extended(m.id, l.id) LIMIT 8) AS f

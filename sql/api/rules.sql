@@ -149,7 +149,7 @@ CREATE OR REPLACE FUNCTION crm._needs_features(path text) RETURNS boolean
 RETURN path ~ '\$\.(?!event\M)|@\.(account|opportunity|contract|lead)\M';
 COMMENT ON FUNCTION crm._needs_features(text) IS 'Internal: whether a condition looks at more than the event itself.';
 
-CREATE OR REPLACE FUNCTION crm._run_rule(rule text, version int, body jsonb, delayed boolean, object text, id bigint, event jsonb, at timestamptz, INOUT doc jsonb, OUT holds boolean, OUT acted boolean)
+CREATE OR REPLACE FUNCTION crm._run_rule(rule text, version int, body jsonb, delayed boolean, object text, id bigint, event jsonb, at timestamptz, paths text, INOUT doc jsonb, OUT holds boolean, OUT acted boolean)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -162,7 +162,7 @@ DECLARE
 BEGIN
     acted := false;
     IF NOT doc ? 'features' AND crm._needs_features(body ->> 'when') THEN
-        doc := doc || coalesce(crm._features(object, id, at), '{}') || '{"features": true}';
+        doc := doc || coalesce(crm._features(object, id, at, paths), '{}') || '{"features": true}';
     END IF;
     holds := jsonb_path_exists(doc, (body ->> 'when')::jsonpath, crm._rule_vars(body), true);
     v_key := format('%s:%s:%s', rule, object, id) || CASE body ->> 'once'
@@ -199,7 +199,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION crm._run_rule(text, int, jsonb, boolean, text, bigint, jsonb, timestamptz, jsonb) IS 'Internal: lets one version of a rule look at a record; delayed: its delay is over. doc collects the feature document once one rule needs it.';
+COMMENT ON FUNCTION crm._run_rule(text, int, jsonb, boolean, text, bigint, jsonb, timestamptz, text, jsonb) IS 'Internal: lets one version of a rule look at a record; delayed: its delay is over. paths: the conditions of all rules on the event. doc collects the feature document once one rule needs it.';
 
 CREATE OR REPLACE FUNCTION crm._run_rules(kind text, object text, id bigint, event jsonb, at timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -215,6 +215,7 @@ DECLARE
     v_rule text := CASE WHEN kind LIKE 'rule:%' THEN substr(kind, 6) END;
     v_ids bigint[];
     v_trial text[];
+    v_paths text;
 BEGIN
     IF v_rule IS NOT NULL THEN
         v_ids := ARRAY(SELECT c.id FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.key = v_rule AND c.scope = '*' AND c.status IN ('active', 'canary'));
@@ -225,10 +226,11 @@ BEGIN
         RETURN 0;
     END IF;
     v_trial := crm._canaries('rule', object || ':' || id);
+    SELECT string_agg((c.body ->> 'when') || CASE WHEN c.body ->> 'once' = 'stage' THEN ' journey' ELSE '' END, ' ') INTO v_paths FROM crm_data.config AS c WHERE c.id = ANY (v_ids);
     FOR r IN SELECT c.id, c.key, c.version, c.body, c.status = 'canary' AS trial FROM crm_data.config AS c
               WHERE c.id = ANY (v_ids) AND (c.status = 'canary') = (c.key = ANY (v_trial)) ORDER BY c.key LOOP
         IF NOT r.trial THEN
-            SELECT * INTO o FROM crm._run_rule(r.key, r.version, r.body, v_rule IS NOT NULL, object, id, event, at, doc);
+            SELECT * INTO o FROM crm._run_rule(r.key, r.version, r.body, v_rule IS NOT NULL, object, id, event, at, v_paths, doc);
             doc := o.doc;
             v_fired := v_fired + o.acted::int;
             CONTINUE;
@@ -236,17 +238,17 @@ BEGIN
         -- a version on trial: what it gets wrong is counted, and the one in force stands in for it
         SELECT c.version, c.body INTO v_old FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.key = r.key AND c.scope = '*' AND c.status = 'active';
         BEGIN
-            SELECT * INTO o FROM crm._run_rule(r.key, r.version, r.body, v_rule IS NOT NULL, object, id, event, at, doc);
+            SELECT * INTO o FROM crm._run_rule(r.key, r.version, r.body, v_rule IS NOT NULL, object, id, event, at, v_paths, doc);
             doc := o.doc;
             v_fired := v_fired + o.acted::int;
             IF v_old.body IS NOT NULL AND NOT doc ? 'features' AND crm._needs_features(v_old.body ->> 'when') THEN
-                doc := doc || coalesce(crm._features(object, id, at), '{}') || '{"features": true}';
+                doc := doc || coalesce(crm._features(object, id, at, v_paths), '{}') || '{"features": true}';
             END IF;
             PERFORM crm._config_count(r.id, false, o.holds, o.holds IS DISTINCT FROM coalesce(v_old.body ->> 'on' = r.body ->> 'on' AND jsonb_path_exists(doc, (v_old.body ->> 'when')::jsonpath, crm._rule_vars(v_old.body), true), false));
         EXCEPTION WHEN OTHERS THEN
             PERFORM crm._config_count(r.id, true, false, false);
             IF v_old.body IS NOT NULL THEN
-                SELECT * INTO o FROM crm._run_rule(r.key, v_old.version, v_old.body, v_rule IS NOT NULL, object, id, event, at, doc);
+                SELECT * INTO o FROM crm._run_rule(r.key, v_old.version, v_old.body, v_rule IS NOT NULL, object, id, event, at, v_paths, doc);
                 doc := o.doc;
                 v_fired := v_fired + o.acted::int;
             END IF;

@@ -50,7 +50,7 @@ DECLARE
     v_result jsonb;
 BEGIN
     WITH e AS MATERIALIZED (
-        SELECT r.object, r.id, r.at, jsonb_build_object('event', r.event) || CASE WHEN v_full THEN coalesce(crm._features(r.object, r.id, r.at), '{}') ELSE '{}' END AS doc
+        SELECT r.object, r.id, r.at, jsonb_build_object('event', r.event) || CASE WHEN v_full THEN coalesce(crm._features(r.object, r.id, r.at, concat_ws(' ', new ->> 'when', old ->> 'when')), '{}') ELSE '{}' END AS doc
           FROM crm._replay(new ->> 'on', now() - period, v_lim) AS r
     ), h AS (
         SELECT e.object, e.id, e.at, jsonb_path_exists(e.doc, (new ->> 'when')::jsonpath, v_new, true) AS n, coalesce(jsonb_path_exists(e.doc, (old ->> 'when')::jsonpath, v_old, true) AND old ->> 'on' = new ->> 'on', false) AS o FROM e

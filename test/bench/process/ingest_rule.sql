@@ -1,0 +1,3 @@
+\set n random(1, 1000000000000)
+\set a random(1, :accounts)
+SELECT crm.ingest('web', 'x' || :n, 'page_view', jsonb_build_object('account_code', 'B' || :a, 'page', '/about', 'dwell', 12));

@@ -122,7 +122,8 @@ REGRESS ?= \
 	report_period \
 	consistency \
 	health \
-	source_watchdog
+	source_watchdog \
+	process_input
 # and this one looks at all that they made
 REGRESS += catalog
 

@@ -21,17 +21,90 @@ END
 $$;
 COMMENT ON FUNCTION crm._jsonpath_problem(text) IS 'Internal: what is wrong with a jsonpath, NULL if nothing.';
 
+CREATE OR REPLACE FUNCTION crm._unbound(path text, known jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(DISTINCT m[1], ', ') FROM regexp_matches(regexp_replace(path, '"(\\.|[^"\\])*"', '', 'g'), '\$([A-Za-z_][A-Za-z0-9_]*)', 'g') AS m WHERE NOT coalesce(known, '{}') ? m[1]
+$$;
+COMMENT ON FUNCTION crm._unbound(text, jsonb) IS 'Internal: variables of a jsonpath that nothing gives a value, NULL for none.';
+
 CREATE OR REPLACE FUNCTION crm._interval_problem(value text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN CASE WHEN value::interval < interval '0' THEN 'an interval must not be negative' END;
+    RETURN CASE WHEN value::interval < interval '0' THEN 'an interval must not be negative' WHEN value::interval > interval '100 years' THEN 'an interval is at most 100 years' END;
 EXCEPTION WHEN OTHERS THEN
     RETURN SQLERRM;
 END
 $$;
 COMMENT ON FUNCTION crm._interval_problem(text) IS 'Internal: what is wrong with the text of an interval, NULL if nothing.';
+
+CREATE OR REPLACE FUNCTION crm._figure_problem(value jsonb) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF jsonb_typeof(value) = 'number' AND value #>> '{}' ~ '^[0-9]{1,6}$' THEN
+        RETURN NULL;
+    END IF;
+    IF jsonb_typeof(value) = 'object' AND EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = value ->> 'setting' AND c.scope = '*' AND c.status = 'active' AND c.body ->> 'value' ~ '^[0-9]{1,6}$') THEN
+        RETURN NULL;
+    END IF;
+    RETURN 'a whole number, or {"setting": the name of one}, is expected here';
+END
+$$;
+COMMENT ON FUNCTION crm._figure_problem(jsonb) IS 'Internal: what is wrong with a figure of a rule, NULL if nothing.';
+
+CREATE OR REPLACE FUNCTION crm._shape_problem(new jsonb, old jsonb, complete boolean, path text DEFAULT '$') RETURNS text
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    k text;
+    v jsonb;
+    v_problem text;
+BEGIN
+    IF new IS NULL THEN
+        RETURN CASE WHEN complete THEN path || ' is missing' END;
+    ELSIF old = 'null' OR new = 'null' AND old IS NOT NULL AND jsonb_typeof(old) = 'null' THEN
+        RETURN NULL;
+    ELSIF jsonb_typeof(new) <> jsonb_typeof(old) THEN
+        RETURN format('%s is %s, not %s', path, jsonb_typeof(old), jsonb_typeof(new));
+    END IF;
+    CASE jsonb_typeof(old)
+    WHEN 'object' THEN
+        FOR k, v IN SELECT e.key, e.value FROM jsonb_each(old) AS e LOOP
+            v_problem := crm._shape_problem(new -> k, v, complete, path || '.' || k);
+            IF v_problem IS NOT NULL THEN
+                RETURN v_problem;
+            END IF;
+        END LOOP;
+    WHEN 'array' THEN
+        -- what is in a list is of one kind
+        IF jsonb_array_length(old) > 0 AND EXISTS (SELECT FROM jsonb_array_elements(new) AS n WHERE jsonb_typeof(n) NOT IN (SELECT jsonb_typeof(o) FROM jsonb_array_elements(old) AS o)) THEN
+            RETURN path || ' holds something of another kind';
+        END IF;
+    WHEN 'number' THEN
+        IF old #>> '{}' ~ '^[0-9]+$' AND new #>> '{}' !~ '^[0-9]{1,9}$' THEN
+            RETURN path || ' is a whole number up to nine digits';
+        ELSIF abs((new #>> '{}')::numeric) > 1e12 THEN
+            RETURN path || ' is far too large';
+        END IF;
+    WHEN 'string' THEN
+        IF old #>> '{}' ~ '^[0-9]+ (second|minute|hour|day|week|month|year)s?$' AND crm._interval_problem(new #>> '{}') IS NOT NULL THEN
+            RETURN format('%s is a time: %s', path, crm._interval_problem(new #>> '{}'));
+        ELSIF new #>> '{}' = '' AND old #>> '{}' <> '' THEN
+            RETURN path || ' is empty';
+        END IF;
+    ELSE
+        NULL;
+    END CASE;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._shape_problem(jsonb, jsonb, boolean, text) IS 'Internal: where a new body does not have the shape of the one in force: a value of another kind, and, if it must be complete, a key that is missing.';
 
 CREATE OR REPLACE FUNCTION crm.config_validate(kind text, body jsonb)
     RETURNS TABLE (severity text, path text, message text)
@@ -62,11 +135,15 @@ BEGIN
     FOR v_text IN SELECT DISTINCT x.value #>> '{}' FROM jsonb_path_query(body, 'strict $.**.when') AS x (value) WHERE jsonb_typeof(x.value) = 'string' LOOP
         IF crm._jsonpath_problem(v_text) IS NOT NULL THEN
             RETURN QUERY SELECT 'error', '$.**.when', format('%s: %s', v_text, crm._jsonpath_problem(v_text));
+        ELSIF crm._unbound(v_text, CASE WHEN kind IN ('rule', 'risk_signal') AND jsonb_typeof(body -> 'settings') = 'object' THEN body -> 'settings' END) IS NOT NULL THEN
+            RETURN QUERY SELECT 'error', '$.**.when', format('nothing gives $%s a value: a rule names its settings', crm._unbound(v_text, CASE WHEN kind IN ('rule', 'risk_signal') AND jsonb_typeof(body -> 'settings') = 'object' THEN body -> 'settings' END));
         END IF;
     END LOOP;
     FOR v_text IN SELECT DISTINCT x.value #>> '{}' FROM jsonb_path_query(body, 'strict $.**.evidence') AS x (value) WHERE jsonb_typeof(x.value) = 'string' LOOP
         IF crm._jsonpath_problem(v_text) IS NOT NULL THEN
             RETURN QUERY SELECT 'error', '$.**.evidence', format('%s: %s', v_text, crm._jsonpath_problem(v_text));
+        ELSIF crm._unbound(v_text, NULL) IS NOT NULL THEN
+            RETURN QUERY SELECT 'error', '$.**.evidence', format('nothing gives $%s a value', crm._unbound(v_text, NULL));
         END IF;
     END LOOP;
 
@@ -74,26 +151,53 @@ BEGIN
         FOR v_text IN SELECT k FROM unnest(ARRAY['on', 'when', 'then']) AS k WHERE NOT body ? k LOOP
             RETURN QUERY SELECT 'error', '$.' || v_text, format('a rule has %L', v_text);
         END LOOP;
+        FOR v_text IN SELECT k FROM unnest(ARRAY['on', 'when', 'once', 'en', 'zh']) AS k WHERE body ? k AND (jsonb_typeof(body -> k) <> 'string' OR body ->> k = '') LOOP
+            RETURN QUERY SELECT 'error', '$.' || v_text, 'a text is expected here'::text;
+        END LOOP;
+        IF body ? 'once' AND body ->> 'once' NOT IN ('record', 'stage', 'breach', 'window') THEN
+            RETURN QUERY SELECT 'error', '$.once', 'a rule fires once for a record, stage, breach or window'::text;
+        END IF;
         IF jsonb_typeof(body -> 'then') IS DISTINCT FROM 'array' OR body -> 'then' = '[]' THEN
             RETURN QUERY SELECT 'error', '$.then', 'a rule has at least one action'::text;
         ELSE
             FOR a, v_i IN SELECT x.value, x.ord - 1 FROM jsonb_array_elements(body -> 'then') WITH ORDINALITY AS x (value, ord) LOOP
                 IF coalesce(a ->> 'do', '') NOT IN ('task', 'tag', 'ticket', 'message', 'alert', 'hold_discount', 'assign', 'set', 'interaction', 'signal_tasks', 'chain') THEN
-                    RETURN QUERY SELECT 'error', format('$.then[%s].do', v_i), format('unknown action %L', a ->> 'do');
+                    RETURN QUERY SELECT 'error', format('$.then[%s].do', v_i), format('unknown action %L', left(a ->> 'do', 100));
+                    CONTINUE;
                 END IF;
-                IF a ? 'due' AND crm._interval_problem(a ->> 'due') IS NOT NULL THEN
-                    RETURN QUERY SELECT 'error', format('$.then[%s].due', v_i), crm._interval_problem(a ->> 'due');
-                END IF;
+                FOR v_text IN SELECT e.key FROM jsonb_each(a) AS e
+                               WHERE CASE WHEN e.key IN ('priority', 'raise_priority') THEN NOT coalesce(e.value #>> '{}' ~ '^[0-9]$' AND jsonb_typeof(e.value) = 'number', false)
+                                          WHEN e.key IN ('hold', 'auto') THEN jsonb_typeof(e.value) <> 'boolean'
+                                          WHEN e.key IN ('count', 'hours') THEN crm._figure_problem(e.value) IS NOT NULL
+                                          WHEN e.key = 'due' THEN jsonb_typeof(e.value) <> 'string' OR crm._interval_problem(e.value #>> '{}') IS NOT NULL
+                                          WHEN e.key = 'level' THEN coalesce(e.value #>> '{}', '') NOT IN ('info', 'yellow', 'orange', 'red')
+                                          WHEN e.key = 'depth' THEN coalesce(e.value #>> '{}', '') NOT IN ('light', 'normal', 'deep')
+                                          WHEN e.key = 'to' THEN NOT coalesce(e.value #>> '{}' ~ '^(owner|manager|director|steward|role:.+|contact:.+)$', false)
+                                          ELSE jsonb_typeof(e.value) <> 'string' OR e.value = '""' OR length(e.value #>> '{}') > 2000 END ORDER BY 1 LOOP
+                    RETURN QUERY SELECT 'error', format('$.then[%s].%s', v_i, left(v_text, 100)), format('%s is not possible here', left(a ->> v_text, 100));
+                END LOOP;
+                FOR v_text IN SELECT k FROM unnest(CASE a ->> 'do' WHEN 'tag' THEN '{tag}' WHEN 'message' THEN '{topic}' WHEN 'hold_discount' THEN '{hold}' WHEN 'set' THEN '{field,value}' WHEN 'chain' THEN '{rule}' ELSE '{}' END::text[]) AS k WHERE NOT a ? k LOOP
+                    RETURN QUERY SELECT 'error', format('$.then[%s]', v_i), format('the action %s has %L', a ->> 'do', v_text);
+                END LOOP;
             END LOOP;
         END IF;
-        IF body ? 'window' AND (crm._interval_problem(body #>> '{window,within}') IS NOT NULL OR NOT body -> 'window' ? 'within') THEN
+        IF body ? 'window' AND (jsonb_typeof(body #> '{window,within}') IS DISTINCT FROM 'string' OR crm._interval_problem(body #>> '{window,within}') IS NOT NULL) THEN
             RETURN QUERY SELECT 'error', '$.window.within', coalesce(crm._interval_problem(body #>> '{window,within}'), 'a window has a length');
+        END IF;
+        IF body #> '{window,count}' IS NOT NULL AND crm._figure_problem(body #> '{window,count}') IS NOT NULL THEN
+            RETURN QUERY SELECT 'error', '$.window.count', crm._figure_problem(body #> '{window,count}');
+        END IF;
+        IF body ? 'delay' AND (CASE jsonb_typeof(body -> 'delay') WHEN 'string' THEN crm._interval_problem(body ->> 'delay') WHEN 'object' THEN crm._figure_problem(body -> 'delay') ELSE 'a delay is a time' END) IS NOT NULL THEN
+            RETURN QUERY SELECT 'error', '$.delay', 'a delay is a time, or a setting in days'::text;
+        END IF;
+        IF body ? 'settings' AND jsonb_typeof(body -> 'settings') <> 'object' THEN
+            RETURN QUERY SELECT 'error', '$.settings', 'settings are an object: {"n": "name of a setting"}'::text;
         END IF;
         FOR v_text IN SELECT s.value FROM jsonb_each_text(CASE WHEN jsonb_typeof(body -> 'settings') = 'object' THEN body -> 'settings' ELSE '{}' END) AS s
                        WHERE NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = s.value AND c.status = 'active') LOOP
-            RETURN QUERY SELECT 'error', '$.settings', format('there is no setting %L', v_text);
+            RETURN QUERY SELECT 'error', '$.settings', format('there is no setting %L', left(v_text, 100));
         END LOOP;
-        IF kind = 'risk_signal' AND coalesce((body ->> 'weight')::numeric NOT BETWEEN 1 AND 100, true) THEN
+        IF kind = 'risk_signal' AND NOT coalesce(jsonb_typeof(body -> 'weight') = 'number' AND body ->> 'weight' ~ '^([1-9][0-9]?|100)$', false) THEN
             RETURN QUERY SELECT 'error', '$.weight', 'a risk signal weighs 1 to 100 points'::text;
         END IF;
     ELSIF kind = 'assignment' THEN
@@ -101,17 +205,36 @@ BEGIN
             RETURN QUERY SELECT 'error', '$.routes', 'an assignment has routes'::text;
         ELSE
             FOR a, v_i IN SELECT x.value, x.ord - 1 FROM jsonb_array_elements(body -> 'routes') WITH ORDINALITY AS x (value, ord) LOOP
-                IF coalesce(a ->> 'name', '') = '' OR jsonb_typeof(a -> 'to') IS DISTINCT FROM 'object' THEN
-                    RETURN QUERY SELECT 'error', format('$.routes[%s]', v_i), 'a route has a name and to'::text;
+                IF jsonb_typeof(a -> 'name') IS DISTINCT FROM 'string' OR a ->> 'name' = '' OR jsonb_typeof(a -> 'to') IS DISTINCT FROM 'object' OR jsonb_typeof(a #> '{to,match}') NOT IN ('array') OR (a ? 'when' AND jsonb_typeof(a -> 'when') <> 'string') THEN
+                    RETURN QUERY SELECT 'error', format('$.routes[%s]', v_i), 'a route has a name, to (an object) and perhaps when (a text)'::text;
                 END IF;
             END LOOP;
             IF NOT EXISTS (SELECT FROM jsonb_array_elements(body -> 'routes') AS x (value) WHERE coalesce(x.value ->> 'when', '$') = '$') THEN
                 RETURN QUERY SELECT 'error', '$.routes', 'the last route must take everything (no condition, or "$"): without it a record that fits nowhere would be dropped'::text;
             END IF;
         END IF;
+        FOR v_text IN SELECT k FROM unnest(ARRAY['regions', 'boxes', 'industries', 'weights']) AS k WHERE body ? k AND jsonb_typeof(body -> k) <> 'object' LOOP
+            RETURN QUERY SELECT 'error', '$.' || v_text, 'an object is expected here'::text;
+        END LOOP;
+        FOR v_text IN SELECT k || '.' || e.key FROM unnest(ARRAY['regions', 'industries']) AS k CROSS JOIN LATERAL jsonb_each(CASE WHEN jsonb_typeof(body -> k) = 'object' THEN body -> k ELSE '{}' END) AS e
+                       WHERE jsonb_typeof(e.value) <> 'array' OR e.value @? '$[*] ? (@.type() != "string")' LOOP
+            RETURN QUERY SELECT 'error', '$.' || left(v_text, 100), 'a list of words is expected here'::text;
+        END LOOP;
+        FOR v_text IN SELECT e.key FROM jsonb_each(CASE WHEN jsonb_typeof(body -> 'boxes') = 'object' THEN body -> 'boxes' ELSE '{}' END) AS e
+                       WHERE jsonb_typeof(e.value) <> 'array' OR jsonb_array_length(CASE WHEN jsonb_typeof(e.value) = 'array' THEN e.value ELSE '[]' END) < 2
+                          OR e.value @? 'strict $[*] ? (@.type() != "array" || @.size() != 2)' OR e.value @? 'strict $[*][*] ? (@.type() != "number" || @ > 180 || @ < -180)' LOOP
+            RETURN QUERY SELECT 'error', '$.boxes.' || left(v_text, 100), 'two corners, or the corners of a polygon, are expected here: [[longitude, latitude], ..]'::text;
+        END LOOP;
+        FOR v_text IN SELECT e.key FROM jsonb_each(CASE WHEN jsonb_typeof(body -> 'weights') = 'object' THEN body -> 'weights' ELSE '{}' END) AS e WHERE jsonb_typeof(e.value) <> 'number' OR e.value #>> '{}' !~ '^[0-9]{1,4}$' LOOP
+            RETURN QUERY SELECT 'error', '$.weights.' || left(v_text, 100), 'a whole number is expected here'::text;
+        END LOOP;
     ELSIF kind = 'stage' THEN
         IF jsonb_typeof(body -> 'actions') IS DISTINCT FROM 'array' THEN
             RETURN QUERY SELECT 'error', '$.actions', 'a stage has a list of actions'::text;
+        ELSIF EXISTS (SELECT FROM jsonb_array_elements(body -> 'actions') AS x (value) WHERE jsonb_typeof(x.value) <> 'object' OR jsonb_typeof(x.value -> 'mandatory') NOT IN ('boolean')
+                          OR jsonb_typeof(x.value -> 'key') IS DISTINCT FROM 'string' OR jsonb_typeof(x.value -> 'evidence') NOT IN ('string') OR jsonb_typeof(x.value -> 'due') NOT IN ('string') OR jsonb_typeof(x.value -> 'escalate') NOT IN ('string')
+                          OR crm._interval_problem(x.value ->> 'escalate') IS NOT NULL OR jsonb_typeof(x.value -> 'en') NOT IN ('string') OR jsonb_typeof(x.value -> 'zh') NOT IN ('string')) THEN
+            RETURN QUERY SELECT 'error', '$.actions', 'an action has a key, and perhaps mandatory (true or false), evidence, due, escalate, en and zh (texts)'::text;
         ELSE
             SELECT count(*) FILTER (WHERE (x.value ->> 'mandatory')::boolean) INTO v_n FROM jsonb_array_elements(body -> 'actions') AS x (value);
             IF v_n NOT BETWEEN v_min AND v_max THEN
@@ -125,8 +248,8 @@ BEGIN
             END LOOP;
         END IF;
     ELSIF kind = 'picklist' THEN
-        IF jsonb_typeof(body -> 'values') IS DISTINCT FROM 'array' THEN
-            RETURN QUERY SELECT 'error', '$.values', 'a picklist has values'::text;
+        IF jsonb_typeof(body -> 'values') IS DISTINCT FROM 'array' OR EXISTS (SELECT FROM jsonb_array_elements(body -> 'values') AS x (value) WHERE jsonb_typeof(x.value -> 'key') IS DISTINCT FROM 'string') THEN
+            RETURN QUERY SELECT 'error', '$.values', 'a picklist has values, each with a key'::text;
         ELSIF EXISTS (SELECT FROM jsonb_array_elements(body -> 'values') AS x (value) GROUP BY x.value ->> 'key' HAVING count(*) > 1 OR x.value ->> 'key' IS NULL) THEN
             RETURN QUERY SELECT 'error', '$.values', 'every value has a key of its own'::text;
         END IF;
@@ -146,8 +269,9 @@ BEGIN
           FROM jsonb_array_elements(CASE jsonb_typeof(body -> 'rules') WHEN 'array' THEN body -> 'rules' ELSE '[]' END) WITH ORDINALITY AS x (value, ord)
          WHERE NOT x.value ? 'when' OR NOT EXISTS (SELECT FROM crm_data.pool AS p WHERE p.name = x.value ->> 'pool');
     ELSIF kind = 'touch_preset' THEN
-        IF NOT body ?& ARRAY['kind', 'text'] THEN
-            RETURN QUERY SELECT 'error', '$', 'a button has a kind and a text'::text;
+        IF jsonb_typeof(body -> 'kind') IS DISTINCT FROM 'string' OR jsonb_typeof(body -> 'text') IS DISTINCT FROM 'object' OR (body ? 'next_after' AND (jsonb_typeof(body -> 'next_after') <> 'string' OR crm._interval_problem(body ->> 'next_after') IS NOT NULL))
+           OR (body ? 'direction' AND coalesce(body ->> 'direction', '') NOT IN ('in', 'out', 'internal')) THEN
+            RETURN QUERY SELECT 'error', '$', 'a button has a kind and a text, and perhaps next_after (a time) and a direction'::text;
         END IF;
     ELSIF kind = 'field_map' AND jsonb_typeof(body -> 'fields') = 'array' AND body ? 'object' THEN
         -- a text that goes into a number is cut on the way: refused before it happens
@@ -225,6 +349,27 @@ END
 $$;
 COMMENT ON FUNCTION crm._lead_document(crm_data.lead) IS 'Internal: what the conditions of routes see of a lead: its columns without the empty ones, the context, and the owner of the customer it belongs to.';
 
+CREATE OR REPLACE FUNCTION crm._config_problem(kind text, key text, scope text, body jsonb) RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_problem text;
+BEGIN
+    SELECT string_agg(v.path || ' ' || v.message, '; ') INTO v_problem FROM crm.config_validate(kind, body) AS v WHERE v.severity = 'error';
+    -- what the engine reads by name keeps its shape
+    IF v_problem IS NULL AND kind IN ('setting', 'health_model', 'receivable_health', 'lifecycle', 'calendar', 'sla', 'notification', 'journey', 'form', 'flag', 'credibility', 'odds', 'recycle') THEN
+        SELECT crm._shape_problem(CASE WHEN kind = 'setting' THEN jsonb_build_object('value', body -> 'value') ELSE body END,
+                                  CASE WHEN kind = 'setting' THEN jsonb_build_object('value', x.body -> 'value') WHEN kind = 'notification' THEN x.body - 'topics' ELSE x.body - 'zh' - 'en' END,
+                                  kind IN ('setting', 'health_model', 'receivable_health', 'credibility', 'odds', 'calendar'))
+          INTO v_problem FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.scope = scope AND x.status = 'active';
+    END IF;
+    RETURN v_problem;
+END
+$$;
+COMMENT ON FUNCTION crm._config_problem(text, text, text, jsonb) IS 'Internal: what keeps a version from being rehearsed or proposed: errors of its body, or a shape other than the one in force; NULL for nothing.';
+
 CREATE OR REPLACE FUNCTION crm._config_check(kind text, key text, version int, scope text, wanted text[]) RETURNS crm_data.config
     LANGUAGE plpgsql STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -243,7 +388,7 @@ BEGIN
     IF c.status <> ALL (wanted) THEN
         RAISE EXCEPTION 'version % of %/% is %', version, kind, key, c.status USING ERRCODE = 'RM501', HINT = 'A version goes from draft to proposed, then to canary or active, then to retired.';
     END IF;
-    SELECT string_agg(v.path || ' ' || v.message, '; ') INTO v_problem FROM crm.config_validate(kind, c.body) AS v WHERE v.severity = 'error';
+    v_problem := crm._config_problem(kind, key, scope, c.body);
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION 'version % of %/% is not valid', version, kind, key USING ERRCODE = 'RM502', DETAIL = v_problem, HINT = 'Save a corrected version with crm.config_put.';
     END IF;
@@ -552,6 +697,9 @@ BEGIN
     PERFORM crm._require('configure');
     IF jsonb_typeof(bundle) <> 'object' OR bundle ->> 'format' IS DISTINCT FROM 'crm-config-1' THEN
         RAISE EXCEPTION 'this is no bundle of this version: %', coalesce(bundle ->> 'format', 'it states no format') USING ERRCODE = 'RM505', HINT = 'Bundles are made by crm.config_export of the same release.';
+    END IF;
+    IF jsonb_typeof(bundle -> 'items') IS DISTINCT FROM 'array' THEN
+        RAISE EXCEPTION 'the bundle has no items' USING ERRCODE = 'RM505', HINT = 'Bundles are made by crm.config_export of the same release.';
     END IF;
     IF bundle ->> 'digest' IS DISTINCT FROM encode(sha256(convert_to((bundle -> 'items')::text, 'UTF8')), 'hex') THEN
         RAISE EXCEPTION 'the bundle was changed on its way' USING ERRCODE = 'RM505', HINT = 'Export it again.';

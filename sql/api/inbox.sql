@@ -63,7 +63,7 @@ BEGIN
             v_direction := CASE WHEN d ->> 'direction' IN ('in', 'out', 'internal') THEN d ->> 'direction' END;
             v_reply := coalesce(crm.parse_number(d ->> 'reply_hours'), crm._reply_hours(v_account, kind, v_direction, source_ts));
             INSERT INTO crm_data.interaction (account_id, contact_id, kind, channel, direction, occurred_at, summary, body, next_step, satisfaction, quality, auto, client_key, detail)
-            VALUES (v_account, v_contact, kind, d ->> 'channel', v_direction, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step', crm.parse_number(d ->> 'satisfaction'),
+            VALUES (v_account, v_contact, kind, d ->> 'channel', v_direction, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step', CASE WHEN crm.parse_number(d ->> 'satisfaction') BETWEEN 0 AND 10 THEN crm.parse_number(d ->> 'satisfaction') END,
                     crm._touch_quality(kind, NULL, NULL, d ->> 'next_step', CASE WHEN v_direction IS DISTINCT FROM 'in' THEN v_reply END), false, 'inbox:' || id,
                     d || jsonb_strip_nulls(jsonb_build_object('reply_hours', v_reply))) ON CONFLICT (client_key) DO NOTHING;
         ELSE
@@ -121,6 +121,10 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'unknown source "%"', source USING ERRCODE = 'invalid_parameter_value', HINT = 'Sources are rows of source_system; this one is missing or switched off.';
     END IF;
+    -- a time that is no time, or lies ahead, says nothing about when it happened
+    IF NOT isfinite(source_ts) OR source_ts > now() + interval '1 day' OR source_ts < '1900-01-01' THEN
+        source_ts := NULL;
+    END IF;
     v_digest := sha256(convert_to(payload::text, 'UTF8'));
     SELECT * INTO i FROM crm_data.inbox AS x WHERE x.source_id = s.id AND x.external_id = external_id AND x.digest = v_digest;
     IF FOUND THEN
@@ -149,7 +153,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.ingest(text, text, text, jsonb, timestamptz) IS
-'Takes a payload of another system in and applies it in the same transaction. The same payload again changes nothing. It ends as applied, rejected or parked, with the reason, and stays visible. Never refused for its age: a missing source_ts is now, and marked as assumed.
+'Takes a payload of another system in and applies it in the same transaction. The same payload again changes nothing. It ends as applied, rejected or parked, with the reason, and stays visible. Never refused for its age: a missing source_ts, or one that lies ahead, is now, and marked as assumed.
 kind: lead or form; meeting, survey, chat, email, note; call, chat_file and any behaviour. The customer is found by account_code, phone or email. Errors: 22023 an unknown source, or a payload that is no object.';
 
 CREATE OR REPLACE FUNCTION crm.process_inbox(batch int DEFAULT 500) RETURNS int

@@ -323,13 +323,13 @@ CREATE OR REPLACE FUNCTION crm._interaction_added() RETURNS trigger
 AS $$
 BEGIN
     UPDATE crm_data.account AS a SET last_contact_at = n.at
-      FROM (SELECT r.account_id, max(r.occurred_at) AS at FROM new_rows AS r WHERE r.account_id IS NOT NULL AND r.retracted_at IS NULL GROUP BY 1) AS n
+      FROM (SELECT r.account_id, max(least(r.occurred_at, now())) AS at FROM new_rows AS r WHERE r.account_id IS NOT NULL AND isfinite(r.occurred_at) AND r.retracted_at IS NULL GROUP BY 1) AS n
      WHERE a.id = n.account_id AND (a.last_contact_at IS NULL OR a.last_contact_at < n.at);
     UPDATE crm_data.contact AS c SET last_contact_at = n.at
-      FROM (SELECT r.contact_id, max(r.occurred_at) AS at FROM new_rows AS r WHERE r.contact_id IS NOT NULL AND r.retracted_at IS NULL GROUP BY 1) AS n
+      FROM (SELECT r.contact_id, max(least(r.occurred_at, now())) AS at FROM new_rows AS r WHERE r.contact_id IS NOT NULL AND isfinite(r.occurred_at) AND r.retracted_at IS NULL GROUP BY 1) AS n
      WHERE c.id = n.contact_id AND (c.last_contact_at IS NULL OR c.last_contact_at < n.at);
     UPDATE crm_data.opportunity AS o SET last_contact_at = n.at
-      FROM (SELECT r.opportunity_id, max(r.occurred_at) AS at FROM new_rows AS r WHERE r.opportunity_id IS NOT NULL AND r.retracted_at IS NULL GROUP BY 1) AS n
+      FROM (SELECT r.opportunity_id, max(least(r.occurred_at, now())) AS at FROM new_rows AS r WHERE r.opportunity_id IS NOT NULL AND isfinite(r.occurred_at) AND r.retracted_at IS NULL GROUP BY 1) AS n
      WHERE o.id = n.opportunity_id AND (o.last_contact_at IS NULL OR o.last_contact_at < n.at);
     -- the first word with a lead stops its clock
     UPDATE crm_data.lead AS l SET first_touch_at = n.at, state = CASE WHEN l.state IN ('new', 'assigned') THEN 'working' ELSE l.state END
@@ -388,6 +388,9 @@ BEGIN
     EXCEPTION WHEN data_exception THEN
         RAISE EXCEPTION 'a value of the follow-up has the wrong form: %', SQLERRM USING ERRCODE = 'invalid_parameter_value', HINT = 'Times are ISO 8601, durations like "00:01:30".';
     END;
+    IF i.direction NOT IN ('in', 'out', 'internal') OR i.depth NOT IN ('light', 'normal', 'deep') OR i.satisfaction NOT BETWEEN 0 AND 10 OR i.duration < interval '0' OR i.kind = '' THEN
+        RAISE EXCEPTION 'a value of the follow-up is not possible' USING ERRCODE = 'invalid_parameter_value', HINT = 'direction: in, out, internal; depth: light, normal, deep; satisfaction: 0 to 10; a duration is not negative; a kind is not empty.';
+    END IF;
     IF i.progress IS NOT NULL AND NOT EXISTS (SELECT FROM crm_data.config AS c, jsonb_array_elements(c.body -> 'values') AS v WHERE c.kind = 'picklist' AND c.key = 'key_progress' AND c.status = 'active' AND v ->> 'key' = i.progress) THEN
         RAISE EXCEPTION 'key progress is one of a list, not "%"', i.progress USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Values: ' || (SELECT string_agg(v ->> 'key', ', ') FROM crm_data.config AS c, jsonb_array_elements(c.body -> 'values') AS v WHERE c.kind = 'picklist' AND c.key = 'key_progress' AND c.status = 'active') || '.';
@@ -405,6 +408,9 @@ BEGIN
     -- the service desk speaks with leads, too, which it does not see
     IF NOT crm._may_mention(i.contact_id, i.opportunity_id, CASE WHEN NOT crm.has_role('crm_service') THEN i.lead_id END) THEN
         RAISE EXCEPTION 'there is no such contact, opportunity or lead' USING ERRCODE = 'no_data_found', HINT = 'A follow-up names records that you see.';
+    END IF;
+    IF NOT isfinite(i.occurred_at) OR i.occurred_at > now() + interval '1 day' OR i.occurred_at < '1900-01-01' THEN
+        RAISE EXCEPTION 'a follow-up is about something that happened' USING ERRCODE = 'invalid_parameter_value', HINT = 'occurred_at lies ahead, or is no time; what is to come is next_step_at.';
     END IF;
     i.detail := coalesce(i.detail, '{}');
     IF jsonb_typeof(i.detail) <> 'object' THEN
@@ -647,6 +653,9 @@ BEGIN
     l.account_id := v_account;
     SELECT * INTO r FROM crm._route_lead(l, '{}');
     v_at := crm.parse_time(doc ->> 'occurred_at', false, crm._setting('organisation.timezone', 'Asia/Shanghai'));
+    IF NOT isfinite(v_at) OR v_at > now() + interval '1 day' OR v_at < '1900-01-01' THEN
+        v_at := NULL;
+    END IF;
     INSERT INTO crm_data.lead (id, source, source_id, channel, campaign_id, context, attrs, client_key, name, company, title, phone, phone_norm, email, email_norm, legal_id4, need, industry, region, province, city, district, geo, account_id,
                                occurred_at, ts_assumed, state, route, route_version, owner_id, team_id, assigned_at, assign_count, first_touch_due_at) OVERRIDING SYSTEM VALUE
     VALUES (l.id, l.source, (SELECT s.id FROM crm_data.source_system AS s WHERE s.name = doc ->> 'source'), l.channel, CASE WHEN doc ? 'campaign' THEN (SELECT k.id FROM crm_data.campaign AS k WHERE k.code = doc ->> 'campaign') END,

@@ -147,7 +147,7 @@ BEGIN
     IF v_new IS NULL THEN
         RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';
     END IF;
-    SELECT string_agg(v.path || ' ' || v.message, '; ') INTO v_problem FROM crm.config_validate(kind, v_new) AS v WHERE v.severity = 'error';
+    v_problem := crm._config_problem(kind, key, scope, v_new);
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION 'version % of %/% is not valid', version, kind, key USING ERRCODE = 'RM502', DETAIL = v_problem, HINT = 'Save a corrected version with crm.config_put.';
     END IF;

@@ -66,12 +66,12 @@ SELECT (counters ->> 'records')::int = (SELECT count(*) FROM sim WHERE crm._cana
 SELECT crm._job_config_canary(now() + interval '73 hours') AS promoted;
 SELECT version, status FROM crm.config_list('rule') WHERE key = 'sim' AND status IN ('active', 'canary');
 -- one that fails at its work: the version in force stands in, nothing is lost, and the trial is over
-CREATE TEMP TABLE w AS SELECT pg_temp.version('rule', 'sim', '{"on": "event.docs_sim", "when": "$.event ? (@.minutes >= 5)", "once": "record", "then": [{"do": "task", "kind": "follow_up", "due": "1 day", "priority": "high", "en": "Sim"}], "en": "Sim"}') AS v;
+CREATE TEMP TABLE w AS SELECT pg_temp.version('rule', 'sim', '{"on": "event.docs_sim", "when": "$.event ? (@.minutes >= 5)", "once": "record", "then": [{"do": "interaction", "kind": "note", "en": "Sim"}], "en": "Sim"}') AS v;
 SET ROLE sim_bob;
 SELECT crm.config_canary('rule', 'sim', 6, 50) > now() AS until;
 RESET ROLE;
 UPDATE crm_data.account SET tags = '{}' WHERE id IN (SELECT id FROM sim);
-SELECT count(crm._emit('event.docs_sim', 'account', sim.id, jsonb_build_object('id', 1000000000 + sim.id, 'minutes', 20))) AS events FROM sim;
+SELECT count(crm._emit('event.docs_sim', 'account', sim.id, jsonb_build_object('id', 1000000000 + sim.id, 'minutes', 20, 'occurred_at', 'never'))) AS events FROM sim;
 CALL crm.tick();
 SELECT count(*) FILTER (WHERE a.tags = '{sim new}') AS served_all_the_same FROM crm_data.account AS a JOIN sim AS s ON s.id = a.id;
 SELECT count(*) AS waiting FROM crm_data.rule_event WHERE kind = 'event.docs_sim';

@@ -59,7 +59,8 @@ BEGIN
     END IF;
     IF endpoint IS NULL OR a.lease_endpoint = endpoint THEN
         UPDATE crm_data.account AS x SET lease_endpoint = NULL, lease_until = NULL WHERE x.id = account AND x.lease_endpoint IS NOT NULL;
-        PERFORM crm.apply_operations(account);
+        -- all of it: a customer without a lease is not asked what waits
+        PERFORM crm.apply_operations(account, 2147483647);
     END IF;
 END
 $function$;

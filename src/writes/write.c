@@ -617,10 +617,16 @@ find_operation(Request *request, Root *root, bool *waiting)
 							errhint("Give every new request an op_id of its own; send the same one again only with the "
 									"same request.")));
 	}
-	ScanKeyInit(&keys[0], OPERATION_ROOT_OBJECT, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(root->object));
-	ScanKeyInit(&keys[1], OPERATION_ROOT_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(root->id));
-	keys[0].sk_collation = DEFAULT_COLLATION_OID;
-	*waiting = answer == NULL && crm_direct_find(rel, crm_direct_table("operation_waiting_idx"), 2, keys, is_pending);
+	/* operations wait for the end of a lease: where nobody ever took one, none does */
+	*waiting = false;
+	if (answer == NULL && root->lease_endpoint)
+	{
+		ScanKeyInit(&keys[0], OPERATION_ROOT_OBJECT, BTEqualStrategyNumber, F_TEXTEQ,
+					CStringGetTextDatum(root->object));
+		ScanKeyInit(&keys[1], OPERATION_ROOT_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(root->id));
+		keys[0].sk_collation = DEFAULT_COLLATION_OID;
+		*waiting = crm_direct_find(rel, crm_direct_table("operation_waiting_idx"), 2, keys, is_pending) != NULL;
+	}
 	table_close(rel, NoLock);
 	return answer;
 }

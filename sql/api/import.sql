@@ -373,10 +373,10 @@ DECLARE
 BEGIN
     possible := 0;
     SELECT count(*) INTO v_rows FROM crm_data.import_row AS r WHERE r.batch_id = b.id AND r.state = 'valid' AND r.action = 'insert';
-    IF v_rows > 200000 THEN
+    IF v_rows > 50000 THEN
         not_compared := v_rows;
     END IF;
-    IF v_rows = 0 OR v_rows > 200000 THEN
+    IF v_rows = 0 OR v_rows > 50000 THEN
         RETURN;
     END IF;
     SELECT * INTO m FROM crm._object_model(b.object, false);
@@ -458,7 +458,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._import_match(crm_data.import_batch, text[]) IS
-'Internal: compares the new rows of a validated import with the records that are there and with each other, by the rules and the model of the object. What is certainly known is merged or skipped as the import says, what is possibly known is noted. cols: fields that a merge may fill. Above 200,000 new rows nothing is compared (not_compared).';
+'Internal: compares the new rows of a validated import with the records that are there and with each other, by the rules and the model of the object. What is certainly known is merged or skipped as the import says, what is possibly known is noted. cols: fields that a merge may fill. Above 50,000 new rows nothing is compared (not_compared).';
 
 CREATE OR REPLACE FUNCTION crm.import_validate(batch bigint)
     RETURNS TABLE (item text, row_count bigint, detail text)
@@ -514,6 +514,7 @@ DECLARE
     v_counts jsonb;
     v_sep int[];
     v_match record;
+    v_derived text[] := '{}';       -- columns that are read out of others
     c record;
 BEGIN
     PERFORM crm._import_require(batch);
@@ -777,6 +778,13 @@ BEGIN
         v_doc := v_doc || format('''code'', upper(regexp_replace(p.%I, ''\s+'', ''-'', ''g''))', v_name);
         v_doc_cols := v_doc_cols || 'code'::text;
     END IF;
+    IF b.object = 'account' AND 'address' = ANY (v_doc_cols) THEN
+        FOREACH v_expr IN ARRAY ARRAY['province', 'city', 'district'] LOOP
+            CONTINUE WHEN v_expr = ANY (v_doc_cols);
+            v_doc := v_doc || format('%1$L, (crm.address_parse(p.address)).%1$I', v_expr);
+            v_derived := v_derived || v_expr;
+        END LOOP;
+    END IF;
     IF b.object = 'opportunity' THEN
         v_as_of := (b.options ->> 'as_of')::date + v_shift;
         v_doc := v_doc || format('''pipeline_id'', %s', v_pipeline);
@@ -928,7 +936,7 @@ BEGIN
     UPDATE crm_data.import_batch AS x
        SET state = 'validated', validated_at = now(), loader_pid = NULL, updated_at = now(), updated_by = session_user, rows_total = v_total,
            rows_valid = v_total - (v_counts ->> 'bad')::bigint, rows_rejected = (v_counts ->> 'bad')::bigint,
-           report = jsonb_build_object('header', v_header, 'delimiter', v_delimiter, 'columns', v_map, 'filled', to_jsonb(v_doc_cols), 'compared', to_jsonb(coalesce(v_cmp, '{}')),
+           report = jsonb_build_object('header', v_header, 'delimiter', v_delimiter, 'columns', v_map, 'filled', to_jsonb(v_doc_cols || v_derived), 'compared', to_jsonb(coalesce(v_cmp, '{}')),
                                        'unknown', to_jsonb(v_unknown), 'day_first', v_day_first, 'counts', v_counts, 'shifts', v_shifts, 'tz', v_tz, 'as_of', v_as_of)
      WHERE x.id = batch;
 
@@ -949,7 +957,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.import_validate(bigint) IS
 'Rehearses an import: cuts the loaded lines into records, maps, converts and checks every row against types, checks, references, unique columns and what is there already, and says what applying it would do, changing nothing but the import itself. May be called again after more lines or another mapping.
-New accounts and contacts, up to 200,000, are compared with the records that are there and with each other by the rules and the model of crm.find_duplicates: a certain one becomes a merge (or is skipped, option on_duplicate), with the record, the rule and the probability as its reason; a possible one is noted.
+New accounts and contacts, up to 50,000, are compared with the records that are there and with each other by the rules and the model of crm.find_duplicates: a certain one becomes a merge (or is skipped, option on_duplicate), with the record, the rule and the probability as its reason; a possible one is noted.
 Returns counts of inserts, updates, merges, duplicates and bad rows, unknown columns, and fields whose distribution shifts (population stability index above 0.25: to be confirmed). Row by row: crm.import_report.
 Errors: RM512 no lines, unreadable header, unknown column or field in the mapping, required field missing; RM510 already applied.';
 

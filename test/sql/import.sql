@@ -169,6 +169,13 @@ SELECT crm.import_begin('account', 'import match 4', '{"columns": {"no": "extern
 SELECT crm.import_load(:m5, E'no,customer,uscc,where,tel\nB,星健兰庭软件,91350100m000100y43,人民路1号,021-62345678\n');
 SELECT item, row_count FROM crm.import_validate(:m5);
 SELECT verdict, changes FROM crm.import_report(:m5, '{merge}');
+-- where a customer is, out of its address
+SELECT crm.import_begin('account', 'import match 5', '{"columns": {"customer": "name", "where": "address"}}') AS m6 \gset
+SELECT crm.import_load(:m6, E'customer,where\nImp Ort,湖北省武汉市武昌区中山北路一百二十七号11号楼3单元1548室\nImp Place,"12 N. Kedzie Ave., Ste 400"\n');
+SELECT item, row_count FROM crm.import_validate(:m6);
+CALL crm.import_apply(:m6);
+SELECT name, province, city, district FROM crm_data.account WHERE name IN ('Imp Ort', 'Imp Place') ORDER BY name;
+CALL crm.import_undo(:m6);
 -- taken back, nothing of it is left
 CALL crm.import_undo(:m1);
 SELECT tab AS left_by_the_import FROM (SELECT * FROM pg_temp.impm() EXCEPT SELECT * FROM impm_before) AS x;

@@ -89,6 +89,9 @@ level_limit(const CrmField *fd, int level)
 		if (level == 13)
 			return -6;
 	}
+	/* Another house of the same road is another place, however near. */
+	if (fd->meaning == CRM_M_ADDRESS && level == 3)
+		return 0;
 	if (fd->checked && level == CRM_L_ELSE)
 		return -8;
 	return 100;

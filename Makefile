@@ -143,7 +143,8 @@ ISOLATION ?= \
 	writes_busy \
 	writes_tick \
 	writes_sql \
-	odds_queue
+	odds_queue \
+	claim
 
 REGRESS_OPTS = --inputdir=. --outputdir=test
 ISOLATION_OPTS = --inputdir=. --outputdir=test --load-extension=crm

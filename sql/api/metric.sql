@@ -185,6 +185,9 @@ BEGIN
     IF body ? 'signs' AND (jsonb_typeof(body -> 'signs') <> 'object' OR crm._metric_type(v_paid, 'kind') IS NULL OR EXISTS (SELECT FROM jsonb_path_query(body -> 'signs', '$.*') AS s WHERE s NOT IN ('1', '-1'))) THEN
         RETURN QUERY SELECT '$.signs', 'signs give 1 or -1 for values of kind'::text;
     END IF;
+    -- a source that was taken out of use must not feed a new figure
+    RETURN QUERY SELECT '$', format('%s.%s was taken out of use', r.object, r.name) FROM crm_data.field AS r
+                  WHERE r.object IN (v_fact, v_paid) AND r.retired_at IS NOT NULL AND NOT r.custom AND jsonb_path_exists(body, 'strict $.** ? (@ == $n)', jsonb_build_object('n', r.name), true) ORDER BY r.id;
 END
 $$;
 COMMENT ON FUNCTION crm._metric_problems(jsonb) IS 'Internal: what is wrong with the definition of a metric, by path; no row for a good one.';

@@ -117,6 +117,12 @@ SELECT t.body, v.message FROM (VALUES ('{"en": "x", "zh": "x", "fact": 7, "measu
     ('{"en": "x", "zh": "x", "fact": "stage_history", "measure": "mean_days", "from": "id"}'), ('{"en": "x", "zh": "x", "fact": "account", "measure": "filled_share", "fields": "phone"}'), ('{"en": "x", "zh": "x", "fact": "interaction", "measure": "mean", "field": "summary"}'), ('{"en": "x", "zh": "x", "fact": "account", "measure": "count", "filters": [1]}')) AS t (body), crm.config_validate('metric', t.body::jsonb) AS v;
 SELECT v.path, v.message FROM crm.config_validate('report', '{"metrics": ["bookings", "moon", 7]}') AS v;
 SELECT count(*) FILTER (WHERE v.path IS NOT NULL) AS wrong, count(DISTINCT c.key) > 20 AS many FROM crm_data.config AS c LEFT JOIN LATERAL crm.config_validate('metric', c.body) AS v ON true WHERE c.kind = 'metric';
+-- a field that was taken out of use
+BEGIN;
+UPDATE crm_data.field SET retired_at = now() WHERE object = 'contract' AND name = 'tax_rate';
+UPDATE crm_data.field SET retired_at = now() WHERE object = 'contract' AND name = 'state';
+SELECT v.message FROM crm.config_validate('metric', (SELECT body FROM crm_data.config WHERE kind = 'metric' AND key = 'bookings' AND version = 1)) AS v;
+ROLLBACK;
 -- a value that is SQL stays a value
 SELECT value FROM crm._metric_figures('{"fact": "contract", "measure": "count", "filters": [{"field": "code", "in": ["x'') OR (''1''=''1"]}]}', '[2004-01-01,2005-01-01)', '{}');
 -- every shipped metric computes, over the views and over the tables, and by each of its dimensions

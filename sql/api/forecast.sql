@@ -872,10 +872,11 @@ BEGIN
     PERFORM crm.churn_refit(as_of);
     PERFORM crm.renewal_refit(as_of);
     PERFORM crm.timing_refit(as_of);
+    PERFORM crm._try_challenger(as_of);
     RETURN 5;
 END
 $$;
-COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability, the credibility, the churn, the renewal and the timing model anew; answers how many models. Internal.';
+COMMENT ON FUNCTION crm._job_model_refit(timestamptz) IS 'Job: fits the win probability, the credibility, the churn, the renewal and the timing model anew, and tries a challenger; answers how many models. Internal.';
 
 -- Beside the forecast, the money.
 CREATE OR REPLACE FUNCTION crm.forecast_vs_cash(period daterange, at timestamptz DEFAULT now())

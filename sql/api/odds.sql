@@ -742,6 +742,47 @@ COMMENT ON FUNCTION crm.odds_challenge(text[], int) IS
 dims: the challenger''s dimensions; days: how far back the deals closed, 1 to 7300. champion_loss, challenger_loss: mean log loss a deal; confidence: share of 1000 paired bootstrap draws in which the challenger is better; is_better: on at least 30 deals, with the configured confidence (odds/drift, promote_confidence).
 Errors: 22023 no dimensions, days out of range, or an unknown dimension.';
 
+-- Once a month another choice of dimensions is tried: one more, or one less, in turn.
+CREATE OR REPLACE FUNCTION crm._try_challenger(as_of timestamptz, days int DEFAULT 90) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    config jsonb := crm._odds_config('win');
+    mine text[] := ARRAY(SELECT d FROM jsonb_array_elements_text(config -> 'dims') WITH ORDINALITY AS x (d, ord) ORDER BY ord);
+    known CONSTANT text[] := '{stage,pipeline,industry,account_type,account_region,account_grade,product_line,deal_type,source,owner,team,competitor,stage_age,days_to_expiry,fiscal_phase,close_month_in_quarter,amount_bucket,amount_zeros}';
+    local timestamp := as_of AT TIME ZONE (crm._odds_setting('organisation.timezone') #>> '{}');
+    month int := (extract(year FROM local) * 12 + extract(month FROM local))::int;
+    choice text;
+    other text[];
+    c record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM crm_data.model AS m WHERE m.name = 'win' AND m.status = 'champion' AND m.options ->> 'status' = 'ok') THEN
+        RETURN NULL;
+    END IF;
+    choice := known[1 + month % cardinality(known)];
+    other := CASE WHEN choice = ANY (mine) THEN array_remove(mine, choice) ELSE mine || choice END;
+    IF cardinality(other) NOT BETWEEN 1 AND 24 THEN
+        RETURN NULL;
+    END IF;
+    SELECT x.* INTO c FROM crm.odds_challenge(other, days) AS x;
+    INSERT INTO crm_data.model (name, version, kind, status, dims, options, as_of, rows_used, metrics)
+    SELECT 'win', max(m.version) + 1, 'mixture', 'challenger', other, jsonb_build_object('config', jsonb_set(config, '{dims}', to_jsonb(other)), 'status', 'ok'), _try_challenger.as_of, c.deals,
+           jsonb_build_object('champion_loss', c.champion_loss, 'challenger_loss', c.challenger_loss, 'confidence', c.confidence, 'is_better', c.is_better)
+      FROM crm_data.model AS m WHERE m.name = 'win';
+    IF c.is_better THEN
+        INSERT INTO crm_data.alert (kind, level, message, value, factors, dedupe_key)
+        VALUES ('model_challenger', 'info', format('win probability: %s the dimension %s the last %s days would have been predicted better (log loss %s instead of %s); propose it as the configuration odds/win',
+                                                   CASE WHEN choice = ANY (mine) THEN 'without' ELSE 'with' END, choice, days, round(c.challenger_loss::numeric, 3), round(c.champion_loss::numeric, 3)),
+                c.challenger_loss, '[]', 'challenger:win:' || choice)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN c.is_better;
+END
+$$;
+COMMENT ON FUNCTION crm._try_challenger(timestamptz, int) IS
+'Lets a challenger of the win probability with one dimension more or less, another each month, predict the last days'' deals beside the champion (crm.odds_challenge), keeps the figures as a version with status challenger, and tells of one that is better; nothing is promoted without somebody. Answers whether it is better, NULL when none could be tried. Internal.';
+
 CREATE OR REPLACE FUNCTION crm.model_rollback(name text DEFAULT 'win') RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp

@@ -366,6 +366,10 @@ SELECT is_better, challenger_loss > champion_loss AS worse FROM crm.odds_challen
 SAVEPOINT s;
 SELECT crm.odds_challenge('{horoscope}');
 ROLLBACK TO s;
+-- every month another is tried, and kept beside the champion, which stays
+SELECT crm._try_challenger('2016-01-01 00:00+00', 7300) AS is_better;
+SELECT status, dims, (metrics ->> 'challenger_loss')::float8 > 0 AS measured, params IS NULL AS answers_nothing FROM crm_data.model WHERE name = 'win' AND status = 'challenger';
+SELECT count(*) AS champions FROM crm_data.model WHERE name = 'win' AND status = 'champion';
 -- one call back to the champion before
 SELECT version AS newest FROM crm_data.model WHERE name = 'win' AND status = 'champion' \gset
 SELECT crm.odds_refit() > :newest AS refitted;

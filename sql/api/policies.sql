@@ -60,12 +60,13 @@ DECLARE
 BEGIN
     FOR target IN
         SELECT c.oid::regclass AS name, EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = c.relname) AS has_view,
-               (SELECT string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
+               (SELECT string_agg(format('%I', a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                   AND EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = c.relname AND f.name = a.attname AND NOT f.custom)) AS columns
           FROM pg_class AS c
          WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'secret'
          ORDER BY c.relname COLLATE "C"
     LOOP
-        EXECUTE format('REVOKE ALL ON %s FROM crm_gate', target.name);
+        EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON %s FROM crm_gate', target.name);
         EXECUTE format('GRANT SELECT ON %s TO crm_gate', target.name);
         IF target.has_view THEN
             EXECUTE format('GRANT INSERT (%1$s), UPDATE (%1$s) ON %2$s TO crm_gate', target.columns, target.name);

@@ -212,10 +212,11 @@ mask_text(Datum value, char mask)
 
 /*
  * What the person sees of a value that is not NULL, in a row of this owner and team (NULL: none). A mask is made in the caller's memory.
+ * Inline, for crm.guard runs on every row of a scan.
  */
-Datum
-crm_guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const int64 *owner, const int64 *team,
-				 bool *result_null)
+static inline Datum
+guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const int64 *owner, const int64 *team,
+			 bool *result_null)
 {
 	CrmFieldRule rule = crm_field_rule(profile, FIELD_READ, field);
 	bool keys;
@@ -244,6 +245,16 @@ crm_guard_column(const CrmProfile *profile, int field, Oid type, Datum value, co
 }
 
 /*
+ * The same for other files.
+ */
+Datum
+crm_guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const int64 *owner, const int64 *team,
+				 bool *result_null)
+{
+	return guard_column(profile, field, type, value, owner, team, result_null);
+}
+
+/*
  * crm.guard(value anyelement, field int, owner bigint, team bigint): the value, a mask or NULL.
  */
 Datum
@@ -267,8 +278,8 @@ crm_guard(PG_FUNCTION_ARGS)
 	}
 	owner = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2);
 	team = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3);
-	result = crm_guard_column(crm_profile(), PG_GETARG_INT32(1), *(Oid *) fcinfo->flinfo->fn_extra, PG_GETARG_DATUM(0),
-							  PG_ARGISNULL(2) ? NULL : &owner, PG_ARGISNULL(3) ? NULL : &team, &isnull);
+	result = guard_column(crm_profile(), PG_GETARG_INT32(1), *(Oid *) fcinfo->flinfo->fn_extra, PG_GETARG_DATUM(0),
+						  PG_ARGISNULL(2) ? NULL : &owner, PG_ARGISNULL(3) ? NULL : &team, &isnull);
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(result);

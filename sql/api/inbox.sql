@@ -1,5 +1,42 @@
 -- Inbox: every payload that comes in ends in one visible state. Never filtered by its own time; the same payload again is the same row.
 
+CREATE OR REPLACE FUNCTION crm._apply_contract(source_id bigint, external_id text, kind text, d jsonb, at timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    c crm_data.contract;
+    v_day date := (at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date;
+    v_amount numeric := crm.parse_number(d ->> 'amount');
+BEGIN
+    -- the customer first, then what belongs to it: the order of every write
+    PERFORM FROM crm_data.account AS a WHERE a.id = (SELECT k.account_id FROM crm_data.contract AS k WHERE k.code = d ->> 'contract_code') FOR NO KEY UPDATE;
+    SELECT * INTO c FROM crm_data.contract AS k WHERE k.code = d ->> 'contract_code' AND k.deleted_at IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    IF kind = 'sealed' THEN
+        UPDATE crm_data.contract AS k SET final_url = coalesce(d ->> 'url', k.final_url), state = CASE WHEN k.state IN ('draft', 'review') THEN 'signed' ELSE k.state END, signed_on = coalesce(k.signed_on, v_day), updated_at = now(), updated_by = session_user WHERE k.id = c.id;
+        RETURN c.account_id;
+    END IF;
+    IF v_amount IS NULL OR v_amount < 0 OR v_amount >= 1e15 OR NOT coalesce(d ->> 'currency', c.currency) ~ '^[A-Z]{3}$' THEN
+        RAISE EXCEPTION 'an entry has an amount that is not negative, and a currency of three letters' USING ERRCODE = 'invalid_parameter_value', HINT = '{"contract_code": "C-1", "amount": 1000, "currency": "CNY"}';
+    END IF;
+    INSERT INTO crm_data.receivable_entry (kind, account_id, contract_id, number, amount, currency, occurred_on, source_id, external_id)
+    VALUES (kind, c.account_id, c.id, d ->> 'number', v_amount, coalesce(d ->> 'currency', c.currency), v_day, source_id, external_id) ON CONFLICT ON CONSTRAINT receivable_entry_source_id_external_id_key DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'this entry was booked before, with other content' USING ERRCODE = 'invalid_parameter_value', HINT = 'Entries are never changed: send a refund, or a new entry with a number of its own.';
+    END IF;
+    UPDATE crm_data.contract AS k SET invoice_state = CASE WHEN x.invoiced >= k.amount THEN 'full' WHEN x.invoiced > 0 THEN 'partial' ELSE 'none' END,
+           receipt_state = CASE WHEN x.paid >= k.amount THEN 'full' WHEN x.paid > 0 THEN 'partial' ELSE 'none' END, updated_at = now(), updated_by = session_user
+      FROM (SELECT coalesce(sum(r.amount) FILTER (WHERE r.kind = 'invoice'), 0) AS invoiced, coalesce(sum(CASE r.kind WHEN 'payment' THEN r.amount WHEN 'refund' THEN -r.amount END), 0) AS paid
+              FROM crm_data.receivable_entry AS r WHERE r.contract_id = c.id AND r.currency = c.currency) AS x WHERE k.id = c.id;
+    RETURN c.account_id;
+END
+$$;
+COMMENT ON FUNCTION crm._apply_contract(bigint, text, text, jsonb, timestamptz) IS 'Internal: books an invoice, payment or refund of another system on a contract and keeps how far it is invoiced and paid; a sealed one gets its final copy and is signed. Returns the customer; NULL when there is no such contract.';
+
 CREATE OR REPLACE FUNCTION crm._apply_payload(id bigint, source_id bigint, source text, external_id text, kind text, payload jsonb, source_ts timestamptz, OUT state text, OUT reason text, OUT object text, OUT record_id bigint)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -25,6 +62,17 @@ BEGIN
         IF kind IN ('lead', 'form') THEN
             object := 'lead';
             record_id := (crm.capture_lead(d || jsonb_build_object('source', source, 'client_key', coalesce(d ->> 'client_key', source || ':' || external_id), 'occurred_at', source_ts)) ->> 'lead')::bigint;
+            RETURN;
+        END IF;
+        IF kind IN ('invoice', 'payment', 'refund', 'sealed') THEN
+            v_account := crm._apply_contract(source_id, external_id, kind, d, source_ts);
+            IF v_account IS NULL THEN
+                state := 'parked';
+                reason := 'no contract with this code';
+            ELSE
+                object := 'account';
+                record_id := v_account;
+            END IF;
             RETURN;
         END IF;
         -- the customer: by the code, by the number or address of its own, by those of a person there
@@ -111,7 +159,7 @@ DECLARE
     s crm_data.source_system;
     i crm_data.inbox;
     v_digest bytea;
-    v_name text;
+    r record;
 BEGIN
     PERFORM crm._require_role('crm_sync', 'crm_admin');
     IF jsonb_typeof(payload) IS DISTINCT FROM 'object' OR coalesce(external_id, '') = '' OR coalesce(kind, '') = '' THEN
@@ -133,7 +181,11 @@ BEGIN
     -- applied first and written once, in its last state
     i.id := nextval('crm_data.inbox_id_seq');
     BEGIN
-        SELECT p.state, p.reason, p.object, p.record_id INTO i.state, i.reason, i.object, i.record_id FROM crm._apply_payload(i.id, s.id, s.name, external_id, kind, payload, coalesce(source_ts, now())) AS p;
+        r := crm._apply_payload(i.id, s.id, s.name, external_id, kind, payload, coalesce(source_ts, now()));
+        i.state := r.state;
+        i.reason := r.reason;
+        i.object := r.object;
+        i.record_id := r.record_id;
         INSERT INTO crm_data.inbox (id, source_id, external_id, kind, payload, digest, source_ts, ts_assumed, state, reason, object, record_id, attempts, processed_at, next_at) OVERRIDING SYSTEM VALUE
         VALUES (i.id, s.id, external_id, kind, payload, v_digest, coalesce(source_ts, now()), source_ts IS NULL, i.state, i.reason, i.object, i.record_id, 1, now(), CASE WHEN i.state = 'parked' THEN now() + interval '1 hour' END);
     EXCEPTION WHEN unique_violation THEN
@@ -154,7 +206,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.ingest(text, text, text, jsonb, timestamptz) IS
 'Takes a payload of another system in and applies it in the same transaction. The same payload again changes nothing. It ends as applied, rejected or parked, with the reason, and stays visible. Never refused for its age: a missing source_ts, or one that lies ahead, is now, and marked as assumed.
-kind: lead or form; meeting, survey, chat, email, note; call, chat_file and any behaviour. The customer is found by account_code, phone or email. Errors: 22023 an unknown source, or a payload that is no object.';
+kind: lead or form; meeting, survey, chat, email, note; invoice, payment, refund (contract_code, amount, currency, number) and sealed (contract_code, url); call, chat_file and any behaviour. The customer is found by account_code, phone or email. Errors: 22023 an unknown source, or a payload that is no object.';
 
 CREATE OR REPLACE FUNCTION crm.process_inbox(batch int DEFAULT 500) RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

@@ -32,6 +32,20 @@ SELECT a.code, c.name, c.last_contact_at IS NOT NULL AS spoken_to FROM crm_data.
 -- a source is as fresh as what it sent last
 SELECT last_seen_at IS NOT NULL AND last_applied_at IS NOT NULL AS fresh FROM crm_data.source_system WHERE name = 'telephony';
 
+-- finance and the seal answer back: how far a contract is invoiced and paid, and where its final copy is
+INSERT INTO crm_data.contract (account_id, code, state, amount) SELECT id, 'INBOX-C', 'review', 1000 FROM crm_data.account WHERE code = 'INBOX-1';
+SELECT crm.ingest('esign', 'seal 1', 'sealed', '{"contract_code": "INBOX-C", "url": "https://seal.example/1"}') ->> 'state' AS sealed;
+SELECT crm.ingest('erp', 'inv 1', 'invoice', '{"contract_code": "INBOX-C", "amount": "1,000.00"}') ->> 'state' AS invoiced;
+SELECT crm.ingest('erp', 'pay 1', 'payment', '{"contract_code": "INBOX-C", "amount": 600}') ->> 'state' AS paid, crm.ingest('erp', 'pay 1', 'payment', '{"contract_code": "INBOX-C", "amount": 600}') ->> 'repeated' AS again;
+SELECT crm.ingest('erp', 'pay 1', 'payment', '{"contract_code": "INBOX-C", "amount": 700}') - 'inbox' AS other_content;
+SELECT crm.ingest('erp', 'pay 2', 'payment', '{"contract_code": "INBOX-C", "amount": -1}') ->> 'state' AS negative, crm.ingest('erp', 'pay 3', 'payment', '{"contract_code": "INBOX-NONE", "amount": 1}') ->> 'reason' AS nowhere;
+SELECT state, signed_on IS NOT NULL AS signed, final_url, invoice_state, receipt_state FROM crm_data.contract WHERE code = 'INBOX-C';
+SELECT crm.ingest('erp', 'pay 4', 'payment', '{"contract_code": "INBOX-C", "amount": 400}') ->> 'state' AS rest;
+SELECT receipt_state FROM crm_data.contract WHERE code = 'INBOX-C';
+SELECT crm.ingest('erp', 'ref 1', 'refund', '{"contract_code": "INBOX-C", "amount": 1000}') ->> 'state' AS refunded;
+SELECT receipt_state FROM crm_data.contract WHERE code = 'INBOX-C';
+UPDATE crm_data.contract SET deleted_at = now() WHERE code = 'INBOX-C';
+
 -- after an accident: nobody was there for the leads, one payload had no customer yet; then all is well again, at its original times, and twice is once
 BEGIN;
 UPDATE crm_data.member SET capacity = 0;

@@ -1,8 +1,6 @@
 -- A sales organisation of 20 teams and 200 people, and the plain tables to compare with.
 SET client_min_messages = warning;
 INSERT INTO crm_data.team (code, name) SELECT 'b' || n, 'Team ' || n FROM generate_series(1, 20) AS n;
-CREATE ROLE bench_seller NOLOGIN;
-GRANT crm_sales TO bench_seller;
 INSERT INTO crm_data.member (full_name, team_id, employee_no, capacity, regions) SELECT 'Member ' || n, t.id, 'B' || n, 100, ARRAY[(ARRAY['east', 'north', 'south'])[n % 3 + 1]]
   FROM generate_series(1, 200) AS n JOIN crm_data.team AS t ON t.code = 'b' || (n % 20 + 1);
 UPDATE crm_data.member AS m SET manager_id = (SELECT min(k.id) FROM crm_data.member AS k WHERE k.team_id = m.team_id AND k.id <> m.id) WHERE m.full_name LIKE 'Member %' AND m.id <> (SELECT min(k.id) FROM crm_data.member AS k WHERE k.team_id = m.team_id);

@@ -13,13 +13,14 @@ SELECT (max(h.entered_at) + interval '1 hour') AS present, (date_trunc('month', 
 \echo
 \echo '=== The same customer three times ==='
 \echo 'SELECT crm.scan_duplicates(\'account\'); learned from the customers themselves, no examples, no thresholds to set.'
-SELECT crm.scan_duplicates('account') AS pairs, (SELECT count(*) FROM crm.account) AS customers \gset
-SELECT EXISTS (SELECT FROM crm.duplicate_pair AS p WHERE p.state = 'open') AS any_pair \gset
+SELECT crm.scan_duplicates('account') AS new_or_changed \gset
+-- most were found as the customers came in
+SELECT count(*) AS pairs, count(*) > 0 AS any_pair, (SELECT count(*) FROM crm.account) AS customers FROM crm.duplicate_pair AS p WHERE p.state = 'open' AND p.object_a = 'account' AND p.object_b = 'account' \gset
 \echo :pairs 'pairs among' :customers 'customers'
 \if :any_pair
 SELECT CASE p.band WHEN 'auto' THEN 'certain enough to merge' ELSE 'for a person to decide' END AS band, count(*) AS pairs,
        count(*) FILTER (WHERE p.rule IS NOT NULL) AS "by a rule (R0 to R2)", round(min(p.score)::numeric, 3) AS "lowest probability"
-  FROM crm.duplicate_pair AS p WHERE p.state = 'open' AND p.object_a = 'account' GROUP BY p.band ORDER BY p.band;
+  FROM crm.duplicate_pair AS p WHERE p.state = 'open' AND p.object_a = 'account' AND p.object_b = 'account' GROUP BY p.band ORDER BY p.band;
 SELECT a.name AS "one customer", b.name AS "or two?", round(p.score::numeric, 3) AS probability,
        (SELECT string_agg(format('%s %s', e.key, e.value ->> 'level'), ', ' ORDER BY (e.value ->> 'weight')::float8 DESC, e.key)
           FROM jsonb_each(p.evidence -> 'fields') AS e WHERE e.value ->> 'level' NOT IN ('missing')) AS "because"
@@ -27,6 +28,12 @@ SELECT a.name AS "one customer", b.name AS "or two?", round(p.score::numeric, 3)
          WHERE d.state = 'open' AND d.object_a = 'account' AND d.object_b = 'account') AS p
        JOIN crm.account AS a ON a.id = p.a_id JOIN crm.account AS b ON b.id = p.b_id
  WHERE p.n <= 2 ORDER BY p.band, p.rule NULLS LAST, p.n LIMIT 6;
+
+\echo 'Somebody enters it once more: crm.find_duplicates(\'account\', what was typed), and crm.check_duplicate for those who may not see the record.'
+SELECT jsonb_strip_nulls(jsonb_build_object('name', b.name, 'phone', b.phone)) AS typed FROM crm.duplicate_pair AS p JOIN crm.account AS b ON b.id = p.b_id
+ WHERE p.state = 'open' AND p.object_a = 'account' AND p.object_b = 'account' ORDER BY b.phone IS NULL, p.id LIMIT 1 \gset
+SELECT :'typed' AS typed, a.name AS found, f.score AS probability, f.rule FROM crm.find_duplicates('account', :'typed') AS f JOIN crm.account AS a USING (id) ORDER BY f.score DESC, f.id LIMIT 3;
+SELECT * FROM crm.check_duplicate(:'typed');
 
 \echo 'One merge, and its exact undo: SELECT crm.merge(\'account\', survivor, \'{victim}\'); SELECT crm.unmerge(merge);'
 SELECT x.survivor, x.victim FROM crm.duplicate_pair AS p, LATERAL (VALUES (p.a_id, p.b_id), (p.b_id, p.a_id)) AS x (survivor, victim)

@@ -5,6 +5,7 @@ CREATE OR REPLACE FUNCTION crm._churn_rows(at timestamptz, config jsonb, account
     RETURNS TABLE (account_id bigint, dims text[])
     LANGUAGE plpgsql STABLE -- not STRICT: NULL accounts means all
     SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC' -- days and months are the same whoever asks
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -60,6 +61,7 @@ CREATE OR REPLACE FUNCTION crm._renewal_rows(at timestamptz, config jsonb, contr
     RETURNS TABLE (contract_id bigint, account_id bigint, expires_on date, dims text[])
     LANGUAGE plpgsql STABLE -- not STRICT: NULL contracts means all
     SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC' -- days and months are the same whoever asks
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -153,6 +155,7 @@ COMMENT ON FUNCTION crm._has_bought(bigint, timestamptz, timestamptz) IS 'Whethe
 CREATE OR REPLACE FUNCTION crm.churn_refit(as_of timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
     SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC' -- days and months are the same whoever asks
 AS $$
 DECLARE
     config jsonb := crm._odds_config('churn');
@@ -180,6 +183,7 @@ as_of: instant, not after now. Answers the version. Errors: 22023 as_of in the f
 CREATE OR REPLACE FUNCTION crm.renewal_refit(as_of timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
     SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC' -- days and months are the same whoever asks
 AS $$
 DECLARE
     config jsonb := crm._odds_config('renewal');

@@ -49,6 +49,7 @@ CREATE OR REPLACE FUNCTION crm._drift_win(from_at timestamptz, to_at timestamptz
     RETURNS TABLE (model_id bigint, metric text, segment text, value float8, threshold float8, level text, n bigint, detail jsonb)
     LANGUAGE plpgsql STABLE STRICT
     SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC' -- days and months are the same whoever asks
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -129,6 +130,7 @@ CREATE OR REPLACE FUNCTION crm._drift_customers(name text, from_at timestamptz, 
     RETURNS TABLE (model_id bigint, metric text, segment text, value float8, threshold float8, level text, n bigint, detail jsonb)
     LANGUAGE plpgsql STABLE STRICT
     SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC' -- days and months are the same whoever asks
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -41,7 +41,7 @@ CREATE OR REPLACE FUNCTION crm._timing_rows(period daterange, at timestamptz, co
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
     WITH z AS MATERIALIZED (SELECT crm._odds_setting('organisation.timezone') #>> '{}' AS tz)
-    SELECT a.k, a.lag, r.opportunity_id, r.stage_id, r.close_date, crm._to_base(r.amount, r.currency, a.asked_at::date)::float8, f.closed, f.won,
+    SELECT a.k, a.lag, r.opportunity_id, r.stage_id, r.close_date, crm._to_base(r.amount, r.currency, (a.asked_at AT TIME ZONE z.tz)::date)::float8, f.closed, f.won,
            r.dims[1:20] || ARRAY[width_bucket(extract(epoch FROM a.asked_at - r.opened)::float8 / 86400, '{7,14,30,45,60,90,120,180,365}')::text,
                           ((extract(month FROM a.first)::int - 1) % 3 + 1)::text,
                           CASE WHEN r.close_date IS NULL THEN NULL WHEN r.close_date < a.first THEN 'before' WHEN r.close_date < a.last THEN 'in' ELSE 'after' END]
@@ -266,6 +266,7 @@ COMMENT ON FUNCTION crm._credibility_rows(timestamptz, jsonb, jsonb, bigint, big
 CREATE OR REPLACE FUNCTION crm.credibility_refit(as_of timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
     SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC' -- days and months are the same whoever asks
 AS $$
 DECLARE
     needed int := (SELECT (c.body ->> 'min_cases')::int FROM crm_data.config AS c WHERE c.kind = 'credibility' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active');

@@ -12,6 +12,7 @@
  * No locks. Memory: the query's; the set of searchable fields is kept in TopMemoryContext.
  */
 #include "access/access.h"
+#include "common/invalidate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -69,7 +70,7 @@ crm_plan_init(void)
 	previous_planner = planner_hook;
 	planner_hook = plan_guarded;
 	CacheRegisterSyscacheCallback(PROCOID, function_changed, (Datum) 0);
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	crm_on_relation_change(relation_changed);
 }
 
 /*

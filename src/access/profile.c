@@ -16,6 +16,7 @@
  * further up the stack, so it is put aside and freed when the transaction ends.
  */
 #include "access/access.h"
+#include "common/invalidate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -131,7 +132,7 @@ static void free_stale(XactEvent event, void *arg);
 void
 crm_profile_init(void)
 {
-	CacheRegisterRelcacheCallback(relcache_changed, (Datum) 0);
+	crm_on_relation_change(relcache_changed);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, roles_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, roles_changed, (Datum) 0);
 	RegisterXactCallback(free_stale, NULL);

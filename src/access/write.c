@@ -16,6 +16,7 @@
  * CacheMemoryContext until the view or its table changes.
  */
 #include "access/access.h"
+#include "common/invalidate.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -132,7 +133,7 @@ static void relation_changed(Datum arg, Oid relid);
 void
 crm_write_init(void)
 {
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	crm_on_relation_change(relation_changed);
 }
 
 /*

@@ -15,6 +15,7 @@
  * or a type changes, or an error passed through it; no reference to a relation or buffer outlives it. Tuples found are copied into the caller's.
  */
 #include "crm.h"
+#include "common/invalidate.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -73,7 +74,7 @@ void
 crm_direct_init(void)
 {
 	RegisterXactCallback(end_of_transaction, NULL);
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	crm_on_relation_change(relation_changed);
 	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, catalog_changed, (Datum) 0);
 }

@@ -23,6 +23,7 @@
  * function, type or role changes, and after an error passed through it, since its slots may speak of buffers that are let go.
  */
 #include "common/row_update.h"
+#include "common/invalidate.h"
 
 #include "access/genam.h"
 #include "access/stratnum.h"
@@ -112,7 +113,7 @@ static void catalog_changed(Datum arg, int cacheid, uint32 hashvalue);
 void
 crm_row_update_init(void)
 {
-	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	crm_on_relation_change(relation_changed);
 	/* functions are inlined and their rights checked when an expression is compiled; domains are, too; policies are for roles */
 	CacheRegisterSyscacheCallback(PROCOID, catalog_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, catalog_changed, (Datum) 0);

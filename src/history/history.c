@@ -25,6 +25,7 @@
  * Memory: each trigger call works in a context of its own; what is known of a table lives in a child of CacheMemoryContext.
  */
 #include "crm.h"
+#include "common/invalidate.h"
 
 #include "access/heapam.h"
 #include "access/access.h"
@@ -138,7 +139,7 @@ crm_history_init(void)
 {
 	RegisterXactCallback(end_of_transaction, NULL);
 	RegisterSubXactCallback(end_of_subtransaction, NULL);
-	CacheRegisterRelcacheCallback(invalidate_table, (Datum) 0);
+	crm_on_relation_change(invalidate_table);
 }
 
 /*

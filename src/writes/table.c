@@ -5,6 +5,7 @@
  * Memory: an entry lives in a child of CacheMemoryContext until the table changes; values in the caller's context.
  */
 #include "crm.h"
+#include "common/invalidate.h"
 
 #include "access/access.h"
 #include "access/table.h"
@@ -39,7 +40,7 @@ static void field_context(void *arg);
 void
 crm_write_table_init(void)
 {
-	CacheRegisterRelcacheCallback(invalidate_table, (Datum) 0);
+	crm_on_relation_change(invalidate_table);
 }
 
 /*

@@ -16,6 +16,7 @@
  * Memory: everything in SPI's context, which ends with the call; the answer in the caller's.
  */
 #include "crm.h"
+#include "common/invalidate.h"
 
 #include "access/access.h"
 #include "access/genam.h"
@@ -193,7 +194,7 @@ void
 crm_writes_init(void)
 {
 	crm_write_table_init();
-	CacheRegisterRelcacheCallback(forget_sources, (Datum) 0);
+	crm_on_relation_change(forget_sources);
 	DefineCustomBoolVariable(
 		"crm.fair_lock", "Lets writers to one customer in in the order of their arrival.",
 		"An advisory lock stands in front of the customer's row. Off: whoever finds the row free takes it, "

@@ -496,7 +496,8 @@ DECLARE
     name CONSTANT text := (SELECT c.relname FROM pg_class AS c WHERE c.oid = tab);
     stashed CONSTANT boolean := (SELECT v.action = 'stashed' FROM crm_data.merge_move AS v WHERE v.merge_id = op AND v.seq = seqs[1]);
     pk record;
-    part record;
+    keys jsonb[];
+    backs jsonb[];
     one record;
     cols text;
     again text := '';
@@ -519,9 +520,8 @@ BEGIN
              SELECT (SELECT array_agg(x.row_key) FROM x WHERE x.back IS NOT NULL) AS keys, (SELECT array_agg(x.back) FROM x WHERE x.back IS NOT NULL) AS backs,
                     (SELECT coalesce(jsonb_agg(jsonb_build_object(''table'', %L, ''key'', x.row_key, ''field'', f)), ''[]'') FROM x, unnest(x.edited) AS f) AS conflicts',
             tab, replace(pk.condition, '(key->>', '(v.row_key->>'), name)
-            INTO part USING op, seqs;
-        conflicts := part.conflicts;
-        IF part.keys IS NULL THEN
+            INTO keys, backs, conflicts USING op, seqs;
+        IF keys IS NULL THEN
             RETURN;
         END IF;
     END IF;
@@ -537,16 +537,16 @@ BEGIN
             restored := cardinality(seqs);
             RETURN;
         END IF;
-        SELECT string_agg(format('%I', k), ', ' ORDER BY k) INTO cols FROM (SELECT DISTINCT jsonb_object_keys(b) AS k FROM unnest(part.backs) AS b) AS x;
+        SELECT string_agg(format('%I', k), ', ' ORDER BY k) INTO cols FROM (SELECT DISTINCT jsonb_object_keys(b) AS k FROM unnest(backs) AS b) AS x;
         FOR i IN 1 .. 2 LOOP
             -- Twice: a trigger copies owner and team of the account that a row moves to, which may not be what the row had.
             EXECUTE format('UPDATE %s AS t SET (%s) = (SELECT %s FROM jsonb_populate_record(t, k.back) AS x) FROM unnest($1, $2) AS k (key, back) WHERE %s', tab, cols,
-                           (SELECT string_agg(format('x.%I', k), ', ' ORDER BY k) FROM (SELECT DISTINCT jsonb_object_keys(b) AS k FROM unnest(part.backs) AS b) AS y),
+                           (SELECT string_agg(format('x.%I', k), ', ' ORDER BY k) FROM (SELECT DISTINCT jsonb_object_keys(b) AS k FROM unnest(backs) AS b) AS y),
                            replace(pk.condition, '(key->>', '(k.key->>') || again)
-                USING part.keys, part.backs;
+                USING keys, backs;
             again := ' AND NOT to_jsonb(t) @> k.back';
         END LOOP;
-        restored := cardinality(part.keys);
+        restored := cardinality(keys);
         RETURN;
     EXCEPTION WHEN unique_violation OR check_violation OR exclusion_violation OR foreign_key_violation THEN
         restored := 0;

@@ -19,7 +19,7 @@ WITH known (place, message) AS (VALUES
     ('crm._discount_held() on crm_data.opportunity', 'record "new" has no field "opportunity_id"'),
     ('crm._match_normalize() on crm_data.contact', 'record "new" has no field "name_core"'),
     ('crm._match_normalize() on crm_data.lead', 'record "new" has no field "name_core"'),
-    ('crm._match_guess(regclass,name)', 'record "stats" is not assigned yet'),
+    ('crm._match_guess(regclass,name)', 'record "part" is not assigned yet'),
     ('crm.match_index(text)', 'record "batch" is not assigned yet'),
     ('crm.scan_duplicates(text,timestamp with time zone)', 'record "f" is not assigned yet')
 ), found AS (

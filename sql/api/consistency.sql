@@ -108,19 +108,13 @@ CREATE OR REPLACE FUNCTION crm._job_consistency_scan(due timestamptz) RETURNS bi
 AS $$
 DECLARE
     v_most int := crm._setting('consistency.max_issues', '5000')::int;
-    v_since timestamptz;
     v_new bigint;
     v_gone bigint;
     v_rows jsonb;
     v_id bigint;
     w record;
 BEGIN
-    -- a scan looks at what changed since the one before; the first one of a month, and one after a rule was changed, looks at everything
-    SELECT max(r.started_at) - interval '1 hour' INTO v_since FROM crm_data.job_run AS r JOIN crm_data.job AS j ON j.id = r.job_id WHERE j.procedure = '_job_consistency_scan' AND r.state = 'done' AND r.due_at < due;
-    IF v_since IS NULL OR date_trunc('month', v_since) < date_trunc('month', due) OR EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'quality_rule' AND c.status = 'active' AND lower(c.valid) > v_since) THEN
-        v_since := '-infinity';
-    END IF;
-    WITH found AS MATERIALIZED (SELECT f.*, format('%s:%s:%s:%s', f.kind, f.object, f.record_id, f.field) AS key FROM (SELECT * FROM crm._consistency_findings(v_since) UNION ALL SELECT * FROM crm._quality_findings(v_since)) AS f),
+    WITH found AS MATERIALIZED (SELECT f.*, format('%s:%s:%s:%s', f.kind, f.object, f.record_id, f.field) AS key FROM (SELECT * FROM crm._consistency_findings('-infinity') UNION ALL SELECT * FROM crm._quality_findings('-infinity')) AS f),
     -- what is not found again is gone: the engine does not know whether somebody repaired it
     gone AS (UPDATE crm_data.data_issue AS i SET state = 'gone', resolved_at = now(), resolved_by = 'consistency scan', updated_at = now(), updated_by = 'consistency scan'
               WHERE i.state = 'open' AND (i.kind IN ('contact_mismatch', 'orphan', 'dangling', 'copied_owner', 'stage_mismatch', 'plan_sum', 'overpaid') OR i.kind LIKE 'quality.%') AND NOT EXISTS (SELECT FROM found AS f WHERE f.key = i.dedupe_key)
@@ -152,7 +146,7 @@ BEGIN
     RETURN v_new + v_gone;
 END
 $$;
-COMMENT ON FUNCTION crm._job_consistency_scan(timestamptz) IS 'Job: contradictions between related records and broken quality rules become data issues with their steward, those that are no more are closed, replaced views raise an alert; stores the report. Looks at what changed since the scan before, once a month at everything. Answers how many issues are new or gone. Internal.';
+COMMENT ON FUNCTION crm._job_consistency_scan(timestamptz) IS 'Job: contradictions between related records and broken quality rules become data issues with their steward, those that are no more are closed, replaced views raise an alert; stores the report. Answers how many issues are new or gone. Internal.';
 
 -- ---------------------------------------------------------------- other systems
 

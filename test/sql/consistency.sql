@@ -28,7 +28,7 @@ UPDATE crm_data.account SET industry = 'energy' WHERE name = 'Cons B';
 UPDATE crm_data.data_issue SET state = 'accepted', resolved_at = now(), resolved_by = 'somebody' WHERE kind = 'overpaid' AND account_id = (SELECT id FROM crm_data.account WHERE name = 'Cons A');
 SELECT crm._job_consistency_scan('2005-01-04 02:30') AS gone;
 SELECT i.kind, i.state FROM crm_data.data_issue AS i JOIN crm_data.account AS a ON a.id = i.account_id AND a.name LIKE 'Cons %' WHERE i.state <> 'open' ORDER BY 1, 2;
--- a scan of what changed since finds the same: what is new, and what is open still
+-- a scan after a scan finds what is new, and what is open still
 INSERT INTO crm_data.job_run (job_id, due_at, state, started_at) SELECT id, '2005-01-05', 'done', now() + interval '1 hour' FROM crm_data.job WHERE name = 'consistency_scan';
 SELECT crm._job_consistency_scan('2005-01-05 02:30') AS nothing;
 UPDATE crm_data.account SET email = 'b@example.com', updated_at = now() WHERE name = 'Cons B';

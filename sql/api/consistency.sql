@@ -1,25 +1,8 @@
 -- Consistency: related records against each other and against the quality rules every night, core fields against other systems every month, and the use
 -- of every field every quarter. What is wrong becomes a data issue with the steward responsible; what is right again closes it.
 
--- The records of an object that a scan looks at: those that changed since an instant, those of customers that did, those with an open issue.
-CREATE OR REPLACE FUNCTION crm._scan_source(object text) RETURNS text
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT format($q$(SELECT x.* FROM crm_data.%1$I AS x WHERE $1 = '-infinity'
-                      UNION ALL
-                      SELECT x.* FROM crm_data.%1$I AS x WHERE $1 > '-infinity' AND x.id IN (
-                          SELECT y.id FROM crm_data.%1$I AS y WHERE y.%2$I > $1 AND $1 > '-infinity'
-                          UNION SELECT i.record_id FROM crm_data.data_issue AS i WHERE i.state = 'open' AND i.object = %1$L%3$s))$q$,
-                  object, CASE WHEN c.timed THEN 'recorded_at' WHEN c.changed THEN 'updated_at' ELSE 'created_at' END,
-                  CASE WHEN c.owned THEN format(' UNION SELECT y.id FROM crm_data.account AS b JOIN crm_data.%1$I AS y ON y.account_id = b.id WHERE b.updated_at > $1 AND $1 > ''-infinity''', object) ELSE '' END)
-      FROM (SELECT bool_or(a.attname = 'recorded_at') AS timed, bool_or(a.attname = 'updated_at') AS changed, bool_or(a.attname = 'account_id') AS owned
-              FROM pg_attribute AS a WHERE a.attrelid = to_regclass('crm_data.' || quote_ident(object)) AND a.attnum > 0 AND NOT a.attisdropped) AS c
-$$;
-COMMENT ON FUNCTION crm._scan_source(text) IS 'Internal: as SQL, the rows of a table that a scan since $1 looks at: changed since, of a customer changed since, or with an open issue; all of them for -infinity.';
-
 -- What cannot be true of related records. Keys keep rows from pointing nowhere; these are the things keys cannot say.
-CREATE OR REPLACE FUNCTION crm._consistency_findings(since timestamptz)
+CREATE OR REPLACE FUNCTION crm._consistency_findings()
     RETURNS TABLE (kind text, object text, record_id bigint, account_id bigint, field text, ours text, theirs text, severity text)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
@@ -28,32 +11,32 @@ DECLARE
     c record;
 BEGIN
     -- the same person under two numbers or addresses: a customer who is a person, or the legal person of one
-    RETURN QUERY EXECUTE format($q$
+    RETURN QUERY
     SELECT 'contact_mismatch', 'contact', k.id, k.account_id, v.field, v.ours, v.theirs, 'warning'
-      FROM %s AS k JOIN crm_data.account AS a ON a.id = k.account_id AND k.name IN (a.name, a.legal_person)
+      FROM crm_data.contact AS k JOIN crm_data.account AS a ON a.id = k.account_id AND k.name IN (a.name, a.legal_person)
      CROSS JOIN LATERAL (VALUES ('phone', k.phone, a.phone, k.phone_norm, a.phone_norm), ('email', k.email, a.email, k.email_norm, a.email_norm)) AS v (field, ours, theirs, ours_key, theirs_key)
-     WHERE k.deleted_at IS NULL AND k.merged_into IS NULL AND a.deleted_at IS NULL AND a.merged_into IS NULL AND v.ours_key <> v.theirs_key$q$, crm._scan_source('contact')) USING since;
+     WHERE k.deleted_at IS NULL AND k.merged_into IS NULL AND a.deleted_at IS NULL AND a.merged_into IS NULL AND v.ours_key <> v.theirs_key;
     -- what hangs on a customer that is gone
     FOR c IN SELECT x.name FROM (VALUES ('contact'), ('opportunity'), ('contract')) AS x (name) LOOP
         RETURN QUERY EXECUTE format('SELECT ''orphan'', %1$L, t.id, t.account_id, ''account_id'', t.account_id::text, CASE WHEN a.deleted_at IS NOT NULL THEN ''deleted'' ELSE ''merged'' END, ''error''
-                                       FROM %2$s AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE t.deleted_at IS NULL AND (a.deleted_at IS NOT NULL OR a.merged_into IS NOT NULL)', c.name, crm._scan_source(c.name)) USING since;
+                                       FROM crm_data.%1$I AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE t.deleted_at IS NULL AND (a.deleted_at IS NOT NULL OR a.merged_into IS NOT NULL)', c.name);
     END LOOP;
     -- what names a record that does not exist
     FOR c IN SELECT x.name, o.object FROM (VALUES ('task'), ('attachment'), ('external_ref')) AS x (name), (VALUES ('account'), ('contact'), ('lead'), ('opportunity'), ('contract')) AS o (object) LOOP
         RETURN QUERY EXECUTE format('SELECT ''dangling'', %1$L, t.id, %3$s, ''record_id'', %2$L || '' '' || t.record_id, NULL, ''error''
-                                       FROM %4$s AS t WHERE t.object = %2$L AND NOT EXISTS (SELECT FROM crm_data.%2$I AS r WHERE r.id = t.record_id)', c.name, c.object, CASE c.name WHEN 'external_ref' THEN 'NULL::bigint' ELSE 't.account_id' END, crm._scan_source(c.name)) USING since;
+                                       FROM crm_data.%1$I AS t WHERE t.object = %2$L AND NOT EXISTS (SELECT FROM crm_data.%2$I AS r WHERE r.id = t.record_id)', c.name, c.object, CASE c.name WHEN 'external_ref' THEN 'NULL::bigint' ELSE 't.account_id' END);
     END LOOP;
     -- the copies of owner, team and grade, on which the row rules stand: one finding a customer, however many rows it is
     FOR c IN SELECT x.name FROM (VALUES ('contact'), ('contract'), ('interaction'), ('receivable_entry')) AS x (name) LOOP
         RETURN QUERY EXECUTE format('SELECT ''copied_owner'', %1$L, min(t.id), a.id, ''owner_id'', count(*)::text, concat_ws('', '', a.owner_id, a.team_id, a.grade), ''error''
-                                       FROM %2$s AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade) GROUP BY a.id', c.name, crm._scan_source(c.name)) USING since;
+                                       FROM crm_data.%1$I AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade) GROUP BY a.id', c.name);
     END LOOP;
-    RETURN QUERY EXECUTE format($q$
+    RETURN QUERY
     SELECT 'stage_mismatch', 'opportunity', o.id, o.account_id, 'outcome', o.outcome, s.outcome, 'error'
-      FROM %1$s AS o JOIN crm_data.stage AS s ON s.id = o.stage_id WHERE o.deleted_at IS NULL AND (o.outcome <> s.outcome OR o.pipeline_id <> s.pipeline_id)
+      FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id WHERE o.deleted_at IS NULL AND (o.outcome <> s.outcome OR o.pipeline_id <> s.pipeline_id)
     UNION ALL
     SELECT 'stage_mismatch', 'opportunity', o.id, o.account_id, 'stage_id', o.stage_id::text, h.to_stage_id::text, 'error'
-      FROM %1$s AS o JOIN crm_data.stage_history AS h ON h.opportunity_id = o.id AND h.left_at IS NULL AND o.stage_id <> h.to_stage_id WHERE o.deleted_at IS NULL$q$, crm._scan_source('opportunity')) USING since;
+      FROM crm_data.opportunity AS o JOIN crm_data.stage_history AS h ON h.opportunity_id = o.id AND h.left_at IS NULL AND o.stage_id <> h.to_stage_id WHERE o.deleted_at IS NULL;
     -- sums of a contract are cheap to look at whole
     RETURN QUERY
     SELECT 'plan_sum', 'contract', k.id, k.account_id, 'amount', k.amount::text, sum(p.amount)::text, 'warning'
@@ -63,10 +46,10 @@ BEGIN
       FROM crm_data.contract AS k JOIN crm_data.receivable_entry AS e ON e.contract_id = k.id AND e.currency = k.currency AND e.kind IN ('payment', 'refund') WHERE k.deleted_at IS NULL GROUP BY k.id HAVING sum(CASE e.kind WHEN 'refund' THEN -e.amount ELSE e.amount END) > k.amount;
 END
 $$;
-COMMENT ON FUNCTION crm._consistency_findings(timestamptz) IS
-'Internal: contradictions between related records, among those changed since an instant and those with an open issue: contact_mismatch (the same person under two numbers), orphan (of a customer that is deleted or merged), dangling (names a record that does not exist), copied_owner, stage_mismatch, plan_sum (instalments are not the contract''s amount), overpaid.';
+COMMENT ON FUNCTION crm._consistency_findings() IS
+'Internal: contradictions between related records: contact_mismatch (the same person under two numbers), orphan (of a customer that is deleted or merged), dangling (names a record that does not exist), copied_owner, stage_mismatch, plan_sum (instalments are not the contract''s amount), overpaid.';
 
-CREATE OR REPLACE FUNCTION crm._quality_findings(since timestamptz)
+CREATE OR REPLACE FUNCTION crm._quality_findings()
     RETURNS TABLE (kind text, object text, record_id bigint, account_id bigint, field text, ours text, theirs text, severity text)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
@@ -81,17 +64,16 @@ BEGIN
         -- a condition sees the columns that the rules name, or all when one asks for whatever there is
         RETURN QUERY EXECUTE format($q$
             SELECT r.kind, %1$L, t.id, %2$s, r.field, NULL::text, NULL::text, r.severity
-              FROM %6$s AS t CROSS JOIN LATERAL (SELECT %3$s %5$s AS doc OFFSET 0) AS d CROSS JOIN LATERAL (%7$s) AS r (kind, field, severity) WHERE %4$s true$q$,
+              FROM crm_data.%1$I AS t CROSS JOIN LATERAL (SELECT %3$s %5$s AS doc OFFSET 0) AS d CROSS JOIN LATERAL (%6$s) AS r (kind, field, severity) WHERE %4$s true$q$,
             o.name, CASE o.name WHEN 'account' THEN 't.id' ELSE CASE WHEN EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = o.name AND f.name = 'account_id') THEN 't.account_id' ELSE 'NULL::bigint' END END,
             CASE WHEN o.conditions ~ '\*' THEN 'to_jsonb(t)'
                  ELSE (SELECT 'jsonb_build_object(' || coalesce(string_agg(format('%L, t.%I', f.name, f.name), ', ' ORDER BY f.id), '') || ')' FROM crm_data.field AS f WHERE f.object = o.name AND NOT f.custom AND o.conditions ~ ('\m' || f.name || '\M')) END,
             (SELECT coalesce(string_agg(format('t.%I IS NULL AND ', f.name), ''), '') FROM crm_data.field AS f WHERE f.object = o.name AND f.name IN ('deleted_at', 'merged_into')),
-            CASE WHEN o.name = 'account' AND o.conditions ~ 'uscc_valid' THEN '|| jsonb_build_object(''uscc_valid'', crm.uscc_valid(t.uscc))' ELSE '' END, crm._scan_source(o.name), o.rules)
-        USING since;
+            CASE WHEN o.name = 'account' AND o.conditions ~ 'uscc_valid' THEN '|| jsonb_build_object(''uscc_valid'', crm.uscc_valid(t.uscc))' ELSE '' END, o.rules);
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION crm._quality_findings(timestamptz) IS 'Internal: records that break an active rule of kind quality_rule, among those changed since an instant and those with an open issue.';
+COMMENT ON FUNCTION crm._quality_findings() IS 'Internal: records that break an active rule of kind quality_rule.';
 
 CREATE OR REPLACE FUNCTION crm._steward_of(account bigint, object text, field text, source bigint) RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -114,7 +96,7 @@ DECLARE
     v_id bigint;
     w record;
 BEGIN
-    WITH found AS MATERIALIZED (SELECT f.*, format('%s:%s:%s:%s', f.kind, f.object, f.record_id, f.field) AS key FROM (SELECT * FROM crm._consistency_findings('-infinity') UNION ALL SELECT * FROM crm._quality_findings('-infinity')) AS f),
+    WITH found AS MATERIALIZED (SELECT f.*, format('%s:%s:%s:%s', f.kind, f.object, f.record_id, f.field) AS key FROM (SELECT * FROM crm._consistency_findings() UNION ALL SELECT * FROM crm._quality_findings()) AS f),
     -- what is not found again is gone: the engine does not know whether somebody repaired it
     gone AS (UPDATE crm_data.data_issue AS i SET state = 'gone', resolved_at = now(), resolved_by = 'consistency scan', updated_at = now(), updated_by = 'consistency scan'
               WHERE i.state = 'open' AND (i.kind IN ('contact_mismatch', 'orphan', 'dangling', 'copied_owner', 'stage_mismatch', 'plan_sum', 'overpaid') OR i.kind LIKE 'quality.%') AND NOT EXISTS (SELECT FROM found AS f WHERE f.key = i.dedupe_key)

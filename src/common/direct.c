@@ -26,6 +26,7 @@
 #include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "common/direct.h"
+#include "common/target.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "partitioning/partbounds.h"
@@ -49,10 +50,8 @@ struct CrmInsert
 	bool once;             /* not kept */
 	bool events;           /* there are AFTER triggers */
 	MemoryContext context; /* the executor state's, NULL: none */
-	EState *estate;
-	ResultRelInfo *target;
+	CrmTarget target;
 	TupleTableSlot *slot;
-	Oid *indexes;
 	ExprState **defaults; /* by column, for columns that the caller does not name; NULL: none */
 	int ncolumns;
 	AttrNumber places[CRM_DIRECT_COLUMNS];
@@ -181,13 +180,9 @@ crm_insert_begin(Oid relid, const char *const *names, int n)
 		make_insert(insert, rel, names, n);
 	insert->rel = rel;
 	insert->in_use = true;
-	insert->target->ri_RelationDesc = rel;
-	for (int i = 0; i < insert->target->ri_NumIndices; i++)
-	{
-		insert->target->ri_IndexRelationDescs[i] = index_open(insert->indexes[i], RowExclusiveLock);
-		insert->target->ri_IndexRelationInfo[i]->ii_Context = GetPerTupleMemoryContext(insert->estate);
-	}
-	insert->estate->es_output_cid = GetCurrentCommandId(true);
+	insert->target.info->ri_RelationDesc = rel;
+	crm_target_open_indexes(&insert->target);
+	insert->target.estate->es_output_cid = GetCurrentCommandId(true);
 	if (insert->events)
 		AfterTriggerBeginQuery();
 	return insert;
@@ -200,7 +195,6 @@ static void
 make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n)
 {
 	TupleDesc desc = RelationGetDescr(rel);
-	TupleDesc copy;
 	EState *estate;
 	MemoryContext old;
 	bool named[MaxHeapAttributeNumber] = {false};
@@ -214,12 +208,9 @@ make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n)
 	insert->valid = true;
 	estate = CreateExecutorState();
 	old = MemoryContextSwitchTo(estate->es_query_cxt);
-	insert->estate = estate;
-	insert->target = makeNode(ResultRelInfo);
-	InitResultRelInfo(insert->target, rel, 0, NULL, 0);
-	estate->es_opened_result_relations = list_make1(insert->target);
-	copy = CreateTupleDescCopyConstr(desc);
-	insert->slot = MakeTupleTableSlot(copy, table_slot_callbacks(rel));
+	crm_target_make(&insert->target, estate, rel, 0);
+	insert->slot = crm_target_slot(&insert->target, rel);
+	insert->events = insert->target.info->ri_TrigDesc != NULL;
 	insert->ncolumns = n;
 	for (int i = 0; i < n; i++)
 	{
@@ -243,21 +234,6 @@ make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n)
 			insert->defaults = palloc0(desc->natts * sizeof(ExprState *));
 		insert->defaults[i] = ExecPrepareExpr(value, estate);
 	}
-	/* the core would make these in memory that ends with the row, and with a descriptor that is counted for the transaction */
-	insert->events = insert->target->ri_TrigDesc != NULL;
-	insert->target->ri_TrigOldSlot = MakeTupleTableSlot(copy, table_slot_callbacks(rel));
-	insert->target->ri_TrigNewSlot = MakeTupleTableSlot(copy, table_slot_callbacks(rel));
-	for (int i = 0; insert->events && i < insert->target->ri_TrigDesc->numtriggers; i++)
-		fmgr_info_cxt(insert->target->ri_TrigDesc->triggers[i].tgfoid, &insert->target->ri_TrigFunctions[i],
-					  CurrentMemoryContext);
-	ExecOpenIndices(insert->target, false);
-	insert->indexes = palloc(sizeof(Oid) * Max(insert->target->ri_NumIndices, 1));
-	for (int i = 0; i < insert->target->ri_NumIndices; i++)
-	{
-		insert->indexes[i] = RelationGetRelid(insert->target->ri_IndexRelationDescs[i]);
-		index_close(insert->target->ri_IndexRelationDescs[i], NoLock);
-		insert->target->ri_IndexRelationDescs[i] = NULL;
-	}
 	MemoryContextSwitchTo(old);
 	if (!insert->once)
 		MemoryContextSetParent(estate->es_query_cxt, CacheMemoryContext);
@@ -271,8 +247,8 @@ void
 crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
 {
 	TupleTableSlot *slot = insert->slot;
-	TriggerDesc *triggers = insert->target->ri_TrigDesc;
-	MemoryContext old = MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->estate));
+	TriggerDesc *triggers = insert->target.info->ri_TrigDesc;
+	MemoryContext old = MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->target.estate));
 	List *recheck = NIL;
 
 	ExecClearTuple(slot);
@@ -281,8 +257,8 @@ crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
 	if (insert->defaults)
 		for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
 			if (insert->defaults[i])
-				slot->tts_values[i] =
-					ExecEvalExpr(insert->defaults[i], GetPerTupleExprContext(insert->estate), &slot->tts_isnull[i]);
+				slot->tts_values[i] = ExecEvalExpr(insert->defaults[i], GetPerTupleExprContext(insert->target.estate),
+												   &slot->tts_isnull[i]);
 	for (int i = 0; i < insert->ncolumns; i++)
 	{
 		slot->tts_values[insert->places[i] - 1] = values[i];
@@ -292,24 +268,24 @@ crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
 	slot->tts_tableOid = RelationGetRelid(insert->rel);
 
 	if (triggers == NULL || !triggers->trig_insert_before_row ||
-		ExecBRInsertTriggers(insert->estate, insert->target, slot))
+		ExecBRInsertTriggers(insert->target.estate, insert->target.info, slot))
 	{
 		if (insert->rel->rd_att->constr)
-			ExecConstraints(insert->target, slot, insert->estate);
-		table_tuple_insert(insert->rel, slot, insert->estate->es_output_cid, 0, NULL);
-		if (insert->target->ri_NumIndices > 0)
-			recheck = ExecInsertIndexTuples(insert->target, slot, insert->estate, false, false, NULL, NIL
+			ExecConstraints(insert->target.info, slot, insert->target.estate);
+		table_tuple_insert(insert->rel, slot, insert->target.estate->es_output_cid, 0, NULL);
+		if (insert->target.info->ri_NumIndices > 0)
+			recheck = ExecInsertIndexTuples(insert->target.info, slot, insert->target.estate, false, false, NULL, NIL
 #if PG_VERSION_NUM >= 160000
 											,
 											false
 #endif
 			);
 		if (insert->events)
-			ExecARInsertTriggers(insert->estate, insert->target, slot, recheck, NULL);
+			ExecARInsertTriggers(insert->target.estate, insert->target.info, slot, recheck, NULL);
 	}
 	ExecClearTuple(slot);
 	MemoryContextSwitchTo(old);
-	ResetPerTupleExprContext(insert->estate);
+	ResetPerTupleExprContext(insert->target.estate);
 }
 
 /*
@@ -318,31 +294,11 @@ crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
 void
 crm_insert_end(CrmInsert *insert)
 {
-	ListCell *cell;
-
 	if (insert->events)
-		AfterTriggerEndQuery(insert->estate);
-	for (int i = 0; i < insert->target->ri_NumIndices; i++)
-	{
-		Relation index = insert->target->ri_IndexRelationDescs[i];
-
-#if PG_VERSION_NUM >= 170000
-		index_insert_cleanup(index, insert->target->ri_IndexRelationInfo[i]);
-#endif
-		insert->target->ri_IndexRelationInfo[i]->ii_AmCache = NULL;
-		index_close(index, NoLock);
-		insert->target->ri_IndexRelationDescs[i] = NULL;
-	}
-	/* tables that the triggers reached; what was made of them stays in our memory, so let it go */
-	foreach (cell, insert->estate->es_trig_target_relations)
-	{
-		table_close(((ResultRelInfo *) lfirst(cell))->ri_RelationDesc, NoLock);
+		AfterTriggerEndQuery(insert->target.estate);
+	crm_target_close_indexes(&insert->target);
+	if (!crm_target_release(&insert->target))
 		insert->valid = false;
-	}
-	insert->estate->es_trig_target_relations = NIL;
-	ExecClearTuple(insert->target->ri_TrigOldSlot);
-	ExecClearTuple(insert->target->ri_TrigNewSlot);
-	insert->target->ri_RelationDesc = NULL;
 	table_close(insert->rel, NoLock);
 	insert->in_use = false;
 	if (insert->once)

@@ -24,6 +24,7 @@
  */
 #include "common/row_update.h"
 #include "common/invalidate.h"
+#include "common/target.h"
 
 #include "access/genam.h"
 #include "access/stratnum.h"
@@ -70,8 +71,7 @@ typedef struct RowTable
 	bool in_use; /* further up the stack */
 	bool plain;
 	MemoryContext context; /* the executor state's, NULL: none */
-	EState *estate;
-	ResultRelInfo *target;
+	CrmTarget target;
 #if PG_VERSION_NUM >= 160000
 	RTEPermissionInfo *rights;
 #else
@@ -85,7 +85,6 @@ typedef struct RowTable
 	ScanKeyData keys[INDEX_MAX_KEYS];
 	Bitmapset *key_columns;
 	Bitmapset *refused; /* columns that only a statement can refuse properly */
-	Oid *indexes;
 	TupleTableSlot *old_slot;
 	TupleTableSlot *new_slot;
 } RowTable;
@@ -97,13 +96,10 @@ static void build_table(RowTable *table, Relation rel);
 static bool is_plain(Relation rel, Oid *key_index);
 static bool add_policies(RowTable *table, Query *query, RangeTblEntry *rte);
 static void add_key(RowTable *table, Relation index);
-static void add_triggers(RowTable *table);
 static CrmRowOutcome update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls,
 								AttrNumber version_column, int32 version, ItemPointer where, HeapTuple *result);
 static bool find_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls);
 static bool write_row(RowTable *table, Relation rel);
-static void open_indexes(RowTable *table);
-static void close_indexes(RowTable *table);
 static void relation_changed(Datum arg, Oid relid);
 static void catalog_changed(Datum arg, int cacheid, uint32 hashvalue);
 
@@ -204,8 +200,8 @@ find_table(Relation rel, const Bitmapset *columns)
 		table->rights->updatedCols = bms_copy(columns);
 		MemoryContextSwitchTo(old);
 		/* so does what an index is told */
-		for (int i = 0; i < table->target->ri_NumIndices; i++)
-			table->target->ri_IndexRelationInfo[i]->ii_CheckedUnchanged = false;
+		for (int i = 0; i < table->target.info->ri_NumIndices; i++)
+			table->target.info->ri_IndexRelationInfo[i]->ii_CheckedUnchanged = false;
 	}
 	return table;
 }
@@ -222,7 +218,6 @@ build_table(RowTable *table, Relation rel)
 	Query *query;
 	RangeTblEntry *rte;
 	Relation index;
-	TupleDesc desc;
 
 	if (table->context != NULL)
 		MemoryContextDelete(table->context);
@@ -233,7 +228,6 @@ build_table(RowTable *table, Relation rel)
 
 	estate = CreateExecutorState();
 	old = MemoryContextSwitchTo(estate->es_query_cxt);
-	table->estate = estate;
 
 	rte = makeNode(RangeTblEntry);
 	rte->rtekind = RTE_RELATION;
@@ -269,10 +263,7 @@ build_table(RowTable *table, Relation rel)
 	ExecInitRangeTable(estate, query->rtable);
 #endif
 
-	table->target = makeNode(ResultRelInfo);
-	InitResultRelInfo(table->target, rel, TARGET, NULL, 0);
-	/* here the AFTER triggers find it */
-	estate->es_opened_result_relations = list_make1(table->target);
+	crm_target_make(&table->target, estate, rel, TARGET);
 #if PG_VERSION_NUM >= 160000
 	EvalPlanQualInit(&table->epq, estate, NULL, NIL, -1, NIL);
 #else
@@ -280,26 +271,13 @@ build_table(RowTable *table, Relation rel)
 #endif
 	table->generated = RelationGetDescr(rel)->constr != NULL && RelationGetDescr(rel)->constr->has_generated_stored;
 
-	/* descriptors of the relation cache are counted for the transaction: slots that live longer need their own */
-	desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
-	table->old_slot = MakeTupleTableSlot(desc, table_slot_callbacks(rel));
-	table->new_slot = MakeTupleTableSlot(desc, table_slot_callbacks(rel));
-	table->target->ri_TrigOldSlot = MakeTupleTableSlot(desc, table_slot_callbacks(rel));
-	table->target->ri_TrigNewSlot = MakeTupleTableSlot(desc, table_slot_callbacks(rel));
+	table->old_slot = crm_target_slot(&table->target, rel);
+	table->new_slot = crm_target_slot(&table->target, rel);
 
 	index = index_open(table->key_index, RowExclusiveLock);
 	add_key(table, index);
 	index_close(index, NoLock);
 
-	ExecOpenIndices(table->target, false);
-	table->indexes = palloc(sizeof(Oid) * Max(table->target->ri_NumIndices, 1));
-	for (int i = 0; i < table->target->ri_NumIndices; i++)
-	{
-		table->indexes[i] = RelationGetRelid(table->target->ri_IndexRelationDescs[i]);
-		index_close(table->target->ri_IndexRelationDescs[i], NoLock);
-		table->target->ri_IndexRelationDescs[i] = NULL;
-	}
-	add_triggers(table);
 	table->plain = add_policies(table, query, rte);
 	MemoryContextSwitchTo(old);
 
@@ -363,18 +341,6 @@ add_key(RowTable *table, Relation index)
 }
 
 /*
- * Look up the functions of the triggers: the core would do so in memory that ends with the row.
- */
-static void
-add_triggers(RowTable *table)
-{
-	const TriggerDesc *desc = table->target->ri_TrigDesc;
-
-	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
-		fmgr_info_cxt(desc->triggers[i].tgfoid, &table->target->ri_TrigFunctions[i], CurrentMemoryContext);
-}
-
-/*
  * Compile the policies that hold for the user: which rows he may update, and what may become of them. False when they hold subqueries.
  */
 static bool
@@ -389,15 +355,15 @@ add_policies(RowTable *table, Query *query, RangeTblEntry *rte)
 	get_row_security_policies(query, rte, TARGET, &quals, &checks, &has_policies, &has_subqueries);
 	if (has_subqueries)
 		return false;
-	table->visible = ExecPrepareQual(quals, table->estate);
-	table->target->ri_WithCheckOptions = checks;
+	table->visible = ExecPrepareQual(quals, table->target.estate);
+	table->target.info->ri_WithCheckOptions = checks;
 	foreach (cell, checks)
 	{
 		WithCheckOption *check = lfirst_node(WithCheckOption, cell);
 
-		table->target->ri_WithCheckOptionExprs =
-			lappend(table->target->ri_WithCheckOptionExprs,
-					ExecPrepareQual(make_ands_implicit((Expr *) check->qual), table->estate));
+		table->target.info->ri_WithCheckOptionExprs =
+			lappend(table->target.info->ri_WithCheckOptionExprs,
+					ExecPrepareQual(make_ands_implicit((Expr *) check->qual), table->target.estate));
 	}
 	return true;
 }
@@ -409,17 +375,16 @@ static CrmRowOutcome
 update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls, AttrNumber version_column,
 		   int32 version, ItemPointer where, HeapTuple *result)
 {
-	EState *estate = table->estate;
+	EState *estate = table->target.estate;
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
 	CrmRowOutcome outcome = ROW_NOT_PLAIN;
 	bool allowed;
-	ListCell *cell;
 
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	estate->es_snapshot = GetActiveSnapshot();
 	estate->es_output_cid = GetCurrentCommandId(true);
-	table->target->ri_RelationDesc = rel;
+	table->target.info->ri_RelationDesc = rel;
 
 #if PG_VERSION_NUM >= 160000
 	allowed = ExecCheckPermissions(estate->es_range_table, estate->es_rteperminfos, false);
@@ -438,7 +403,7 @@ update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls
 		if ((version_column <= 0 || (!isnull && DatumGetInt32(found) == version)) &&
 			ExecQual(table->visible, GetPerTupleExprContext(estate)) &&
 			table_tuple_lock(rel, &table->old_slot->tts_tid, estate->es_snapshot, table->old_slot,
-							 estate->es_output_cid, ExecUpdateLockMode(estate, table->target), LockWaitBlock, 0,
+							 estate->es_output_cid, ExecUpdateLockMode(estate, table->target.info), LockWaitBlock, 0,
 							 &failure) == TM_Ok)
 		{
 			CheckCmdReplicaIdentity(rel, CMD_UPDATE);
@@ -465,28 +430,17 @@ update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls
 				MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
 			}
 			AfterTriggerEndQuery(estate);
-			close_indexes(table);
+			crm_target_close_indexes(&table->target);
 		}
 	}
 
-	/* other tables that the actions of foreign keys reached; what was made for them stays in our memory, so let it go */
-	if (estate->es_trig_target_relations != NIL || estate->es_tupleTable != NIL)
-	{
-		ExecResetTupleTable(estate->es_tupleTable, false);
-		estate->es_tupleTable = NIL;
-		foreach (cell, estate->es_trig_target_relations)
-			table_close(((ResultRelInfo *) lfirst(cell))->ri_RelationDesc, NoLock);
-		estate->es_trig_target_relations = NIL;
+	if (!crm_target_release(&table->target))
 		table->valid = false;
-	}
 
 	PopActiveSnapshot();
 	estate->es_snapshot = InvalidSnapshot;
-	table->target->ri_RelationDesc = NULL;
 	ExecClearTuple(table->old_slot);
 	ExecClearTuple(table->new_slot);
-	ExecClearTuple(table->target->ri_TrigOldSlot);
-	ExecClearTuple(table->target->ri_TrigNewSlot);
 	MemoryContextSwitchTo(caller);
 	ReScanExprContext(GetPerTupleExprContext(estate));
 	if (outcome != ROW_NOT_PLAIN)
@@ -514,9 +468,9 @@ find_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls)
 	if (found)
 	{
 #if PG_VERSION_NUM >= 180000
-		scan = index_beginscan(rel, index, table->estate->es_snapshot, NULL, table->nkeys, 0);
+		scan = index_beginscan(rel, index, table->target.estate->es_snapshot, NULL, table->nkeys, 0);
 #else
-		scan = index_beginscan(rel, index, table->estate->es_snapshot, table->nkeys, 0);
+		scan = index_beginscan(rel, index, table->target.estate->es_snapshot, table->nkeys, 0);
 #endif
 		index_rescan(scan, table->keys, table->nkeys, NULL, 0);
 		found = index_getnext_slot(scan, ForwardScanDirection, table->old_slot);
@@ -532,8 +486,8 @@ find_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls)
 static bool
 write_row(RowTable *table, Relation rel)
 {
-	EState *estate = table->estate;
-	ResultRelInfo *target = table->target;
+	EState *estate = table->target.estate;
+	ResultRelInfo *target = table->target.info;
 	TupleTableSlot *slot = table->new_slot;
 	ItemPointerData tid = table->old_slot->tts_tid;
 	TM_FailureData failure;
@@ -584,52 +538,18 @@ write_row(RowTable *table, Relation rel)
 #if PG_VERSION_NUM >= 160000
 	if (indexes != TU_None)
 	{
-		open_indexes(table);
+		crm_target_open_indexes(&table->target);
 		recheck = ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL, indexes == TU_Summarizing);
 	}
 #else
 	if (indexes)
 	{
-		open_indexes(table);
+		crm_target_open_indexes(&table->target);
 		recheck = ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL);
 	}
 #endif
 	ExecARUpdateTriggers(estate, target, NULL, NULL, &tid, NULL, slot, recheck, NULL, false);
 	return true;
-}
-
-/*
- * Open the indexes, which most updates of a row do not touch.
- */
-static void
-open_indexes(RowTable *table)
-{
-	for (int i = 0; i < table->target->ri_NumIndices; i++)
-	{
-		table->target->ri_IndexRelationDescs[i] = index_open(table->indexes[i], RowExclusiveLock);
-		table->target->ri_IndexRelationInfo[i]->ii_Context = GetPerTupleMemoryContext(table->estate);
-	}
-}
-
-/*
- * Close them, with whatever their access methods kept for the next row.
- */
-static void
-close_indexes(RowTable *table)
-{
-	for (int i = 0; i < table->target->ri_NumIndices; i++)
-	{
-		Relation index = table->target->ri_IndexRelationDescs[i];
-
-		if (index == NULL)
-			continue;
-#if PG_VERSION_NUM >= 170000
-		index_insert_cleanup(index, table->target->ri_IndexRelationInfo[i]);
-#endif
-		table->target->ri_IndexRelationInfo[i]->ii_AmCache = NULL;
-		index_close(index, NoLock);
-		table->target->ri_IndexRelationDescs[i] = NULL;
-	}
 }
 
 /*

@@ -268,6 +268,20 @@ BEGIN
         RETURN QUERY SELECT 'error', format('$.rules[%s]', x.ord - 1), format('a rule has a condition and a pool, and %L is none', x.value ->> 'pool')
           FROM jsonb_array_elements(CASE jsonb_typeof(body -> 'rules') WHEN 'array' THEN body -> 'rules' ELSE '[]' END) WITH ORDINALITY AS x (value, ord)
          WHERE NOT x.value ? 'when' OR NOT EXISTS (SELECT FROM crm_data.pool AS p WHERE p.name = x.value ->> 'pool');
+    ELSIF kind = 'notification' THEN
+        -- a message without a channel, or to one that does not exist, would stop whatever sends it
+        IF body @? 'strict $.topics."*"' IS NOT TRUE THEN
+            RETURN QUERY SELECT 'error', '$.topics', 'it has topics, an object, and among them * for all that are not named'::text;
+        END IF;
+        IF body ? 'fallback' AND jsonb_typeof(body -> 'fallback') <> 'object' THEN
+            RETURN QUERY SELECT 'error', '$.fallback', 'an object is expected here: {"sms": ["app", "email"]}'::text;
+        END IF;
+        RETURN QUERY SELECT 'error', left(x.path, 100), format('there is no channel %s; a topic has one, a channel falls back to a list of them', left(x.name::text, 100))
+          FROM (SELECT '$.topics.' || t.key, t.value FROM jsonb_each(CASE jsonb_typeof(body -> 'topics') WHEN 'object' THEN body -> 'topics' ELSE '{}' END) AS t
+                UNION ALL SELECT '$.fallback.' || f.key, to_jsonb(f.key) FROM jsonb_each(CASE jsonb_typeof(body -> 'fallback') WHEN 'object' THEN body -> 'fallback' ELSE '{}' END) AS f
+                UNION ALL SELECT '$.fallback.' || f.key, n.name FROM jsonb_each(CASE jsonb_typeof(body -> 'fallback') WHEN 'object' THEN body -> 'fallback' ELSE '{}' END) AS f
+                                 CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(f.value) WHEN 'array' THEN f.value ELSE jsonb_build_array(f.value) END) AS n (name)) AS x (path, name)
+         WHERE jsonb_typeof(x.name) <> 'string' OR NOT EXISTS (SELECT FROM crm_data.channel AS c WHERE c.name = x.name #>> '{}');
     ELSIF kind = 'touch_preset' THEN
         IF jsonb_typeof(body -> 'kind') IS DISTINCT FROM 'string' OR jsonb_typeof(body -> 'text') IS DISTINCT FROM 'object' OR (body ? 'next_after' AND (jsonb_typeof(body -> 'next_after') <> 'string' OR crm._interval_problem(body ->> 'next_after') IS NOT NULL))
            OR (body ? 'direction' AND coalesce(body ->> 'direction', '') NOT IN ('in', 'out', 'internal')) THEN
@@ -359,9 +373,9 @@ DECLARE
 BEGIN
     SELECT string_agg(v.path || ' ' || v.message, '; ') INTO v_problem FROM crm.config_validate(kind, body) AS v WHERE v.severity = 'error';
     -- what the engine reads by name keeps its shape
-    IF v_problem IS NULL AND kind IN ('setting', 'health_model', 'receivable_health', 'lifecycle', 'calendar', 'sla', 'notification', 'journey', 'form', 'flag', 'credibility', 'odds', 'recycle') THEN
+    IF v_problem IS NULL AND kind IN ('setting', 'health_model', 'receivable_health', 'lifecycle', 'calendar', 'sla', 'journey', 'form', 'flag', 'credibility', 'odds', 'recycle') THEN
         SELECT crm._shape_problem(CASE WHEN kind = 'setting' THEN jsonb_build_object('value', body -> 'value') ELSE body END,
-                                  CASE WHEN kind = 'setting' THEN jsonb_build_object('value', x.body -> 'value') WHEN kind = 'notification' THEN x.body - 'topics' ELSE x.body - 'zh' - 'en' END,
+                                  CASE WHEN kind = 'setting' THEN jsonb_build_object('value', x.body -> 'value') ELSE x.body - 'zh' - 'en' END,
                                   kind IN ('setting', 'health_model', 'receivable_health', 'credibility', 'odds', 'calendar'))
           INTO v_problem FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.scope = scope AND x.status = 'active';
     END IF;

@@ -1,18 +1,15 @@
 -- Outbox: messages to people and systems. The database delivers nothing itself: relays claim, deliver and answer.
 
-CREATE OR REPLACE FUNCTION crm._topic_rule(topic text) RETURNS jsonb
-    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    b jsonb;
-BEGIN
-    SELECT c.body INTO b FROM crm_data.config AS c WHERE c.kind = 'notification' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active';
-    RETURN coalesce(b #> ARRAY['topics', topic], b #> ARRAY['topics', split_part(topic, '.', 1) || '.*'], b #> '{topics,*}', '{"channel": "email", "to": ["owner"]}')
-           || jsonb_build_object('fallback', coalesce(b -> 'fallback', '{}'));
-END
-$$;
-COMMENT ON FUNCTION crm._topic_rule(text) IS 'Internal: channel, recipients and fallbacks of a topic by the active configuration of kind notification: the topic itself, else its family (report.*), else *.';
+CREATE OR REPLACE FUNCTION crm._topic_channel(topic text, OUT channel text, OUT fallback text[])
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT t.channel, ARRAY(SELECT f.name FROM jsonb_array_elements_text(c.body #> ARRAY['fallback', t.channel]) AS f (name))
+      FROM crm_data.config AS c
+           CROSS JOIN LATERAL (SELECT coalesce(c.body #>> ARRAY['topics', _topic_channel.topic], c.body #>> ARRAY['topics', split_part(_topic_channel.topic, '.', 1) || '.*'], c.body #>> '{topics,*}') AS channel) AS t
+     WHERE c.kind = 'notification' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active';
+END;
+COMMENT ON FUNCTION crm._topic_channel(text) IS
+'Internal: the channel of a topic, and the channels that take over from it, by the active configuration of kind notification: the topic itself, else its family (report.*), else *.';
 
 CREATE OR REPLACE FUNCTION crm._notify(topic text, dedupe_key text, payload jsonb, members bigint[], account bigint DEFAULT NULL) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -20,13 +17,11 @@ CREATE OR REPLACE FUNCTION crm._notify(topic text, dedupe_key text, payload json
 AS $$
 #variable_conflict use_variable
 DECLARE
-    v_rule jsonb := crm._topic_rule(topic);
-    v_channel text := v_rule ->> 'channel';
     v_rows int;
 BEGIN
     INSERT INTO crm_data.outbox (topic, channel, fallback, recipient_id, account_id, payload, dedupe_key)
-    SELECT topic, v_channel, coalesce(ARRAY(SELECT jsonb_array_elements_text(v_rule #> ARRAY['fallback', v_channel])), '{}'), m.id, account, payload, dedupe_key || ':' || m.id
-      FROM crm_data.member AS m
+    SELECT topic, t.channel, t.fallback, m.id, account, payload, dedupe_key || ':' || m.id
+      FROM crm_data.member AS m CROSS JOIN crm._topic_channel(topic) AS t
      WHERE m.id = ANY (members) AND (m.left_at IS NULL OR m.left_at > current_date)
     ON CONFLICT ON CONSTRAINT outbox_dedupe_key_key DO NOTHING;
     GET DIAGNOSTICS v_rows = ROW_COUNT;

@@ -406,7 +406,6 @@ COMMENT ON COLUMN crm_data.inbox.created_by IS 'Member or role that made the row
 
 CREATE TABLE crm_data.channel (
     name text PRIMARY KEY,
-    fallback text[] NOT NULL DEFAULT '{}',
     circuit text NOT NULL DEFAULT 'closed' CHECK (circuit IN ('closed', 'open', 'half_open')),
     failures integer NOT NULL DEFAULT 0 CHECK (failures >= 0),
     open_until timestamptz,
@@ -418,7 +417,6 @@ CREATE TABLE crm_data.channel (
 );
 COMMENT ON TABLE crm_data.channel IS 'Delivery channel with its circuit breaker.';
 COMMENT ON COLUMN crm_data.channel.name IS 'Name: sms, email, app, wecom, dingtalk, webhook, or another one the relay knows.';
-COMMENT ON COLUMN crm_data.channel.fallback IS 'Channels that take over, all of them, when this one fails for good.';
 COMMENT ON COLUMN crm_data.channel.circuit IS 'closed lets messages through, open holds them, half_open lets one through as a trial.';
 COMMENT ON COLUMN crm_data.channel.failures IS 'Failures in a row.';
 COMMENT ON COLUMN crm_data.channel.open_until IS 'When the next trial is allowed; NULL while closed.';
@@ -521,7 +519,7 @@ COMMENT ON TABLE crm_data.outbox IS 'Outbox: messages to people and systems, cla
 COMMENT ON COLUMN crm_data.outbox.id IS 'Identifier.';
 COMMENT ON COLUMN crm_data.outbox.topic IS 'What it is about: task.overdue, report.bottleneck, sync.erp, sms.code and so on.';
 COMMENT ON COLUMN crm_data.outbox.channel IS 'Channel it goes out on.';
-COMMENT ON COLUMN crm_data.outbox.fallback IS 'Channels that take over when this one fails for good.';
+COMMENT ON COLUMN crm_data.outbox.fallback IS 'Channels that take over, all of them, when this one fails for good.';
 COMMENT ON COLUMN crm_data.outbox.recipient_id IS 'Member it is for; NULL when it is for a system or a customer.';
 COMMENT ON COLUMN crm_data.outbox.address IS 'Address on the channel; NULL lets the relay look it up.';
 COMMENT ON COLUMN crm_data.outbox.account_id IS 'Customer it is about.';

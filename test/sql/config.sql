@@ -15,6 +15,9 @@ SELECT * FROM crm.config_validate('metric', '{"fact": "moon"}');
 SELECT * FROM crm.config_validate('setting', '{}');
 SELECT * FROM crm.config_validate('field_map', '{"object": "account", "fields": [{"field": "employees", "source_type": "text"}, {"field": "phone", "source_type": "bigint"}]}');
 SELECT * FROM crm.config_validate('permission', '{"role": "crm_sales"}');
+SELECT * FROM crm.config_validate('notification', '{"topics": {"task.overdue": null, "report.*": {"channel": "email"}, "*": "pigeon"}, "fallback": {"sms": ["app", 7], "owl": "email"}}');
+SELECT * FROM crm.config_validate('notification', '{"topics": ["*"], "fallback": "email"}');
+SELECT * FROM crm.config_validate('notification', '{"topics": {"report.*": "email"}}');
 SELECT * FROM crm.config_validate('horoscope', '{}');
 SELECT * FROM crm.config_validate('rule', '[]');
 -- everything that is shipped is valid

@@ -86,7 +86,5 @@ FROM crm_data.config AS c WHERE c.kind = 'field_policy' AND c.key IN ('crm_sales
 -- when the jobs of the reports are due
 SELECT name, cadence, offset_, tz, catch_up FROM crm_data.job
 WHERE name IN ('bottleneck_brief', 'morning_brief', 'field_map_check', 'deviation', 'monthly_snapshot', 'team_performance', 'field_review') ORDER BY name;
--- channels fall back to channels; sources of the three chat tools are on
-SELECT c.name, f.name AS unknown FROM crm_data.channel AS c, unnest(c.fallback) AS f (name)
-WHERE NOT EXISTS (SELECT FROM crm_data.channel AS x WHERE x.name = f.name);
+-- sources of the three chat tools are on
 SELECT name, enabled FROM crm_data.source_system WHERE name IN ('wechat_service', 'wecom_archive', 'dingtalk_approval') ORDER BY name;

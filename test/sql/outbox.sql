@@ -5,7 +5,7 @@ UPDATE crm_data.outbox SET state = 'cancelled' WHERE state IN ('pending', 'faile
 INSERT INTO crm_data.member (full_name, email, phone) VALUES ('Out One', 'one@example.com', '13912345678'), ('Out Two', NULL, NULL);
 SELECT id AS one FROM crm_data.member WHERE full_name = 'Out One' \gset
 SELECT id AS two FROM crm_data.member WHERE full_name = 'Out Two' \gset
-SELECT crm._topic_rule('task.first_touch') -> 'channel' AS sms, crm._topic_rule('report.anything') -> 'channel' AS email, crm._topic_rule('nothing known') ->> 'channel' AS other;
+SELECT t.name, c.channel, c.fallback FROM unnest('{task.first_touch,alert.orange,report.anything,nothing known}'::text[]) WITH ORDINALITY AS t (name, n) CROSS JOIN LATERAL crm._topic_channel(t.name) AS c ORDER BY t.n;
 -- once for each member and key
 SELECT crm._notify('task.first_touch', 'out test', '{"task": 1}', ARRAY[:one, :two]);
 SELECT crm._notify('task.first_touch', 'out test', '{"task": 1}', ARRAY[:one, :two]);

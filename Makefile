@@ -52,6 +52,7 @@ API_SQL = \
 	sql/api/import_line.sql \
 	sql/api/outbox.sql \
 	sql/api/features.sql \
+	sql/api/forms.sql \
 	sql/api/leads.sql \
 	sql/api/rules.sql \
 	sql/api/simulate.sql \
@@ -109,6 +110,7 @@ REGRESS ?= \
 	doctor \
 	config \
 	leads \
+	forms \
 	rule_engine \
 	signals \
 	simulate \

@@ -255,6 +255,8 @@ BEGIN
         END IF;
     ELSIF kind = 'metric' THEN
         RETURN QUERY SELECT 'error', p.path, p.message FROM crm._metric_problems(body) AS p;
+    ELSIF kind = 'form' THEN
+        RETURN QUERY SELECT 'error', p.path, p.message FROM crm._form_problems(body) AS p;
     ELSIF kind = 'report' THEN
         IF body ? 'metrics' AND jsonb_typeof(body -> 'metrics') <> 'array' THEN
             RETURN QUERY SELECT 'error', '$.metrics', 'a list of names of metrics'::text;
@@ -373,7 +375,7 @@ DECLARE
 BEGIN
     SELECT string_agg(v.path || ' ' || v.message, '; ') INTO v_problem FROM crm.config_validate(kind, body) AS v WHERE v.severity = 'error';
     -- what the engine reads by name keeps its shape
-    IF v_problem IS NULL AND kind IN ('setting', 'health_model', 'receivable_health', 'lifecycle', 'calendar', 'sla', 'journey', 'form', 'flag', 'credibility', 'odds', 'recycle') THEN
+    IF v_problem IS NULL AND kind IN ('setting', 'health_model', 'receivable_health', 'lifecycle', 'calendar', 'sla', 'journey', 'flag', 'credibility', 'odds', 'recycle') THEN
         SELECT crm._shape_problem(CASE WHEN kind = 'setting' THEN jsonb_build_object('value', body -> 'value') ELSE body END,
                                   CASE WHEN kind = 'setting' THEN jsonb_build_object('value', x.body -> 'value') ELSE x.body - 'zh' - 'en' END,
                                   kind IN ('setting', 'health_model', 'receivable_health', 'credibility', 'odds', 'calendar'))

@@ -46,6 +46,7 @@ BEGIN
         ('crm.log_interaction(jsonb)', 'crm_admin, crm_sales, crm_manager, crm_service'),
         ('crm.log_touch(bigint, text, text, bigint, text)', 'crm_admin, crm_sales, crm_manager'),
         ('crm.advance_stage(bigint, text, int, text)', 'crm_admin, crm_sales, crm_manager'),
+        ('crm.form_spec(text, bigint, text, text)', '*'),
         ('crm.complete_task(bigint, text, bigint[])', 'crm_admin, crm_sales, crm_manager, crm_service'),
         ('crm.waive_task(bigint, text)', 'crm_admin, crm_sales, crm_manager, crm_service'),
         ('crm.ingest(text, text, text, jsonb, timestamptz)', 'crm_admin, crm_sync'),

@@ -143,7 +143,7 @@ END
 $$;
 COMMENT ON FUNCTION crm._settle_actions(bigint) IS 'Internal: closes the open stage actions of a deal whose evidence the feature document holds; returns how many.';
 
-CREATE OR REPLACE FUNCTION crm._check_stage(deal bigint, f crm_data.stage, t crm_data.stage) RETURNS void
+CREATE OR REPLACE FUNCTION crm._check_stage(deal jsonb, f crm_data.stage, t crm_data.stage) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -156,16 +156,20 @@ BEGIN
     END IF;
     -- forward only with the actions done; back, and out as lost, always: customers compare again, and deals die
     IF t.seq > f.seq AND t.outcome <> 'lost' THEN
-        PERFORM crm._settle_actions(deal);
+        PERFORM crm._settle_actions((deal ->> 'id')::bigint);
         SELECT count(*), string_agg(k.title, '; ' ORDER BY k.id) INTO v_n, v_open FROM crm_data.task AS k
-         WHERE k.object = 'opportunity' AND k.record_id = deal AND k.kind = 'stage_action' AND k.mandatory AND k.state = 'open' AND k.stage_id = f.id;
+         WHERE k.object = 'opportunity' AND k.record_id = (deal ->> 'id')::bigint AND k.kind = 'stage_action' AND k.mandatory AND k.state = 'open' AND k.stage_id = f.id;
         IF v_n > 0 THEN
             RAISE EXCEPTION '% mandatory actions of stage "%" are open', v_n, f.code USING ERRCODE = 'RM520', DETAIL = v_open, HINT = 'Do them, or waive each with a reason: crm.waive_task(task, reason).';
         END IF;
     END IF;
+    -- what a form asks for in the stage that is entered, a loss too: its form may ask for the reason
+    IF t.seq > f.seq THEN
+        PERFORM crm._check_form(deal, t);
+    END IF;
 END
 $$;
-COMMENT ON FUNCTION crm._check_stage(bigint, crm_data.stage, crm_data.stage) IS 'Internal: refuses a move of a deal from one stage to another that may not follow it, or with mandatory actions of the one it leaves open. Errors: RM520, 22023.';
+COMMENT ON FUNCTION crm._check_stage(jsonb, crm_data.stage, crm_data.stage) IS 'Internal: refuses a move of a deal, given as it will be, from one stage to another that may not follow it, with mandatory actions of the one it leaves open, or with fields empty that the form asks for in the one it enters. Errors: RM520, RM523, 22023.';
 
 CREATE OR REPLACE FUNCTION crm._stage_gate() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -179,12 +183,12 @@ BEGIN
     IF NOT (crm.has_role('crm_admin') OR crm.has_role('crm_sync')) THEN
         SELECT * INTO f FROM crm_data.stage AS s WHERE s.id = OLD.stage_id;
         SELECT * INTO t FROM crm_data.stage AS s WHERE s.id = NEW.stage_id;
-        PERFORM crm._check_stage(NEW.id, f, t);
+        PERFORM crm._check_stage(to_jsonb(NEW), f, t);
     END IF;
     RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION crm._stage_gate() IS 'Trigger of opportunity: a person moves a deal by whatever way as crm.advance_stage does, with the mandatory actions done or waived. Internal. Errors: RM520, 22023.';
+COMMENT ON FUNCTION crm._stage_gate() IS 'Trigger of opportunity: a person moves a deal by whatever way as crm.advance_stage does, with the mandatory actions done or waived and what the form asks for filled in. Internal. Errors: RM520, RM523, 22023.';
 DROP TRIGGER IF EXISTS process_stage_gate ON crm_data.opportunity;
 CREATE TRIGGER process_stage_gate BEFORE UPDATE ON crm_data.opportunity FOR EACH ROW WHEN (NEW.stage_id <> OLD.stage_id AND NEW.pipeline_id = OLD.pipeline_id) EXECUTE FUNCTION crm._stage_gate();
 COMMENT ON TRIGGER process_stage_gate ON crm_data.opportunity IS 'Mandatory actions hold a deal back, whichever way it is moved.';
@@ -270,16 +274,16 @@ BEGIN
     IF t.id = f.id THEN
         RETURN jsonb_build_object('stage', t.code, 'version', o.row_version);
     END IF;
-    PERFORM crm._check_stage(opp, f, t);
+    PERFORM crm._check_stage(to_jsonb(o) || CASE WHEN t.outcome = 'lost' AND reason IS NOT NULL THEN jsonb_build_object('lost_reason', reason) ELSE '{}' END, f, t);
     UPDATE crm_data.opportunity AS x SET stage_id = t.id, lost_reason = CASE WHEN t.outcome = 'lost' THEN coalesce(reason, x.lost_reason) ELSE x.lost_reason END, updated_at = now(), updated_by = session_user
      WHERE x.id = opp RETURNING x.row_version INTO v_n;
     RETURN jsonb_build_object('stage', t.code, 'version', v_n, 'tasks', (SELECT count(*) FROM crm_data.task AS k WHERE k.object = 'opportunity' AND k.record_id = opp AND k.kind = 'stage_action' AND k.state = 'open'));
 END
 $$;
 COMMENT ON FUNCTION crm.advance_stage(bigint, text, int, text) IS
-'Moves a deal to another stage of its pipeline. Forward, the mandatory actions of the stage it leaves must be done (those whose evidence is there close by themselves) or waived with a reason; back, and to lost, it may always go. Writes the stage history and makes the tasks of the new stage.
+'Moves a deal to another stage of its pipeline. Forward, the mandatory actions of the stage it leaves must be done (those whose evidence is there close by themselves) or waived with a reason, and what the form opportunity asks for in the stage it enters must be filled in (crm.form_spec shows it); back, and to lost, it may go with actions open. Writes the stage history and makes the tasks of the new stage.
 to_stage: code of the stage. expected_version: row version that was read. reason: kept as the reason of a loss.
-Errors: RM520 mandatory actions are open; 40001 changed since; 22023 no such stage, or not after this one; P0002 no such deal of the caller''s.';
+Errors: RM520 mandatory actions are open; RM523 fields are empty that the stage asks for; 40001 changed since; 22023 no such stage, or not after this one; P0002 no such deal of the caller''s.';
 
 -- ---------------------------------------------------------------- follow-ups
 

@@ -181,6 +181,8 @@ BEGIN
         v_result := crm._simulate_signal(v_new, v_old, period);
     ELSIF kind IN ('picklist', 'lifecycle') THEN
         v_result := crm._simulate_values(kind, key, v_new, v_old);
+    ELSIF kind = 'form' THEN
+        v_result := crm._simulate_form(v_new, v_old);
     ELSIF kind = 'stage' THEN
         -- deals in the stage: which of its actions they have open, and which evidence they hold already
         WITH a AS (SELECT x.value ->> 'key' AS key, x.value ->> 'evidence' AS evidence, coalesce((x.value ->> 'mandatory')::boolean, false) AS mandatory FROM jsonb_array_elements(v_new -> 'actions') AS x (value)),
@@ -220,7 +222,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.config_simulate(text, text, int, interval, text) IS
 'Rehearses a version on the records of a period beside the one in force, changing nothing.
-assignment: how many leads a route other than the last one takes (coverage, percent), how many go elsewhere or nowhere, examples of those that lose their route. rule: the events of the period replayed: matches (hits), records it would fire for, what is new and no longer. risk_signal: deals of the period it speaks of. picklist, lifecycle: records with a value that is taken away. stage: deals that hold the evidence. sla, health_model/information, recycle, quality_rule: records on either side. Of many records a sample is taken by their number (limited).
+assignment: how many leads a route other than the last one takes (coverage, percent), how many go elsewhere or nowhere, examples of those that lose their route. rule: the events of the period replayed: matches (hits), records it would fire for, what is new and no longer. risk_signal: deals of the period it speaks of. picklist, lifecycle: records with a value that is taken away. stage: deals that hold the evidence. form: records that lack what it asks for where they stand. sla, health_model/information, recycle, quality_rule: records on either side. Of many records a sample is taken by their number (limited).
 blocked: it loses more than simulate.max_coverage_loss points of coverage, leaves a record unmatched or with a value that is gone, or a condition that matched matches nothing any more; it cannot be activated then. Errors: 42704 no such version; RM502 not valid.';
 
 CREATE OR REPLACE FUNCTION crm.config_impact(kind text, key text, version int, scope text DEFAULT '*') RETURNS jsonb
@@ -251,6 +253,7 @@ BEGIN
         WHEN 'sla' THEN (SELECT jsonb_build_object('task', count(*)) FROM crm_data.task AS t WHERE t.state = 'open' AND (t.kind = coalesce(v_body ->> 'kind', key) OR t.action_key = v_body ->> 'action'))
         WHEN 'lifecycle' THEN (SELECT jsonb_build_object('account', count(*)) FROM crm_data.account AS a WHERE a.deleted_at IS NULL)
         WHEN 'recycle' THEN (SELECT jsonb_build_object('account', count(*)) FROM crm_data.account AS a WHERE a.deleted_at IS NULL AND a.owner_id IS NOT NULL)
+        WHEN 'form' THEN (SELECT jsonb_build_object(v_body ->> 'object', s -> 'records') FROM crm._simulate_form(v_body, NULL) AS s)
         WHEN 'notification' THEN (SELECT jsonb_build_object('outbox', count(*)) FROM crm_data.outbox AS o WHERE o.state IN ('pending', 'failed'))
         ELSE '{}' END;
     IF kind = 'picklist' THEN
@@ -259,12 +262,13 @@ BEGIN
             v_records := v_records || jsonb_build_object(u.object, v_n);
         END LOOP;
     END IF;
-    v_fields := CASE WHEN kind = 'picklist' THEN (SELECT coalesce(jsonb_agg(p.object || '.' || p.field ORDER BY p.object), '[]') FROM crm._picklist_use(key) AS p) ELSE '[]' END;
+    v_fields := CASE WHEN kind = 'picklist' THEN (SELECT coalesce(jsonb_agg(p.object || '.' || p.field ORDER BY p.object), '[]') FROM crm._picklist_use(key) AS p)
+                     WHEN kind = 'form' AND NOT v_body ? 'store' THEN (SELECT coalesce(jsonb_agg((v_body ->> 'object') || '.' || f.field ORDER BY f.ord), '[]') FROM crm._form_fields(v_body) AS f) ELSE '[]' END;
     RETURN jsonb_build_object('records', v_records, 'fields', v_fields,
         'views', CASE WHEN kind = 'picklist' THEN (SELECT coalesce(jsonb_agg(DISTINCT 'crm.' || p.object), '[]') FROM crm._picklist_use(key) AS p)
                       WHEN kind IN ('field_policy', 'row_policy', 'quality_rule', 'field_map') THEN (SELECT coalesce(jsonb_agg(DISTINCT 'crm.' || f.object), '[]') FROM crm_data.field AS f
                            WHERE kind = 'field_policy' OR v_body ->> 'object' IN (f.object, '*') OR jsonb_path_exists(v_body, '$.rows[*].object ? (@ == $o || @ == "*")', jsonb_build_object('o', f.object)))
-                      WHEN kind IN ('tag', 'lifecycle', 'recycle') THEN '["crm.account"]' WHEN kind = 'stage' THEN '["crm.opportunity", "crm.task"]' ELSE '[]' END,
+                      WHEN kind IN ('tag', 'lifecycle', 'recycle') THEN '["crm.account"]' WHEN kind = 'stage' THEN '["crm.opportunity", "crm.task"]' WHEN kind = 'form' THEN jsonb_build_array('crm.' || (v_body ->> 'object')) ELSE '[]' END,
         'used_by', (SELECT coalesce(jsonb_agg(DISTINCT c.kind || '/' || c.key), '[]') FROM crm_data.config AS c
                      WHERE c.status IN ('active', 'canary') AND (c.kind, c.key) <> (kind, key) AND jsonb_path_exists(c.body, '$.** ? (@ == $k)', jsonb_build_object('k', key))),
         'metrics', (SELECT coalesce(jsonb_agg(DISTINCT c.key), '[]') FROM crm_data.config AS c

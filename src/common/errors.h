@@ -46,6 +46,7 @@
 #define ERRCODE_CRM_ACTIONS_OPEN MAKE_SQLSTATE('R', 'M', '5', '2', '0')     /* mandatory actions of a stage are open */
 #define ERRCODE_CRM_EVIDENCE_MISSING MAKE_SQLSTATE('R', 'M', '5', '2', '1') /* the evidence for an action is missing */
 #define ERRCODE_CRM_DISCOUNT_HELD MAKE_SQLSTATE('R', 'M', '5', '2', '2')    /* discounts of a deal at risk are held */
+#define ERRCODE_CRM_FIELDS_MISSING MAKE_SQLSTATE('R', 'M', '5', '2', '3')   /* fields that a stage asks for are empty */
 #define ERRCODE_CRM_CONFIG_STATE MAKE_SQLSTATE('R', 'M', '5', '0', '1')     /* the version is not at that step */
 #define ERRCODE_CRM_CONFIG_INVALID MAKE_SQLSTATE('R', 'M', '5', '0', '2')   /* the body is not valid */
 #define ERRCODE_CRM_CONFIG_LOSES MAKE_SQLSTATE('R', 'M', '5', '0', '3')     /* its rehearsal loses records */

@@ -32,6 +32,7 @@ ENGINE_SQL = \
 	sql/engine/history.sql \
 	sql/engine/writes.sql \
 	sql/engine/import.sql \
+	sql/engine/inbox.sql \
 	sql/engine/jobs.sql
 
 # Forward-only migrations, by number; then the re-runnable files, in this order.

@@ -159,9 +159,15 @@ DECLARE
     s crm_data.source_system;
     i crm_data.inbox;
     v_digest bytea;
+    v_done jsonb;
     r record;
 BEGIN
     PERFORM crm._require_role('crm_sync', 'crm_admin');
+    -- behaviour of a known customer, most of what comes, has a short way
+    v_done := crm._ingest_behaviour(source, external_id, kind, payload, source_ts);
+    IF v_done IS NOT NULL THEN
+        RETURN v_done;
+    END IF;
     IF jsonb_typeof(payload) IS DISTINCT FROM 'object' OR coalesce(external_id, '') = '' OR coalesce(kind, '') = '' THEN
         RAISE EXCEPTION 'a payload is an object with a kind and an identifier of its source' USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.ingest(''web'', ''form-17'', ''form'', ''{"phone": "..."}'').';
     END IF;

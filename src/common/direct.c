@@ -24,6 +24,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "commands/trigger.h"
 #include "common/direct.h"
 #include "common/target.h"
@@ -140,6 +141,34 @@ AttrNumber
 crm_direct_column(TupleDesc desc, const char *name)
 {
 	return place_of(desc, name, 0);
+}
+
+/*
+ * A key of a look-up by a column of type text.
+ */
+void
+crm_direct_text_key(ScanKey key, Relation rel, const char *column, Datum value)
+{
+	ScanKeyInit(key, crm_direct_column(RelationGetDescr(rel), column), BTEqualStrategyNumber, F_TEXTEQ, value);
+	key->sk_collation = DEFAULT_COLLATION_OID;
+}
+
+/*
+ * A column of a row by its name.
+ */
+Datum
+crm_direct_value(HeapTuple row, Relation rel, const char *column, bool *isnull)
+{
+	return heap_getattr(row, crm_direct_column(RelationGetDescr(rel), column), RelationGetDescr(rel), isnull);
+}
+
+/*
+ * Is a column of a row NULL?
+ */
+bool
+crm_direct_is_null(HeapTuple row, Relation rel, const char *column)
+{
+	return heap_attisnull(row, crm_direct_column(RelationGetDescr(rel), column), RelationGetDescr(rel));
 }
 
 /*

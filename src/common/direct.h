@@ -20,6 +20,9 @@ typedef struct CrmInsert CrmInsert;
 
 extern Oid crm_direct_table(const char *name);
 extern AttrNumber crm_direct_column(TupleDesc desc, const char *name);
+extern void crm_direct_text_key(ScanKey key, Relation rel, const char *column, Datum value);
+extern Datum crm_direct_value(HeapTuple row, Relation rel, const char *column, bool *isnull);
+extern bool crm_direct_is_null(HeapTuple row, Relation rel, const char *column);
 extern Oid crm_direct_partition(Relation parent, Datum key);
 extern CrmInsert *crm_insert_begin(Oid relid, const char *const *names, int n);
 extern void crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls);

@@ -63,6 +63,26 @@ ROLLBACK;
 -- a number that a payload came with is shown to fewer people than the details of an event
 SELECT crm.ingest('telephony', 'in 10', 'chat_file', '{"account_code": "INBOX-1", "phone": "13911110078", "email": "in@example.cn", "name": "plan.pdf"}') ->> 'state' AS state;
 SELECT e.detail FROM crm_data.event AS e JOIN crm_data.account AS a ON a.id = e.account_id WHERE a.code = 'INBOX-1' AND e.kind = 'chat_file';
+-- the short way of behaviour leaves what the long way leaves, and takes nothing else
+UPDATE crm_data.source_system SET last_seen_at = now(), last_applied_at = now() WHERE name = 'telephony';
+BEGIN;
+SELECT crm._ingest_behaviour('telephony', 'short', 'scroll', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}}', '2026-01-02') - 'inbox' - 'record' AS short;
+SELECT crm.ingest('telephony', 'long', 'scroll', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}, "phone": "1"}', '2026-01-02') - 'inbox' - 'record' AS long;
+SELECT count(*), count(DISTINCT to_jsonb(e) - 'id') AS alike FROM crm_data.event AS e WHERE e.kind = 'scroll';
+SELECT count(*), count(DISTINCT to_jsonb(i) - '{id,external_id,payload,digest}'::text[]) AS alike FROM crm_data.inbox AS i WHERE i.kind = 'scroll';
+SELECT crm._ingest_behaviour(s, x, k, p::jsonb, t) AS nothing FROM (VALUES ('telephony', 'short', 'scroll', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}}', timestamptz '2026-01-02'), ('nowhere', '1', 'scroll', '{"account_code": "INBOX-1"}', NULL),
+    ('telephony', '', 'scroll', '{"account_code": "INBOX-1"}', NULL), ('telephony', '2', 'form', '{"account_code": "INBOX-1"}', NULL), ('telephony', '3', '', '{"account_code": "INBOX-1"}', NULL), ('telephony', '4', 'scroll', '{"account_code": "INBOX-9"}', NULL),
+    ('telephony', '5', 'scroll', '{"account_code": ["INBOX-1"]}', NULL), ('telephony', '6', 'scroll', '["account_code"]', NULL), ('telephony', '7', 'scroll', '{"account_code": "INBOX-1", "value": 7}', NULL), ('telephony', '8', 'scroll', '{"account_code": "INBOX-3"}', NULL),
+    ('telephony', '9', 'scroll', '{"account_code": "INBOX-1", "email": "a@b.cn"}', NULL), ('telephony', '10', 'scroll', '{"account_code": "INBOX-1"}', 'infinity'), ('telephony', '11', 'scroll', '{"account_code": "INBOX-1"}', '-infinity'),
+    ('telephony', NULL, 'scroll', '{"account_code": "INBOX-1"}', NULL), ('telephony', '12', 'scroll', NULL, NULL)) AS v (s, x, k, p, t) GROUP BY 1;
+-- what goes wrong on it is undone and said
+CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not this one''; END';
+CREATE TRIGGER refuse BEFORE INSERT ON crm_data.event FOR EACH ROW WHEN (NEW.kind = 'scroll') EXECUTE FUNCTION pg_temp.refuse();
+SELECT crm.ingest('telephony', 'refused', 'scroll', '{"account_code": "INBOX-1"}') - 'inbox' AS refused;
+SELECT count(*) FROM crm_data.inbox AS i WHERE i.external_id = 'refused';
+DROP TRIGGER refuse ON crm_data.event;
+SELECT crm.ingest('telephony', 'after', 'scroll', '{"account_code": "INBOX-1"}') ->> 'state' AS state;
+ROLLBACK;
 -- bad input
 SELECT crm.reprocess('nowhere', now());
 SELECT crm.retry_inbox('nowhere');

@@ -132,6 +132,9 @@ BEGIN
         RETURN QUERY SELECT 'error', '$.value', 'a setting has a value'::text;
     END IF;
     -- every condition, wherever it stands
+    IF EXISTS (SELECT FROM jsonb_path_query(body, 'strict $.**.when') AS x (value) WHERE jsonb_typeof(x.value) <> 'string') THEN
+        RETURN QUERY SELECT 'error', '$.**.when', 'a condition is a text'::text;
+    END IF;
     FOR v_text IN SELECT DISTINCT x.value #>> '{}' FROM jsonb_path_query(body, 'strict $.**.when') AS x (value) WHERE jsonb_typeof(x.value) = 'string' LOOP
         IF crm._jsonpath_problem(v_text) IS NOT NULL THEN
             RETURN QUERY SELECT 'error', '$.**.when', format('%s: %s', v_text, crm._jsonpath_problem(v_text));

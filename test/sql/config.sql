@@ -18,6 +18,7 @@ SELECT * FROM crm.config_validate('permission', '{"role": "crm_sales"}');
 SELECT * FROM crm.config_validate('notification', '{"topics": {"task.overdue": null, "report.*": {"channel": "email"}, "*": "pigeon"}, "fallback": {"sms": ["app", 7], "owl": "email"}}');
 SELECT * FROM crm.config_validate('notification', '{"topics": ["*"], "fallback": "email"}');
 SELECT * FROM crm.config_validate('notification', '{"topics": {"report.*": "email"}}');
+SELECT * FROM crm.config_validate('quality_rule', '{"object": "account", "field": "phone", "when": {"x": null}}');
 SELECT * FROM crm.config_validate('horoscope', '{}');
 SELECT * FROM crm.config_validate('rule', '[]');
 -- everything that is shipped is valid

@@ -62,6 +62,7 @@ API_SQL = \
 	sql/api/report_html.sql \
 	sql/api/reports.sql \
 	sql/api/metric.sql \
+	sql/api/journey.sql \
 	sql/api/report_board.sql \
 	sql/api/report_period.sql \
 	sql/api/consistency.sql \
@@ -122,6 +123,7 @@ REGRESS ?= \
 	report_html \
 	report_board \
 	metric \
+	journey \
 	report_period \
 	consistency \
 	health \

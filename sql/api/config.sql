@@ -258,6 +258,8 @@ BEGIN
         END IF;
     ELSIF kind = 'metric' THEN
         RETURN QUERY SELECT 'error', p.path, p.message FROM crm._metric_problems(body) AS p;
+    ELSIF kind = 'journey' THEN
+        RETURN QUERY SELECT 'error', p.path, p.message FROM crm._journey_problems(body) AS p;
     ELSIF kind = 'form' THEN
         RETURN QUERY SELECT 'error', p.path, p.message FROM crm._form_problems(body) AS p;
     ELSIF kind = 'report' THEN

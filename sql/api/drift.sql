@@ -72,6 +72,8 @@ BEGIN
     ), cell AS (
         SELECT d.name, v.value, count(*) FILTER (WHERE r.before) AS e, count(*) FILTER (WHERE r.after) AS a
           FROM row_of AS r, unnest(m.dims, r.dims) WITH ORDINALITY AS v (name, value, ord), LATERAL (SELECT v.name) AS d (name)
+         -- what turns with the calendar differs between a month and a year without any change of the world
+         WHERE d.name NOT IN ('fiscal_phase', 'close_month_in_quarter')
          GROUP BY d.name, v.value
     ), raw AS (
         SELECT x.name, array_agg(x.value) FILTER (WHERE r.before) AS e, array_agg(x.value) FILTER (WHERE r.after) AS a
@@ -252,7 +254,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.drift(timestamptz, timestamptz) IS
 'Has the world changed since the models win, churn and renewal were fitted? Over a span, the worst first.
-metric: psi (a feature''s values, or the model''s own scores, against those of the fit, see crm.psi), ks (numbers behind the features, see crm.ks_test), observed_expected (z of the outcomes against what was said, by segment; threshold 4), precision (share of those told to churn that did, against the accepted one), page_hinkley (the losses against the year before), definition (a feature''s expression or the configuration is no longer the fit''s), source_share (points by which a source''s share of new deals moved), new_source (percent of use by a way that the features do not count), sentinel (a case whose answer is known); level: none, yellow, red or no_data. Refitting alone does not heal a feature that no longer means what it meant: look at psi, new_source and definition first.
+metric: psi (a feature''s values, or the model''s own scores, against those of the fit, see crm.psi; not of the two features that turn with the calendar), ks (numbers behind the features, see crm.ks_test), observed_expected (z of the outcomes against what was said, by segment; threshold 4), precision (share of those told to churn that did, against the accepted one), page_hinkley (the losses against the year before), definition (a feature''s expression or the configuration is no longer the fit''s), source_share (points by which a source''s share of new deals moved), new_source (percent of use by a way that the features do not count), sentinel (a case whose answer is known); level: none, yellow, red or no_data. Refitting alone does not heal a feature that no longer means what it meant: look at psi, new_source and definition first.
 Errors: 22023 no span.';
 
 CREATE OR REPLACE FUNCTION crm._job_drift(due timestamptz) RETURNS bigint

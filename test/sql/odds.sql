@@ -322,6 +322,8 @@ SELECT a.industry, count(*) AS open, round(avg(w.p)::numeric, 1) AS p, bool_and(
  WHERE w.opportunity_id IN (SELECT id FROM crm_data.opportunity WHERE code LIKE 'oddstest%') AND o.created_at > '2015-12-25' GROUP BY 1 ORDER BY 1;
 -- a fit to the past is kept as the past's, and the same past gives the same model
 SELECT crm.odds_refit('2015-10-01 00:00+00') > 0 AS fitted, crm.odds_refit('2015-10-01 00:00+00') > 0 AS again;
+-- a month is not a year: what turns with the calendar is no drift
+SELECT count(*) FILTER (WHERE segment IN ('fiscal_phase', 'close_month_in_quarter')) AS calendar, count(*) > 3 AS others FROM crm.drift('2015-09-01 00:00+00', '2015-10-01 00:00+00') WHERE model = 'win' AND metric = 'psi';
 SELECT count(DISTINCT params) AS models, array_agg(DISTINCT status) AS status FROM crm_data.model WHERE name = 'win' AND as_of = '2015-10-01 00:00+00';
 -- an explanation adds up to the logit before clipping, its points go with it
 SELECT abs(sum(e.logit) - min(w.logit)) < 1e-12 AS adds_up, count(*) AS parts

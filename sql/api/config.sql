@@ -157,6 +157,14 @@ BEGIN
         FOR v_text IN SELECT k FROM unnest(ARRAY['on', 'when', 'once', 'en', 'zh']) AS k WHERE body ? k AND (jsonb_typeof(body -> k) <> 'string' OR body ->> k = '') LOOP
             RETURN QUERY SELECT 'error', '$.' || v_text, 'a text is expected here'::text;
         END LOOP;
+        -- a rule that listens to what nothing ever says would be silent for good
+        IF kind = 'rule' AND body ->> 'on' LIKE 'date.%' THEN
+            IF crm._date_column(split_part(body ->> 'on', '.', 2), split_part(body ->> 'on', '.', 3)) IS NULL THEN
+                RETURN QUERY SELECT 'error', '$.on', 'date.<object>.<field> names a field of account, lead, opportunity or contract that holds a day'::text;
+            END IF;
+        ELSIF body ->> 'on' !~ '^(inbox|event)\..' AND body ->> 'on' <> ALL ('{interaction.insert,account.update,contract.signed,conflict.insert,task.overdue,timer.account,timer.contract,timer.interaction,timer.opportunity,score.risk,score.info_health,chain}') THEN
+            RETURN QUERY SELECT 'error', '$.on', format('nothing is ever told as %L', left(body ->> 'on', 100));
+        END IF;
         IF body ? 'once' AND body ->> 'once' NOT IN ('record', 'stage', 'breach', 'window') THEN
             RETURN QUERY SELECT 'error', '$.once', 'a rule fires once for a record, stage, breach or window'::text;
         END IF;
@@ -182,6 +190,11 @@ BEGIN
                 FOR v_text IN SELECT k FROM unnest(CASE a ->> 'do' WHEN 'tag' THEN '{tag}' WHEN 'message' THEN '{topic}' WHEN 'hold_discount' THEN '{hold}' WHEN 'set' THEN '{field,value}' WHEN 'chain' THEN '{rule}' ELSE '{}' END::text[]) AS k WHERE NOT a ? k LOOP
                     RETURN QUERY SELECT 'error', format('$.then[%s]', v_i), format('the action %s has %L', a ->> 'do', v_text);
                 END LOOP;
+                IF a ->> 'do' = 'tag' AND NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = a ->> 'tag' AND c.scope = '*' AND c.status = 'active') THEN
+                    RETURN QUERY SELECT 'error', format('$.then[%s].tag', v_i), format('there is no tag %L', left(a ->> 'tag', 100));
+                ELSIF a ->> 'do' = 'chain' AND NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.key = a ->> 'rule' AND c.scope = '*' AND c.status = 'active' AND c.body ->> 'on' = 'chain') THEN
+                    RETURN QUERY SELECT 'error', format('$.then[%s].rule', v_i), format('there is no rule %L on chain', left(a ->> 'rule', 100));
+                END IF;
             END LOOP;
         END IF;
         IF body ? 'window' AND (jsonb_typeof(body #> '{window,within}') IS DISTINCT FROM 'string' OR crm._interval_problem(body #>> '{window,within}') IS NOT NULL) THEN
@@ -192,6 +205,9 @@ BEGIN
         END IF;
         IF body ? 'delay' AND (CASE jsonb_typeof(body -> 'delay') WHEN 'string' THEN crm._interval_problem(body ->> 'delay') WHEN 'object' THEN crm._figure_problem(body -> 'delay') ELSE 'a delay is a time' END) IS NOT NULL THEN
             RETURN QUERY SELECT 'error', '$.delay', 'a delay is a time, or a setting in days'::text;
+        END IF;
+        IF body ? 'before' AND (jsonb_typeof(body -> 'before') <> 'string' OR crm._interval_problem(body ->> 'before') IS NOT NULL OR body ->> 'on' !~ '^date\.') THEN
+            RETURN QUERY SELECT 'error', '$.before', 'a time before the day of a rule on date.<object>.<field>'::text;
         END IF;
         IF body ? 'settings' AND jsonb_typeof(body -> 'settings') <> 'object' THEN
             RETURN QUERY SELECT 'error', '$.settings', 'settings are an object: {"n": "name of a setting"}'::text;
@@ -761,3 +777,84 @@ CREATE TRIGGER config_fixed BEFORE UPDATE ON crm_data.config FOR EACH ROW
     WHEN (OLD.body IS DISTINCT FROM NEW.body OR OLD.kind <> NEW.kind OR OLD.key <> NEW.key OR OLD.scope <> NEW.scope OR OLD.version <> NEW.version OR OLD.author <> NEW.author)
     EXECUTE FUNCTION crm._config_fixed();
 COMMENT ON TRIGGER config_fixed ON crm_data.config IS 'What a version says never changes.';
+
+-- ---------------------------------------------------------------- words that people choose from
+
+CREATE OR REPLACE FUNCTION crm.choices(what text) RETURNS TABLE (key text, label text)
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT v.key, coalesce(v.label ->> l.locale, v.label ->> 'en', v.label ->> 'zh', v.key)
+      FROM (SELECT coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en') AS locale) AS l,
+           (SELECT x.value ->> 'key' AS key, x.value AS label, x.ord FROM crm_data.config AS c CROSS JOIN LATERAL jsonb_array_elements(c.body -> 'values') WITH ORDINALITY AS x (value, ord)
+             WHERE c.kind = 'picklist' AND c.key = what AND c.scope = '*' AND c.status = 'active'
+            UNION ALL
+            SELECT c.key, c.body -> 'label', row_number() OVER (ORDER BY c.id) FROM crm_data.config AS c WHERE c.kind = what AND what IN ('tag', 'touch_preset') AND c.scope = '*' AND c.status = 'active') AS v
+     ORDER BY v.ord
+$$;
+COMMENT ON FUNCTION crm.choices(text) IS
+'What a person may choose from, in order, with the name in his language: the values of a picklist (key_progress, industry, lost_reason ..), tag for the tags, touch_preset for the buttons after a conversation. No row: there is no such list.';
+
+CREATE OR REPLACE FUNCTION crm.tag_put(tag text, label jsonb DEFAULT NULL, enabled boolean DEFAULT true) RETURNS void
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_body jsonb := jsonb_build_object('label', coalesce(label, jsonb_build_object('zh', tag)), 'objects', '["account"]'::jsonb);
+    v_id bigint;
+BEGIN
+    PERFORM crm._require_role('crm_admin', 'crm_manager', 'crm_steward', 'crm_marketing');
+    IF coalesce(tag, '') = '' OR tag <> btrim(tag) OR length(tag) > 60 OR jsonb_typeof(label) <> 'object' OR jsonb_path_exists(coalesce(label, '{}'), '$.* ? (@.type() != "string")') THEN
+        RAISE EXCEPTION 'a tag is a text of up to 60 characters, without blanks around it, and its label an object of texts' USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.tag_put(''光伏电站业主'', ''{"en": "Solar plant owner"}'').';
+    END IF;
+    -- a word of the house binds nobody: it needs no second person, and is there for everybody from the commit on
+    PERFORM FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = tag AND c.scope = '*' ORDER BY c.version DESC LIMIT 1 FOR UPDATE;
+    IF NOT enabled THEN
+        IF EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.status IN ('active', 'canary') AND c.body -> 'then' @> jsonb_build_array(jsonb_build_object('do', 'tag', 'tag', tag))) THEN
+            RAISE EXCEPTION 'a rule in force gives the tag "%"', tag USING ERRCODE = 'dependent_objects_still_exist', HINT = 'Change the rule first: SELECT key, body FROM crm.config_as_of(now()) WHERE kind = ''rule'' shows the rules.';
+        END IF;
+        UPDATE crm_data.config AS c SET status = 'retired', valid = tstzrange(lower(c.valid), greatest(now(), lower(c.valid))), updated_at = now(), updated_by = session_user WHERE c.kind = 'tag' AND c.key = tag AND c.scope = '*' AND c.status = 'active';
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'there is no tag "%"', tag USING ERRCODE = 'undefined_object', HINT = 'SELECT key FROM crm.choices(''tag'') lists the tags.';
+        END IF;
+    ELSIF NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = tag AND c.scope = '*' AND c.status = 'active' AND (c.body = v_body OR label IS NULL)) THEN
+        INSERT INTO crm_data.config (kind, key, scope, version, body, author, approver, based_on)
+        SELECT 'tag', tag, '*', coalesce(max(c.version), 0) + 1, v_body, crm._actor(), 'tags need no approval', max(c.version) FILTER (WHERE c.status = 'active') FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = tag AND c.scope = '*'
+        RETURNING config.id INTO v_id;
+        PERFORM crm._config_activate(v_id);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm.tag_put(text, jsonb, boolean) IS
+'Adds a tag for customers, or gives it another name: managers, marketing and stewards do so themselves, without a second person, and it can be used from the commit on. enabled false takes it out of the list; customers that have it keep it. The same again changes nothing.
+tag: up to 60 characters. label: {"en", "zh"}, by default the tag itself. Not STRICT: label may be NULL. Errors: 22023 no tag, or a label of another form; 42704 no such tag to take out; 2BP01 a rule gives it; 42501.';
+
+CREATE OR REPLACE FUNCTION crm._tags_known() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_bad text;
+BEGIN
+    -- people choose; what other systems and repairs bring is as it is. What a customer has already may go on to another, as when two become one.
+    IF crm.me() IS NULL OR crm.has_role('crm_sync') THEN
+        RETURN NEW;
+    END IF;
+    SELECT string_agg(t, ', ') INTO v_bad FROM unnest(NEW.tags) AS t
+     WHERE NOT (TG_OP = 'UPDATE' AND t = ANY (OLD.tags)) AND NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = t AND c.scope = '*' AND c.status = 'active')
+       AND NOT EXISTS (SELECT FROM crm_data.account AS a WHERE a.tags @> ARRAY[t]);
+    IF v_bad IS NOT NULL THEN
+        RAISE EXCEPTION 'there is no tag "%"', v_bad USING ERRCODE = 'check_violation', HINT = 'SELECT key FROM crm.choices(''tag'') lists the tags; managers add one with crm.tag_put.';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._tags_known() IS 'Trigger of account: a person gives a customer only tags of the dictionary. Internal.';
+-- two triggers: only an update has tags of before
+DROP TRIGGER IF EXISTS config_tags_insert ON crm_data.account;
+CREATE TRIGGER config_tags_insert BEFORE INSERT ON crm_data.account FOR EACH ROW WHEN (NEW.tags <> '{}') EXECUTE FUNCTION crm._tags_known();
+COMMENT ON TRIGGER config_tags_insert ON crm_data.account IS 'Tags are of the dictionary.';
+DROP TRIGGER IF EXISTS config_tags_update ON crm_data.account;
+CREATE TRIGGER config_tags_update BEFORE UPDATE ON crm_data.account FOR EACH ROW WHEN (NEW.tags <> OLD.tags) EXECUTE FUNCTION crm._tags_known();
+COMMENT ON TRIGGER config_tags_update ON crm_data.account IS 'Tags are of the dictionary.';

@@ -38,6 +38,8 @@ BEGIN
         ('crm.config_as_of(timestamptz)', 'crm_admin, crm_manager, crm_steward'),
         ('crm.config_diff(text, text, int, int, text)', 'crm_admin, crm_manager, crm_steward'),
         ('crm.config_list(text)', 'crm_admin, crm_manager, crm_steward'),
+        ('crm.choices(text)', '*'),
+        ('crm.tag_put(text, jsonb, boolean)', 'crm_admin, crm_manager, crm_steward, crm_marketing'),
         ('crm.config_export(text[])', 'crm_admin'),
         ('crm.config_import(jsonb, text)', 'crm_admin'),
         -- leads, follow-ups, stages: whose records they are is asked inside

@@ -321,6 +321,34 @@ END
 $$;
 COMMENT ON FUNCTION crm._reply_hours(bigint, text, text, timestamptz) IS 'Internal: hours between the other side''s last word and this one, which answers it; NULL when it answers nothing.';
 
+CREATE OR REPLACE FUNCTION crm._interaction_scored() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NEW.progress IS NOT NULL AND NOT EXISTS (SELECT FROM crm.choices('key_progress') AS c WHERE c.key = NEW.progress) THEN
+        RAISE EXCEPTION 'key progress is one of a list, not "%"', NEW.progress USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Values: ' || (SELECT string_agg(c.key, ', ') FROM crm.choices('key_progress') AS c) || '.';
+    END IF;
+    IF TG_OP = 'INSERT' AND NEW.quality IS NULL THEN
+        IF NOT NEW.detail ? 'reply_hours' THEN
+            NEW.detail := NEW.detail || jsonb_strip_nulls(jsonb_build_object('reply_hours', crm._reply_hours(NEW.account_id, NEW.kind, NEW.direction, NEW.occurred_at)));
+        END IF;
+        NEW.quality := crm._touch_quality(NEW.kind, NEW.duration, NEW.depth, NEW.next_step, CASE WHEN NEW.direction IS DISTINCT FROM 'in' THEN crm.parse_number(NEW.detail ->> 'reply_hours') END);
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._interaction_scored() IS 'Trigger of interaction: key progress is one of its picklist, and a person''s follow-up has its points of quality, whichever way it came. Internal.';
+DROP TRIGGER IF EXISTS process_interaction_scored ON crm_data.interaction;
+CREATE TRIGGER process_interaction_scored BEFORE INSERT ON crm_data.interaction FOR EACH ROW
+    WHEN (NEW.progress IS NOT NULL OR (NEW.quality IS NULL AND NEW.author_id IS NOT NULL)) EXECUTE FUNCTION crm._interaction_scored();
+COMMENT ON TRIGGER process_interaction_scored ON crm_data.interaction IS 'Key progress is one of its picklist; follow-ups of people have points.';
+DROP TRIGGER IF EXISTS process_interaction_progress ON crm_data.interaction;
+CREATE TRIGGER process_interaction_progress BEFORE UPDATE ON crm_data.interaction FOR EACH ROW
+    WHEN (NEW.progress IS NOT NULL AND NEW.progress IS DISTINCT FROM OLD.progress) EXECUTE FUNCTION crm._interaction_scored();
+COMMENT ON TRIGGER process_interaction_progress ON crm_data.interaction IS 'Key progress is one of its picklist.';
+
 CREATE OR REPLACE FUNCTION crm._interaction_added() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -394,10 +422,6 @@ BEGIN
     END;
     IF i.direction NOT IN ('in', 'out', 'internal') OR i.depth NOT IN ('light', 'normal', 'deep') OR i.satisfaction NOT BETWEEN 0 AND 10 OR i.duration < interval '0' OR i.kind = '' THEN
         RAISE EXCEPTION 'a value of the follow-up is not possible' USING ERRCODE = 'invalid_parameter_value', HINT = 'direction: in, out, internal; depth: light, normal, deep; satisfaction: 0 to 10; a duration is not negative; a kind is not empty.';
-    END IF;
-    IF i.progress IS NOT NULL AND NOT EXISTS (SELECT FROM crm_data.config AS c, jsonb_array_elements(c.body -> 'values') AS v WHERE c.kind = 'picklist' AND c.key = 'key_progress' AND c.status = 'active' AND v ->> 'key' = i.progress) THEN
-        RAISE EXCEPTION 'key progress is one of a list, not "%"', i.progress USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Values: ' || (SELECT string_agg(v ->> 'key', ', ') FROM crm_data.config AS c, jsonb_array_elements(c.body -> 'values') AS v WHERE c.kind = 'picklist' AND c.key = 'key_progress' AND c.status = 'active') || '.';
     END IF;
     IF i.opportunity_id IS NOT NULL AND i.account_id IS NULL THEN
         SELECT o.account_id INTO i.account_id FROM crm_data.opportunity AS o WHERE o.id = i.opportunity_id;

@@ -31,6 +31,14 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._rule_vars(jsonb) IS 'Internal: the variables of a rule''s path: the settings that it names.';
 
+CREATE OR REPLACE FUNCTION crm._rule_delay(body jsonb) RETURNS interval
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN jsonb_typeof(body -> 'delay') = 'object' THEN make_interval(days => (crm._rule_value(body -> 'delay') #>> '{}')::int) ELSE coalesce((body ->> 'delay')::interval, '0') END
+$$;
+COMMENT ON FUNCTION crm._rule_delay(jsonb) IS 'Internal: the delay of a rule, which may be a setting in days.';
+
 CREATE OR REPLACE FUNCTION crm._rule_people(target text, owner bigint) RETURNS bigint[]
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -159,13 +167,14 @@ DECLARE
     v_within interval;
     v_count int;
     v_id bigint;
+    v_at timestamptz;
 BEGIN
     acted := false;
     IF NOT doc ? 'features' AND crm._needs_features(body ->> 'when') THEN
         doc := doc || coalesce(crm._features(object, id, at, paths), '{}') || '{"features": true}';
     END IF;
     holds := jsonb_path_exists(doc, (body ->> 'when')::jsonpath, crm._rule_vars(body), true);
-    v_key := format('%s:%s:%s', rule, object, id) || CASE body ->> 'once'
+    v_key := format('%s:%s:%s', rule, object, id) || CASE CASE WHEN body ->> 'on' LIKE 'date.%' THEN 'record' ELSE body ->> 'once' END
         WHEN 'record' THEN ':' || coalesce(event ->> 'id', event ->> 'dedupe', '')
         WHEN 'stage' THEN ':' || coalesce(doc #>> '{opportunity,stage_id}', doc #>> '{journey,node}', '') ELSE '' END;
     IF NOT holds THEN
@@ -175,8 +184,9 @@ BEGIN
         RETURN;
     END IF;
     IF NOT delayed AND body ? 'delay' THEN
-        INSERT INTO crm_data.rule_event (kind, object, record_id, event, at)
-        VALUES ('rule:' || rule, object, id, event, at + CASE WHEN jsonb_typeof(body -> 'delay') = 'object' THEN make_interval(days => (crm._rule_value(body -> 'delay') #>> '{}')::int) ELSE (body ->> 'delay')::interval END);
+        -- counted from when it happened, however late it was told; what is long over is no news
+        v_at := coalesce((event ->> 'occurred_at')::timestamptz, at) + crm._rule_delay(body);
+        INSERT INTO crm_data.rule_event (kind, object, record_id, event, at) SELECT 'rule:' || rule, object, id, event, v_at WHERE v_at > at - interval '7 days';
         RETURN;
     END IF;
     v_within := (body #>> '{window,within}')::interval;
@@ -391,7 +401,8 @@ CREATE OR REPLACE FUNCTION crm._discount_held() RETURNS trigger
 AS $$
 BEGIN
     IF TG_TABLE_NAME = 'line_item' THEN
-        IF NOT EXISTS (SELECT FROM crm_data.opportunity AS o WHERE o.id = NEW.opportunity_id AND o.discount_hold) THEN
+        -- what was granted before may stay, or become less
+        IF TG_OP = 'UPDATE' AND NEW.opportunity_id = OLD.opportunity_id AND NEW.discount_pct <= OLD.discount_pct OR NOT EXISTS (SELECT FROM crm_data.opportunity AS o WHERE o.id = NEW.opportunity_id AND o.discount_hold) THEN
             RETURN NEW;
         END IF;
     END IF;
@@ -404,7 +415,7 @@ CREATE TRIGGER process_discount_hold BEFORE UPDATE ON crm_data.opportunity FOR E
 COMMENT ON TRIGGER process_discount_hold ON crm_data.opportunity IS 'No higher discount while discounts are held.';
 DROP TRIGGER IF EXISTS process_discount_hold ON crm_data.line_item;
 CREATE TRIGGER process_discount_hold BEFORE INSERT OR UPDATE ON crm_data.line_item FOR EACH ROW WHEN (NEW.discount_pct > 0) EXECUTE FUNCTION crm._discount_held();
-COMMENT ON TRIGGER process_discount_hold ON crm_data.line_item IS 'No discount while discounts of the deal are held.';
+COMMENT ON TRIGGER process_discount_hold ON crm_data.line_item IS 'No higher discount while discounts of the deal are held.';
 
 -- ---------------------------------------------------------------- information health, watches
 
@@ -561,3 +572,47 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._job_journey_watch(timestamptz) IS 'Job: customers who stand still before a node of the journey that has a limit: the rules on timers look at each once. Internal.';
+
+-- ---------------------------------------------------------------- days that come
+
+CREATE OR REPLACE FUNCTION crm._date_column(object text, field text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- a column that is a day or an instant, or a field of one's own, which is a text; as the local day
+    SELECT CASE WHEN f.custom THEN format('(crm.parse_time(t.attrs ->> %L, false, %2$L) AT TIME ZONE %2$L)::date', f.name, z.tz) WHEN a.atttypid = 'date'::regtype THEN format('t.%I', f.name) ELSE format('(t.%I AT TIME ZONE %L)::date', f.name, z.tz) END
+      FROM crm_data.field AS f CROSS JOIN (SELECT crm._setting('organisation.timezone', 'Asia/Shanghai') AS tz) AS z
+      LEFT JOIN pg_attribute AS a ON a.attrelid = to_regclass('crm_data.' || quote_ident(f.object)) AND a.attname = f.name AND NOT a.attisdropped
+     WHERE object IN ('account', 'lead', 'opportunity', 'contract') AND f.object = _date_column.object AND f.name = field AND f.retired_at IS NULL
+       AND (f.custom OR a.atttypid IN ('date'::regtype, 'timestamptz'::regtype))
+$$;
+COMMENT ON FUNCTION crm._date_column(text, text) IS 'Internal: a field of an object that holds a day or an instant, as SQL over t that gives the day; NULL when it is none.';
+
+CREATE OR REPLACE FUNCTION crm._job_date_rules(due timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    r record;
+    t record;
+    v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
+    v_day date := (due AT TIME ZONE v_tz)::date;
+    v_column text;
+    v_n bigint := 0;
+BEGIN
+    FOR r IN SELECT c.key, split_part(c.body ->> 'on', '.', 2) AS object, split_part(c.body ->> 'on', '.', 3) AS field, crm._rule_delay(c.body) - coalesce((c.body ->> 'before')::interval, '0') AS shift
+               FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.scope = '*' AND c.status IN ('active', 'canary') AND c.body ->> 'on' LIKE 'date.%' ORDER BY c.key, c.version LOOP
+        v_column := crm._date_column(r.object, r.field);
+        CONTINUE WHEN v_column IS NULL;
+        -- today and the six days before: a clock that stood still is caught up, and what was done is not done again
+        FOR t IN EXECUTE format('SELECT t.id, %1$s AS day FROM crm_data.%2$I AS t WHERE %1$s BETWEEN $1 AND $2 AND t.deleted_at IS NULL %3$s
+                                    AND NOT EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = %2$L AND m.record_id = t.id AND m.rule = $3 AND m.fired AND m.key = format(''%%s:%%s:%%s:%%s'', $3, %2$L, t.id, %1$s))
+                                  ORDER BY t.id LIMIT 5000', v_column, r.object, CASE WHEN r.object IN ('account', 'lead') THEN 'AND t.merged_into IS NULL' ELSE '' END)
+                   USING (v_day - 6 - r.shift)::date, (v_day - r.shift)::date, r.key LOOP
+            v_n := v_n + crm._run_rules('rule:' || r.key, r.object, t.id, jsonb_build_object('id', t.day, 'day', t.day), due);
+        END LOOP;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._job_date_rules(timestamptz) IS 'Job: rules on date.<object>.<field>: the records whose day, with the delay after it or the time before it, has come. Internal.';

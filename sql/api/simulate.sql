@@ -24,8 +24,6 @@ AS $$
         SELECT t.object, t.record_id, jsonb_build_object('id', t.id, 'kind', t.kind, 'action_key', t.action_key), t.due_at FROM crm_data.task AS t
          WHERE on_event = 'task.overdue' AND t.due_at >= since AND t.due_at < least(coalesce(t.done_at, now()), now()) AND t.object IN ('account', 'opportunity', 'lead', 'contract')
         UNION ALL
-        SELECT 'lead', l.id, jsonb_build_object('id', l.id), l.recorded_at FROM crm_data.lead AS l WHERE on_event = 'lead.unrouted' AND l.state = 'unrouted' AND l.recorded_at >= since
-        UNION ALL
         SELECT 'account', i.account_id, jsonb_build_object('id', i.id, 'kind', i.kind, 'summary', i.summary, 'age_minutes', round(extract(epoch FROM now() - i.occurred_at) / 60)), i.occurred_at
           FROM crm_data.interaction AS i WHERE on_event = 'timer.interaction' AND i.account_id IS NOT NULL AND i.kind = 'meeting' AND i.occurred_at >= since AND i.retracted_at IS NULL) AS x
      WHERE x.at <= now()

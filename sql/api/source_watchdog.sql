@@ -5,17 +5,20 @@ CREATE OR REPLACE FUNCTION crm._source_volume(at timestamptz)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- ten minutes tell soon, an hour tells of sources that send little; fewer than ten expected payloads tell nothing
-    SELECT s.id, s.name, w.span, round(u.usual, 1), f.found, u.usual >= 10 AND f.found <= u.usual * (1 - crm._setting('watchdog.drop', '70')::numeric / 100)
+    -- ten minutes tell soon, an hour tells of sources that send little. What is usual is the median of the same minutes of the last four same days of the week,
+    -- those before the source's first payload left out: a Sunday is not a Friday. Fewer than ten expected payloads tell nothing by a share, five by silence.
+    SELECT s.id, s.name, w.span, round(u.usual::numeric, 1), f.found, u.usual >= 10 AND f.found <= u.usual * (1 - crm._setting('watchdog.drop', '70')::numeric / 100) OR u.usual >= 5 AND f.found = 0
       FROM crm_data.source_system AS s CROSS JOIN (VALUES (interval '10 minutes'), (interval '1 hour')) AS w (span)
+     CROSS JOIN LATERAL (SELECT min(i.created_at) AS began FROM crm_data.inbox AS i WHERE i.source_id = s.id) AS h
      CROSS JOIN LATERAL (SELECT count(*) AS found FROM crm_data.inbox AS i WHERE i.source_id = s.id AND i.created_at > at - w.span AND i.created_at <= at) AS f
-     CROSS JOIN LATERAL (SELECT avg(x.n) AS usual FROM generate_series(1, 7) AS d
+     CROSS JOIN LATERAL (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY x.n) AS usual FROM generate_series(7, 28, 7) AS d
                           CROSS JOIN LATERAL (SELECT count(*) AS n FROM crm_data.inbox AS i
-                                               WHERE i.source_id = s.id AND i.created_at > at - w.span - make_interval(days => d) AND i.created_at <= at - make_interval(days => d)) AS x) AS u
+                                               WHERE i.source_id = s.id AND i.created_at > at - w.span - make_interval(days => d) AND i.created_at <= at - make_interval(days => d)) AS x
+                          WHERE h.began <= at - w.span - make_interval(days => d)) AS u
      WHERE s.enabled AND s.mode = 'push'
      ORDER BY s.id, w.span
 $$;
-COMMENT ON FUNCTION crm._source_volume(timestamptz) IS 'Internal: payloads of each source that sends by itself in the last ten minutes and the last hour, against the mean of the same minutes of the seven days before; silent when setting watchdog.drop (70 %) or more is missing of at least ten.';
+COMMENT ON FUNCTION crm._source_volume(timestamptz) IS 'Internal: payloads of each source that sends by itself in the last ten minutes and the last hour, against the median of the same minutes of the last four same days of the week; silent when setting watchdog.drop (70 %) or more is missing of at least ten, or all of at least five.';
 
 CREATE OR REPLACE FUNCTION crm._job_source_watchdog(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

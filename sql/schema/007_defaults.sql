@@ -449,6 +449,7 @@ FROM (VALUES
     ('score_models', 'day', '4 hours 15 minutes', '_job_score_models', 'latest', 'Timing of the forecast; win probability, credibility, churn and renewal beside the records'),
     ('drift', 'day', '5 hours', '_job_drift', 'all', 'Drift of features, scores and calibration'),
     ('followup_watch', 'day', '7 hours', '_job_followup_watch', 'latest', 'Customers without contact for 7 and 30 days'),
+    ('date_rules', 'day', '6 hours 30 minutes', '_job_date_rules', 'latest', 'Rules on days that come: so long after a date of a record, or before it'),
     ('morning_brief', 'day', '8 hours', '_job_morning_brief', 'latest', 'Morning list and personal board'),
     ('director_daily', 'day', '8 hours 15 minutes', '_job_director_daily', 'latest', 'Director''s daily'),
     ('action_heatmap', 'week', '8 hours 30 minutes', '_job_action_heatmap', 'all', 'Action heat map of the week before'),

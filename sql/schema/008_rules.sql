@@ -3,11 +3,12 @@
 -- A rule is {"on", "when", "settings", "window", "delay", "once", "then", "en", "zh"}:
 --   on        what makes the engine look: interaction.insert; account.update (the life cycle moved; event.old has the one before); contract.signed; conflict.insert;
 --             task.overdue (a stage action is late); timer.account, timer.contract (a day's silence, an expiry, a stalled journey); timer.interaction (a meeting
---             without a summary); score.risk, score.info_health; inbox.<kind> (in the transaction of the payload), event.<kind> (by the next tick); chain
+--             without a summary); score.risk, score.info_health; inbox.<kind> (in the transaction of the payload), event.<kind> (by the next tick); chain;
+--             date.<object>.<field> (every morning: the delay after that day, or the time "before" it, has come; once for each day)
 --   when      jsonpath that finds something in the feature document when the rule holds. A missing field is never a match.
 --   settings  variables of that path: {"n": "risk.legal_edits"} makes $n the value of that setting, so that a figure stands in one place
 --   window    {"count", "within"}: fires at the count-th match within the time; count may be {"setting": key}
---   delay     time from the event to the action; once: what the rule fires once for (record, stage, breach, window), so that a repeated tick does nothing
+--   delay     time from when it happened to the action; once: what the rule fires once for (record, stage, breach, window), so that a repeated tick does nothing
 --   then      actions: {"do": "task" | "tag" | "ticket" | "message" | "alert" | "hold_discount" | "assign" | "set" | "interaction" | "signal_tasks" | "chain", ..}; to is
 --             owner, manager, director or role:<group role>; content is what a message carries
 --
@@ -126,6 +127,5 @@ FROM (VALUES
     ('balance_low', 'Prepaid balance low', '余额不足', '{"on": "event.balance", "when": "$.event ? (@.value < $n)", "settings": {"n": "balance.low"}, "once": "breach", "then": [{"do": "message", "topic": "renewal.reminder", "to": "contact:decision_maker", "content": "续费提醒及优惠券"}]}'),
     ('ticket_architect', 'Many technical tickets', '专属架构师', '{"on": "event.ticket_opened", "when": "$.usage ? (@.tickets_technical >= $n)", "settings": {"n": "tickets.architect_at"}, "once": "breach", "then": [{"do": "task", "kind": "follow_up", "to": "role:crm_service", "due": "24 hours", "priority": 6, "en": "Name a dedicated architect", "zh": "指派专属架构师"}]}'),
     -- the engine's own health
-    ('consistency', 'Systems differ', '系统间差异率过高', '{"on": "reconcile.done", "when": "$.event ? (@.rate_percent > $n)", "settings": {"n": "consistency.alert"}, "once": "breach", "then": [{"do": "alert", "kind": "quality", "level": "orange"}, {"do": "message", "topic": "report.field_map", "to": "steward"}]}'),
     ('write_conflict', 'Two wrote the same field', '写入冲突', '{"on": "conflict.insert", "when": "$", "once": "record", "then": [{"do": "alert", "kind": "write_conflict", "level": "yellow"}]}')
 ) AS v (key, en, zh, body);

@@ -6,7 +6,7 @@ CREATE ROLE conf_bob LOGIN IN ROLE crm_admin;
 CREATE ROLE conf_sam LOGIN IN ROLE crm_sales;
 INSERT INTO crm_data.member (role_name, full_name) VALUES ('conf_ann', 'Conf Ann'), ('conf_bob', 'Conf Bob'), ('conf_sam', 'Conf Sam');
 -- what is wrong with a body
-SELECT severity, path, regexp_replace(message, 'syntax error.*', 'syntax error') AS message FROM crm.config_validate('rule', '{"on": "lead.insert", "when": "$ ? (@.x == ", "settings": {"n": "no.such"}, "window": {"count": 2}, "then": [{"do": "dance"}, {"do": "task", "due": "soon"}]}');
+SELECT severity, path, regexp_replace(message, 'syntax error.*', 'syntax error') AS message FROM crm.config_validate('rule', '{"on": "timer.account", "when": "$ ? (@.x == ", "settings": {"n": "no.such"}, "window": {"count": 2}, "then": [{"do": "dance"}, {"do": "task", "due": "soon"}]}');
 SELECT * FROM crm.config_validate('risk_signal', '{"on": "timer.opportunity", "when": "$.x", "then": []}');
 SELECT * FROM crm.config_validate('assignment', '{"routes": [{"name": "a", "when": "$ ? (@.region != null)", "to": {}}]}');
 SELECT severity, path, regexp_replace(message, 'syntax error.*', 'syntax error') AS message FROM crm.config_validate('stage', '{"actions": [{"key": "a", "mandatory": true, "due": "-3 days"}, {"key": "a", "mandatory": true, "evidence": "$["}]}');
@@ -112,6 +112,33 @@ SELECT crm.config_import(jsonb_build_object('format', 'crm-config-1', 'items', i
 SELECT count(*) AS nothing_half FROM crm.config_list() WHERE key = 'conf' AND kind IN ('flag', 'rule');
 WITH i AS (SELECT '[{"kind": "flag", "key": "conf", "scope": "*", "body": {"on": true}}]'::jsonb AS items)
 SELECT crm.config_import(jsonb_build_object('format', 'crm-config-1', 'items', items, 'digest', encode(sha256(convert_to(items::text, 'UTF8')), 'hex'))) FROM i;
+-- tags: a manager adds one without anybody else, and it is there at once; a person gives no other, an administrator neither
+RESET ROLE;
+CREATE ROLE conf_max LOGIN IN ROLE crm_manager;
+INSERT INTO crm_data.member (role_name, full_name, locale) VALUES ('conf_max', 'Conf Max', 'zh');
+INSERT INTO crm_data.account (code, name, owner_id, tags) SELECT 'CONF-TAG', 'Conf Tag', id, '{old and wild}' FROM crm_data.member WHERE full_name = 'Conf Sam';
+SET ROLE conf_sam;
+UPDATE crm.account SET tags = '{屋顶光伏}' WHERE code = 'CONF-TAG';
+SELECT crm.tag_put('屋顶光伏');
+SET ROLE conf_max;
+SELECT crm.tag_put('屋顶光伏', '{"en": "Rooftop", "zh": "屋顶光伏"}'), crm.tag_put('屋顶光伏');
+SELECT * FROM crm.choices('tag') WHERE key = '屋顶光伏';
+SELECT version, status, approver FROM crm.config_list('tag') WHERE key = '屋顶光伏';
+SELECT crm.tag_put(' '), crm.tag_put('x', '[]');
+SET ROLE conf_sam;
+UPDATE crm.account SET tags = '{屋顶光伏,old and wild}' WHERE code = 'CONF-TAG' RETURNING tags;
+INSERT INTO crm.account (name, tags) VALUES ('Conf Other', '{never heard}');
+SET ROLE conf_max;
+SELECT crm.tag_put('屋顶光伏', NULL, false);
+SELECT count(*) AS chosen_no_more FROM crm.choices('tag') WHERE key = '屋顶光伏';
+SELECT crm.tag_put('屋顶光伏', NULL, false);
+SELECT crm.tag_put('高意向', NULL, false);
+RESET ROLE;
+SELECT tags FROM crm_data.account WHERE code = 'CONF-TAG';
+UPDATE crm_data.account SET deleted_at = now() WHERE code = 'CONF-TAG';
+UPDATE crm_data.member SET left_at = current_date, role_name = NULL WHERE full_name = 'Conf Max';
+DROP ROLE conf_max;
+SET ROLE conf_bob;
 -- bad input
 SELECT crm.config_put('setting', '', '{"value": 1}');
 SELECT crm.config_put('horoscope', 'x', '{}');

@@ -62,6 +62,12 @@ SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'progress', 'g
 SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'mood', 'good'));
 SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'occurred_at', 'soon'));
 SELECT crm.log_interaction('{"account_id": -1}');
+-- the list holds for what comes by the view or from a device that was offline, too, and all of it has its points
+SELECT key, label FROM crm.choices('key_progress');
+SELECT label FROM crm.choices('touch_preset');
+INSERT INTO crm.interaction (account_id, kind, progress) VALUES (:acc, 'meeting', 'going well');
+SELECT s #>> '{error}' IS NOT NULL OR s ->> 'state' = 'rejected' AS refused FROM crm.submit_drafts(ARRAY[jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('lead draft')::uuid, 'patch', jsonb_build_object('account_id', :acc, 'kind', 'note', 'progress', 'fine'))]) AS s;
+INSERT INTO crm.interaction (account_id, kind, progress, next_step) VALUES (:acc, 'meeting', 'poc_passed', 'the contract') RETURNING quality, progress;
 SET ROLE lead_bob;
 SELECT crm.log_touch(:acc, 'just_talked');
 RESET ROLE;

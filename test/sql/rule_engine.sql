@@ -46,6 +46,27 @@ SELECT kind, round(extract(epoch FROM at - now()) / 86400) AS days FROM crm_data
 UPDATE crm_data.rule_event SET at = now() WHERE kind LIKE 'rule:%';
 CALL crm.tick();
 SELECT title FROM pg_temp.tasks WHERE rule_key = 'revisit_after_event';
+-- seven days after it happened, whenever it was told; and nobody is asked for what is long over
+DELETE FROM crm_data.rule_event WHERE kind LIKE 'rule:%';
+SELECT crm._emit('event.treatment', 'account', :acc, jsonb_build_object('kind', 'treatment', 'id', 2, 'occurred_at', now() - interval '3 days')), crm._emit('event.treatment', 'account', :acc, jsonb_build_object('kind', 'treatment', 'id', 3, 'occurred_at', now() - interval '30 days'));
+CALL crm.tick();
+SELECT event -> 'id' AS id, round(extract(epoch FROM at - now()) / 86400) AS days FROM crm_data.rule_event WHERE record_id = :acc AND kind LIKE 'rule:%';
+DELETE FROM crm_data.rule_event WHERE kind LIKE 'rule:%';
+-- days that come: a field of one's own with a delay, a column with a time before it; each day once, what is past for a week too
+INSERT INTO crm_data.field (object, name, type, label, purpose, class, write_class, custom) VALUES ('account', 'surgery_on', 'date', '{"en": "Surgery"}', 'asks after it', 'custom', 'text', true);
+INSERT INTO crm_data.config (kind, key, version, body, status, valid, author, approver) VALUES
+    ('rule', 'test_surgery', 1, '{"on": "date.account.surgery_on", "when": "$", "delay": "7 days", "en": "Ask", "zh": "问", "then": [{"do": "task", "due": "1 day", "en": "Ask after the surgery"}]}', 'active', '[2020-01-01,)', 'a', 'b'),
+    ('rule', 'test_renewal', 1, '{"on": "date.account.next_renewal_on", "when": "$.account ? (@.grade >= 0)", "before": "30 days", "en": "Renew", "zh": "续", "then": [{"do": "task", "due": "1 day", "en": "Talk of the renewal"}]}', 'active', '[2020-01-01,)', 'a', 'b');
+SELECT v.path, v.message FROM crm_data.config AS c, crm.config_validate('rule', c.body) AS v WHERE c.key IN ('test_surgery', 'test_renewal');
+SELECT path, message FROM crm.config_validate('rule', '{"on": "date.account.name", "when": "$", "then": [{"do": "tag", "tag": "nobody knows it"}, {"do": "chain", "rule": "nor this"}]}');
+SELECT path, message FROM crm.config_validate('rule', '{"on": "reconcile.done", "when": "$", "before": "1 day", "then": [{"do": "assign"}]}');
+UPDATE crm_data.account SET attrs = attrs || '{"surgery_on": "2026-11-13"}', next_renewal_on = '2026-12-20' WHERE id = :acc;
+SELECT crm._job_date_rules('2026-11-19 06:30+08') AS the_day_before, crm._job_date_rules('2026-11-20 06:30+08') AS the_day, crm._job_date_rules('2026-11-20 06:31+08') AS again, crm._job_date_rules('2026-11-22 06:30+08') AS later;
+SELECT title FROM pg_temp.tasks WHERE rule_key IN ('test_surgery', 'test_renewal');
+UPDATE crm_data.account SET attrs = attrs || '{"surgery_on": "2026-12-01"}' WHERE id = :acc;
+SELECT crm._job_date_rules('2026-12-10 06:30+08') AS another_surgery_two_days_late, crm._job_date_rules('2027-01-10 06:30+08') AS much_later;
+UPDATE crm_data.config SET status = 'retired' WHERE key IN ('test_surgery', 'test_renewal');
+UPDATE crm_data.field SET retired_at = now() WHERE name = 'surgery_on';
 -- an event for a rule that is gone goes too; one that fails stays visible and stops nobody
 INSERT INTO crm_data.rule_event (kind, object, record_id) VALUES ('rule:nothing', 'account', :acc);
 CALL crm.tick();
@@ -68,6 +89,16 @@ SELECT crm._score_risk(:deal, now()) IN ('orange', 'red') AS again;
 SELECT count(*) AS attack_list FROM crm_data.task WHERE object = 'opportunity' AND record_id = :deal AND kind = 'risk_action' AND state = 'open';
 UPDATE crm_data.opportunity SET discount_pct = 10 WHERE id = :deal;
 \echo :LAST_ERROR_SQLSTATE
+-- a line that has its discount from before may be worked on, and the discount taken back; no more of it, and none on a new line
+ALTER TABLE crm_data.line_item DISABLE TRIGGER process_discount_hold;
+INSERT INTO crm_data.product (code, name) VALUES ('RULE-P', 'Rule product') RETURNING id AS product \gset
+INSERT INTO crm_data.line_item (opportunity_id, account_id, product_id, quantity, unit_price, discount_pct) VALUES (:deal, :acc, :product, 1, 100, 10) RETURNING id AS line \gset
+ALTER TABLE crm_data.line_item ENABLE TRIGGER process_discount_hold;
+UPDATE crm_data.line_item SET quantity = 3 WHERE id = :line;
+UPDATE crm_data.line_item SET discount_pct = 5 WHERE id = :line;
+UPDATE crm_data.line_item SET discount_pct = 6 WHERE id = :line;
+INSERT INTO crm_data.line_item (opportunity_id, account_id, product_id, quantity, unit_price, discount_pct) VALUES (:deal, :acc, :product, 1, 100, 1);
+SELECT quantity, discount_pct FROM crm_data.line_item WHERE opportunity_id = :deal;
 SET ROLE rule_rep;
 SELECT score > 80 AS high, level IN ('orange', 'red') AS level, count(signal) >= 4 AS signals FROM crm.risk(:deal) GROUP BY 1, 2;
 SELECT crm.risk(-1);

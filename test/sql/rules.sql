@@ -83,7 +83,6 @@ INSERT INTO sample VALUES
     ('rule', 'docs_dwell', '{"event": {"minutes": 16}}', '{"event": {"minutes": 15}}'),
     ('rule', 'balance_low', '{"event": {"value": 999}}', '{"event": {"value": 1000}}'),
     ('rule', 'ticket_architect', '{"usage": {"tickets_technical": 5}}', '{"usage": {"tickets_technical": 4}}'),
-    ('rule', 'consistency', '{"event": {"rate_percent": 5.1}}', '{"event": {"rate_percent": 5}}'),
     ('rule', 'write_conflict', '{}', NULL);
 SELECT coalesce(c.kind, s.kind) AS kind, coalesce(c.key, s.key) AS key, pg_temp.holds(s.kind, s.key, s.yes) AS yes, pg_temp.holds(s.kind, s.key, s.no) AS no
 FROM sample AS s FULL JOIN (SELECT kind, key FROM crm_data.config WHERE kind IN ('rule', 'risk_signal') AND status = 'active') AS c USING (kind, key)

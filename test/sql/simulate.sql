@@ -27,6 +27,7 @@ BEGIN
     RETURN 'version ' || v;
 END $$;
 
+SELECT crm.tag_put(t) FROM unnest('{sim,sim new,sim newer}'::text[]) AS t;
 -- a rule: its events are replayed
 SELECT pg_temp.activate('rule', 'sim', '{"on": "event.docs_sim", "when": "$.event ? (@.minutes > 15)", "once": "record", "then": [{"do": "tag", "tag": "sim"}], "en": "Sim"}');
 SET ROLE sim_ann;

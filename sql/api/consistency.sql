@@ -313,7 +313,7 @@ CREATE OR REPLACE FUNCTION crm._field_review(from_at timestamptz, to_at timestam
 AS $$
     WITH f AS (SELECT f.id, f.object, f.name, f.label FROM crm_data.field AS f WHERE f.class NOT IN ('key', 'engine') AND f.write_class <> 'engine' AND f.retired_at IS NULL AND NOT f.custom),
     s AS MATERIALIZED (SELECT * FROM crm._field_fill()),
-    c AS (SELECT h.object, k.name, count(*) AS n FROM crm_data.change AS h CROSS JOIN LATERAL jsonb_object_keys(h.fields) AS k (name) WHERE h.at >= from_at AND h.at < to_at AND h.op = 'update' GROUP BY 1, 2),
+    c AS (SELECT h.object, k.name, count(*) AS n FROM crm_data.change AS h CROSS JOIN LATERAL jsonb_object_keys(h.fields::jsonb) AS k (name) WHERE h.at >= from_at AND h.at < to_at AND h.op = 'u' GROUP BY 1, 2),
     r AS (SELECT l.field_id, count(*) AS n FROM crm_data.access_log AS l WHERE l.at >= from_at AND l.at < to_at AND l.field_id IS NOT NULL GROUP BY 1),
     -- rules, forms, maps, models and metrics that name it
     u AS (SELECT DISTINCT x.id, w[1] AS word FROM crm_data.config AS x CROSS JOIN LATERAL regexp_matches(x.body::text, '[a-z_0-9]+', 'g') AS w WHERE x.status = 'active' AND x.kind NOT IN ('setting', 'picklist', 'field_policy', 'row_policy', 'permission'))

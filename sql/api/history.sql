@@ -263,15 +263,15 @@ DECLARE
 BEGIN
     SELECT p.versioned_columns INTO versioned FROM crm._protected_tables() AS p WHERE p.object = _image_at.object;
     SELECT max(h.version) INTO start FROM crm_data.change AS h
-     WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.op = 'insert' AND h.version <= _image_at.version;
+     WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.op = 'i' AND h.version <= _image_at.version;
     IF start IS NOT NULL THEN
         -- forwards from the insert, which has all values
         FOR c IN SELECT h.op, h.fields FROM crm_data.change AS h
                   WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.version BETWEEN start AND _image_at.version ORDER BY h.version LOOP
-            IF c.op = 'delete' THEN
+            IF c.op = 'd' THEN
                 image := NULL;
             ELSE
-                image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 1), '{}') FROM jsonb_each(c.fields) AS e);
+                image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 1), '{}') FROM jsonb_each(c.fields::jsonb) AS e);
             END IF;
         END LOOP;
     ELSE
@@ -279,10 +279,10 @@ BEGIN
         image := crm._image(object, id);
         FOR c IN SELECT h.op, h.fields FROM crm_data.change AS h
                   WHERE h.object = _image_at.object AND h.record_id = _image_at.id AND h.version > _image_at.version ORDER BY h.version DESC LOOP
-            IF c.op = 'insert' THEN
+            IF c.op = 'i' THEN
                 image := NULL;
             ELSE
-                image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 0), '{}') FROM jsonb_each(c.fields) AS e);
+                image := coalesce(image, '{}') || (SELECT coalesce(jsonb_object_agg(e.key, e.value -> 0), '{}') FROM jsonb_each(c.fields::jsonb) AS e);
             END IF;
         END LOOP;
     END IF;
@@ -305,6 +305,14 @@ END;
 COMMENT ON FUNCTION crm._version_at(text, bigint, timestamptz) IS
 'Version that a record had at a time; NULL when it has no history by then.';
 
+CREATE OR REPLACE FUNCTION crm._op_name(op "char") RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT CASE op WHEN 'i' THEN 'insert' WHEN 'u' THEN 'update' ELSE 'delete' END;
+END;
+COMMENT ON FUNCTION crm._op_name("char") IS
+'What change.op stands for.';
+
 CREATE OR REPLACE FUNCTION crm.history(object text, id bigint)
     RETURNS TABLE (at timestamptz, actor text, endpoint text, op text, field text, old jsonb, new jsonb, change_id text)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
@@ -318,9 +326,9 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT h.at, h.actor, h.endpoint, h.op, f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), concat_ws('/', h.object, h.record_id, h.version)
+    SELECT h.at, h.actor, coalesce(h.endpoint, 'sql'), crm._op_name(h.op), f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), concat_ws('/', h.object, h.record_id, h.version)
       FROM crm_data.change AS h
-      LEFT JOIN LATERAL jsonb_each(h.fields) AS f ON true
+      LEFT JOIN LATERAL jsonb_each(h.fields::jsonb) AS f ON true
       LEFT JOIN crm_data.field AS d ON d.object = h.object AND d.name = f.key AND NOT d.custom
      WHERE h.object = history.object AND h.record_id = history.id
      ORDER BY h.version, f.key COLLATE "C";
@@ -360,9 +368,9 @@ BEGIN
         image := crm._image(r.object, r.record_id);
         CONTINUE WHEN NOT crm._row_readable(r.object, image);
         RETURN QUERY
-        SELECT h.at, h.actor, h.endpoint, h.object, h.record_id, h.op, f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), concat_ws('/', h.object, h.record_id, h.version)
+        SELECT h.at, h.actor, coalesce(h.endpoint, 'sql'), h.object, h.record_id, crm._op_name(h.op), f.key, crm._shown(d.id, image, f.value -> 0), crm._shown(d.id, image, f.value -> 1), concat_ws('/', h.object, h.record_id, h.version)
           FROM crm_data.change AS h
-          LEFT JOIN LATERAL jsonb_each(h.fields) AS f ON true
+          LEFT JOIN LATERAL jsonb_each(h.fields::jsonb) AS f ON true
           LEFT JOIN crm_data.field AS d ON d.object = h.object AND d.name = f.key AND NOT d.custom
          WHERE h.object = r.object AND h.record_id = r.record_id AND h.at >= account_trail.since
          ORDER BY h.version, f.key COLLATE "C";
@@ -430,7 +438,7 @@ BEGIN
      WHERE l.version <> l.prior_version + 1
         OR (l.hash IS NOT NULL AND l.hash IS DISTINCT FROM
             crm._change_hash(l.prior_hash, l.object, l.record_id, l.account_id, l.version, l.op, l.at, l.actor, l.session_name, l.endpoint,
-                             l.client_version, l.op_seq, l.note, l.fields, l.salt, l.value_hash))
+                             l.client_version, l.op_seq, l.note, l.fields::jsonb, l.salt, l.value_hash))
      ORDER BY l.object, l.record_id, l.version, l.at, l.hash;
 
     -- records whose last change lies in the period: they end the chain
@@ -447,7 +455,7 @@ BEGIN
                                  SELECT o.version, o.hash FROM crm_data.history_head AS o WHERE o.object = %1$L AND o.record_id = r.id
                                   ORDER BY 1 DESC LIMIT 1) AS h ON true
              WHERE r.last_at >= $1 AND r.last_at < $2
-               AND (h.version IS DISTINCT FROM r.row_version OR h.hash IS DISTINCT FROM substring(r.last_hash FROM 17))
+               AND (h.version IS DISTINCT FROM r.row_version OR h.hash IS DISTINCT FROM r.last_hash)
              ORDER BY r.id$query$, t.object, t.relid) USING from_at, to_at;
         RETURN QUERY EXECUTE format($query$
             SELECT %L::text, h.record_id, h.version, concat_ws('/', %1$L, h.record_id, h.version), 'lost: the record is gone without a delete'
@@ -456,7 +464,7 @@ BEGIN
                              UNION ALL
                             SELECT o.record_id, o.version, o.op, o.at FROM crm_data.history_head AS o WHERE o.object = %1$L) AS c
                      ORDER BY c.record_id, c.version DESC) AS h
-             WHERE h.op <> 'delete' AND h.at >= $1 AND h.at < $2
+             WHERE h.op <> 'd' AND h.at >= $1 AND h.at < $2
                AND NOT EXISTS (SELECT FROM %2$s AS r WHERE r.id = h.record_id)
              ORDER BY h.record_id$query$, t.object, t.relid) USING from_at, to_at;
     END LOOP;
@@ -606,7 +614,7 @@ BEGIN
         RETURN QUERY EXECUTE format($query$
             SELECT 'state', %L::text, count(*), min(format('%%s %%s: %%s', %1$L, x.record_id, x.field))
               FROM (SELECT DISTINCT ON (h.record_id, e.key) h.record_id, e.key AS field, e.value -> 1 AS value
-                      FROM crm_data.change AS h, jsonb_each(h.fields) AS e
+                      FROM crm_data.change AS h, jsonb_each(h.fields::jsonb) AS e
                      WHERE h.object = %1$L AND h.value_hash IS NULL ORDER BY h.record_id, e.key, h.version DESC) AS x
               JOIN %2$s AS r ON r.id = x.record_id
              WHERE x.field = ANY ($1) AND x.value IS DISTINCT FROM coalesce(to_jsonb(r) -> x.field, 'null')

@@ -511,7 +511,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no change %s', change_id);
     END IF;
     tab := crm._protected_table(c.object);
-    target := CASE c.op WHEN 'delete' THEN c.version - 1 ELSE c.version END;
+    target := CASE c.op WHEN 'd' THEN c.version - 1 ELSE c.version END;
     IF crm._image(c.object, c.record_id) IS NOT NULL THEN
         RETURN crm.restore(c.object, c.record_id, target);
     END IF;
@@ -570,11 +570,10 @@ BEGIN
      WHERE x.id = contact;
     -- the history keeps which field changed when, and the digests that the chain is made of; values and salts go
     UPDATE crm_data.change AS h
-       SET value_hash = coalesce(h.value_hash, crm._value_hashes(h.fields, h.salt)), salt = NULL,
-           fields = (SELECT coalesce(jsonb_object_agg(e.key, CASE WHEN e.key = ANY (personal) THEN '[null, null]'::jsonb ELSE e.value END), '{}') FROM jsonb_each(h.fields) AS e)
+       SET value_hash = coalesce(h.value_hash, crm._value_hashes(h.fields::jsonb, h.salt)), salt = NULL,
+           fields = (SELECT coalesce(jsonb_object_agg(e.key, CASE WHEN e.key = ANY (personal) THEN '[null, null]'::jsonb ELSE e.value END), '{}')::text FROM jsonb_each(h.fields::jsonb) AS e)
      WHERE h.object = 'contact' AND h.record_id = contact;
     GET DIAGNOSTICS changes = ROW_COUNT;
-    UPDATE crm_data.contact AS x SET last_hash = '\x00000000000000000000000000000000'::bytea || substring(x.last_hash FROM 17) WHERE x.id = contact;
     UPDATE crm_data.conflict AS x SET base = NULL, theirs = NULL, mine = NULL WHERE x.object = 'contact' AND x.record_id = contact AND split_part(x.field, '.', 1) = ANY (personal);
     GET DIAGNOSTICS n = ROW_COUNT;
     UPDATE crm_data.operation AS o SET patch = o.patch - personal, result = o.result - 'conflicts' WHERE o.object = 'contact' AND o.record_id = contact;

@@ -5,7 +5,7 @@
  * Pure C on plain types: no catalogs, no memory of its own, nothing that can fail.
  *
  * hash(n) = SHA-256(hash(n - 1) || text), where hash(0) is empty and text, in UTF-8, is the line "crm1", then one line each for
- * object, record, account, version, op, at (microseconds since 2000-01-01 UTC), actor, session, endpoint, client version, op_seq
+ * object, record, account, version, op (a letter), at (microseconds since 2000-01-01 UTC), actor, session, endpoint, client version, op_seq
  * and note, then one line "name=digest" for each changed field, in byte order of the names. A missing value is \N; a backslash
  * or a newline in a value is written \\ or \n. A field's digest, hexadecimal, is SHA-256(salt || name || 0 || old || 0 || new), where a
  * value is a letter for its kind (see crm_chain_value_add) and its text: the canonical text never holds a value, so the values of a change can be erased, with their salt, and its hash still be verified.
@@ -179,7 +179,7 @@ crm_chain_begin(CrmSha256 *sha, const uint8 *prev, const CrmChange *change)
 	add_int(sha, true, change->record_id);
 	add_int(sha, change->has_account, change->account_id);
 	add_int(sha, true, change->version);
-	add_text(sha, change->op);
+	add_text(sha, (const char[]){change->op, '\0'});
 	add_int(sha, true, change->at);
 	add_text(sha, change->actor);
 	add_text(sha, change->session_name);

@@ -25,7 +25,7 @@ typedef struct CrmChange
 	bool has_account;
 	int64 account_id;
 	int32 version;
-	const char *op;
+	char op;  /* i, u, d */
 	int64 at; /* microseconds since 2000-01-01 UTC */
 	const char *actor;
 	const char *session_name;

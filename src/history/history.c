@@ -14,8 +14,9 @@
  * Trigger arguments: the object's name; then the names of the columns that the engine keeps (scores, leases, copies): changing
  * them is no version and no history.
  *
- * last_hash of a record is salt (16 bytes) || hash (32 bytes) of its last change. The salt travels there from the BEFORE to the AFTER
- * trigger, which computes the hash again over the row that was stored: a trigger in between that changed the row is found out.
+ * last_hash of a record is the hash of its last change. The AFTER trigger computes it again over the row that was stored: a trigger in
+ * between that changed the row is found out. Both take the change's salt from a secret of the transaction, so that it is stored with the change
+ * alone, and a record is not made wider by it.
  *
  * Locking: none of its own; the row lock of the statement orders a record's versions.
  *
@@ -89,7 +90,7 @@ enum
 typedef struct PendingChange
 {
 	CrmChange head;
-	Jsonb *fields;
+	text *fields; /* JSON */
 	bool chained;
 	uint8 salt[CRM_SALT_LEN];
 	bool has_prev;
@@ -101,6 +102,8 @@ static HTAB *tables = NULL;
 static CrmWriteContext write_context;
 static CrmEngineWrite engine_write = ENGINE_WRITE_NONE;
 static int engine_write_level = 0;
+static uint8 secret[CRM_HASH_LEN]; /* of this transaction, for salts */
+static bool has_secret = false;
 static SPIPlanPtr last_plan = NULL;
 static SPIPlanPtr role_plan = NULL;
 
@@ -113,15 +116,15 @@ static void end_of_transaction(XactEvent event, void *arg);
 static void end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg);
 static bool column_changed(const CrmHistoryColumn *column, TupleDesc desc, const Datum *old, const bool *old_null,
 						   const Datum *new, const bool *new_null);
-static bool make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum *old, const bool *old_null,
+static void make_change(CrmHistoryTable *table, TupleDesc desc, const Datum *old, const bool *old_null,
 						const Datum *new, const bool *new_null, PendingChange *change, bool want_fields);
 static Datum slow_to_jsonb(CrmHistoryColumn *column, Datum value);
 static Jsonb *next_field_version(CrmHistoryTable *table, TupleDesc desc, int32 version, const Datum *old,
 								 const bool *old_null, const Datum *new, const bool *new_null);
-static void fresh_salt(uint8 *salt);
-static void start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum *values, const bool *nulls);
-static bool get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const uint8 **salt,
-					 const uint8 **hash);
+static void append_json(StringInfo out, const JsonbValue *value);
+static void make_salt(CrmHistoryTable *table, PendingChange *change);
+static void start_head(CrmHistoryTable *table, CrmChange *head, char op, const Datum *values, const bool *nulls);
+static const uint8 *get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls);
 static void check_hash(CrmHistoryTable *table, PendingChange *change, const Datum *values, const bool *nulls);
 static void write_changes(Oid owner, const PendingChange *changes, int n);
 static void write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows);
@@ -226,6 +229,8 @@ end_of_transaction(XactEvent event, void *arg)
 	{
 		engine_write = ENGINE_WRITE_NONE;
 		memset(&write_context, 0, sizeof(write_context));
+		explicit_bzero(secret, sizeof(secret));
+		has_secret = false;
 	}
 }
 
@@ -337,7 +342,7 @@ crm_history_before(PG_FUNCTION_ARGS)
 	int set[6];
 	Datum values[6];
 	bool nulls[6] = {false};
-	uint8 stored[VARHDRSZ + CRM_SALT_LEN + CRM_HASH_LEN];
+	uint8 stored[VARHDRSZ + CRM_HASH_LEN];
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
@@ -384,7 +389,6 @@ crm_history_before(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		const uint8 *salt;
 		const uint8 *hash;
 		bool changed = false;
 
@@ -400,9 +404,7 @@ crm_history_before(PG_FUNCTION_ARGS)
 			{
 				AttrNumber a = kept[i];
 
-				/* crm.forget takes the salt away */
-				if (a == 0 || (a == table->last_hash && engine_write == ENGINE_WRITE_ERASE) ||
-					(old_null[a - 1] && new_null[a - 1]) ||
+				if (a == 0 || (old_null[a - 1] && new_null[a - 1]) ||
 					(!old_null[a - 1] && !new_null[a - 1] &&
 					 datum_image_eq(old[a - 1], new[a - 1], TupleDescAttr(desc, a - 1)->attbyval,
 									TupleDescAttr(desc, a - 1)->attlen)))
@@ -423,7 +425,8 @@ crm_history_before(PG_FUNCTION_ARGS)
 		version++;
 		if (table->last_at && !old_null[table->last_at - 1])
 			at = Max(now, DatumGetTimestampTz(old[table->last_at - 1]));
-		if (get_hash(table, old, old_null, &salt, &hash))
+		hash = get_hash(table, old, old_null);
+		if (hash)
 		{
 			change.has_prev = true;
 			memcpy(change.prev, hash, CRM_HASH_LEN);
@@ -454,14 +457,12 @@ crm_history_before(PG_FUNCTION_ARGS)
 	}
 	if (table->last_hash)
 	{
-		start_head(table, &change.head, inserting ? "insert" : "update", new, new_null);
+		start_head(table, &change.head, inserting ? 'i' : 'u', new, new_null);
 		change.head.version = version;
 		change.head.at = at;
-		fresh_salt(change.salt);
-		make_change(table, desc, change.head.op, old, old_null, new, new_null, &change, false);
+		make_change(table, desc, old, old_null, new, new_null, &change, false);
 		SET_VARSIZE(stored, sizeof(stored));
-		memcpy(stored + VARHDRSZ, change.salt, CRM_SALT_LEN);
-		memcpy(stored + VARHDRSZ + CRM_SALT_LEN, change.hash, CRM_HASH_LEN);
+		memcpy(stored + VARHDRSZ, change.hash, CRM_HASH_LEN);
 		set[n] = table->last_hash;
 		values[n++] = PointerGetDatum(stored);
 	}
@@ -510,7 +511,6 @@ crm_history_after(PG_FUNCTION_ARGS)
 		Datum *new;
 		bool *new_null;
 		PendingChange change;
-		const uint8 *salt;
 		const uint8 *hash;
 
 		desc = RelationGetDescr(rel);
@@ -537,9 +537,9 @@ crm_history_after(PG_FUNCTION_ARGS)
 		}
 
 		memset(&change, 0, sizeof(change));
-		start_head(table, &change.head, deleting ? "delete" : "update", deleting ? old : new,
-				   deleting ? old_null : new_null);
-		if (get_hash(table, old, old_null, &salt, &hash))
+		start_head(table, &change.head, deleting ? 'd' : 'u', deleting ? old : new, deleting ? old_null : new_null);
+		hash = get_hash(table, old, old_null);
+		if (hash)
 		{
 			change.has_prev = true;
 			memcpy(change.prev, hash, CRM_HASH_LEN);
@@ -550,14 +550,11 @@ crm_history_after(PG_FUNCTION_ARGS)
 			change.head.at = GetCurrentTimestamp();
 			if (table->last_at && !old_null[table->last_at - 1])
 				change.head.at = Max(change.head.at, DatumGetTimestampTz(old[table->last_at - 1]));
-			fresh_salt(change.salt);
-			make_change(table, desc, "delete", old, old_null, NULL, NULL, &change, true);
+			make_change(table, desc, old, old_null, NULL, NULL, &change, true);
 		}
 		else
 		{
-			if (get_hash(table, new, new_null, &salt, &hash))
-				memcpy(change.salt, salt, CRM_SALT_LEN);
-			make_change(table, desc, "update", old, old_null, new, new_null, &change, true);
+			make_change(table, desc, old, old_null, new, new_null, &change, true);
 			check_hash(table, &change, new, new_null);
 		}
 		write_changes(rel->rd_rel->relowner, &change, 1);
@@ -835,21 +832,27 @@ column_changed(const CrmHistoryColumn *column, TupleDesc desc, const Datum *old,
 }
 
 /*
- * Fill in a change's hash, and its fields if wanted, from two images of the row (one is NULL for an insert or a delete).
- * head, salt and prev are set. Answers whether any field changed.
+ * Fill in a change's salt and hash, and its fields if wanted, from two images of the row (one is NULL for an insert or a delete). head and
+ * prev are set.
  */
-static bool
-make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum *old, const bool *old_null,
-			const Datum *new, const bool *new_null, PendingChange *change, bool want_fields)
+static void
+make_change(CrmHistoryTable *table, TupleDesc desc, const Datum *old, const bool *old_null, const Datum *new,
+			const bool *new_null, PendingChange *change, bool want_fields)
 {
 	CrmSha256 sha;
-	JsonbParseState *state = NULL;
-	bool any = false;
+	StringInfoData fields;
 
-	if (table->last_hash)
+	change->chained = table->last_hash != 0;
+	if (change->chained)
+	{
+		make_salt(table, change);
 		crm_chain_begin(&sha, change->has_prev ? change->prev : NULL, &change->head);
+	}
 	if (want_fields)
-		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	{
+		initStringInfo(&fields);
+		appendStringInfoSpaces(&fields, VARHDRSZ);
+	}
 	for (int i = 0; i < table->ncolumns; i++)
 	{
 		CrmHistoryColumn *column = &table->columns[i];
@@ -864,10 +867,9 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum 
 		}
 		else if (old ? old_null[a] : new_null[a])
 			continue;
-		any = true;
 		crm_history_value(column, old ? old[a] : (Datum) 0, old ? old_null[a] : true, &old_value);
 		crm_history_value(column, new ? new[a] : (Datum) 0, new ? new_null[a] : true, &new_value);
-		if (table->last_hash)
+		if (change->chained)
 		{
 			uint8 digest[CRM_HASH_LEN];
 
@@ -876,24 +878,51 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const char *op, const Datum 
 		}
 		if (want_fields)
 		{
-			JsonbValue key;
-
-			key.type = jbvString;
-			key.val.string.val = column->name;
-			key.val.string.len = strlen(column->name);
-			pushJsonbValue(&state, WJB_KEY, &key);
-			pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-			pushJsonbValue(&state, WJB_ELEM, &old_value);
-			pushJsonbValue(&state, WJB_ELEM, &new_value);
-			pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+			/* as text, not jsonb: every change of every record is stored and logged, few are read */
+			appendStringInfoChar(&fields, fields.len == VARHDRSZ ? '{' : ',');
+			escape_json(&fields, column->name);
+			appendStringInfoString(&fields, ":[");
+			append_json(&fields, &old_value);
+			appendStringInfoChar(&fields, ',');
+			append_json(&fields, &new_value);
+			appendStringInfoChar(&fields, ']');
 		}
 	}
-	change->chained = table->last_hash != 0;
 	if (change->chained)
 		crm_sha256_final(&sha, change->hash);
 	if (want_fields)
-		change->fields = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-	return any;
+	{
+		appendStringInfoString(&fields, fields.len == VARHDRSZ ? "{}" : "}");
+		SET_VARSIZE(fields.data, fields.len);
+		change->fields = (text *) fields.data;
+	}
+}
+
+/*
+ * A value as JSON text.
+ */
+static void
+append_json(StringInfo out, const JsonbValue *value)
+{
+	switch (value->type)
+	{
+		case jbvNull: appendStringInfoString(out, "null"); break;
+		case jbvBool: appendStringInfoString(out, value->val.boolean ? "true" : "false"); break;
+		case jbvString:
+		{
+			char *string = pnstrdup(value->val.string.val, value->val.string.len);
+
+			escape_json(out, string);
+			pfree(string);
+			break;
+		}
+		case jbvNumeric:
+			appendStringInfoString(
+				out, DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric))));
+			break;
+		case jbvBinary: (void) JsonbToCString(out, value->val.binary.data, value->val.binary.len); break;
+		default: elog(ERROR, "unexpected kind of JSON value: %d", (int) value->type);
+	}
 }
 
 /*
@@ -1080,30 +1109,35 @@ next_field_version(CrmHistoryTable *table, TupleDesc desc, int32 version, const 
 }
 
 /*
- * A salt: random, so that a digest cannot be tried with likely values. Random bytes are fetched a page at a time.
+ * The salt of a change: nobody can tell it who has not the secret of its transaction, which is random and ends with it, so that a digest cannot
+ * be tried with likely values; and no other change has the same, so that it is gone when it is erased.
  */
 static void
-fresh_salt(uint8 *salt)
+make_salt(CrmHistoryTable *table, PendingChange *change)
 {
-	static uint8 pool[4096];
-	static int used = sizeof(pool);
+	CrmSha256 sha;
+	uint8 digest[CRM_HASH_LEN];
 
-	if (used + CRM_SALT_LEN > sizeof(pool))
+	if (!has_secret)
 	{
-		if (!pg_strong_random(pool, sizeof(pool)))
+		if (!pg_strong_random(secret, sizeof(secret)))
 			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not get random bytes")));
-		used = 0;
+		has_secret = true;
 	}
-	memcpy(salt, pool + used, CRM_SALT_LEN);
-	memset(pool + used, 0, CRM_SALT_LEN);
-	used += CRM_SALT_LEN;
+	crm_sha256_init(&sha);
+	crm_sha256_update(&sha, secret, sizeof(secret));
+	crm_sha256_update(&sha, &table->relid, sizeof(table->relid));
+	crm_sha256_update(&sha, &change->head.record_id, sizeof(change->head.record_id));
+	crm_sha256_update(&sha, &change->head.version, sizeof(change->head.version));
+	crm_sha256_final(&sha, digest);
+	memcpy(change->salt, digest, CRM_SALT_LEN);
 }
 
 /*
  * What a change says about itself, from an image of the row.
  */
 static void
-start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum *values, const bool *nulls)
+start_head(CrmHistoryTable *table, CrmChange *head, char op, const Datum *values, const bool *nulls)
 {
 	head->object = table->object;
 	head->op = op;
@@ -1117,7 +1151,7 @@ start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum 
 	head->session_name = crm_history_session();
 	if (strcmp(head->session_name, head->actor) == 0)
 		head->session_name = NULL;
-	head->endpoint = write_context.endpoint ? write_context.endpoint : "sql";
+	head->endpoint = write_context.endpoint;
 	head->client_version = crm_history_client_version();
 	head->has_op_seq = write_context.op_seq != 0;
 	head->op_seq = write_context.op_seq;
@@ -1125,21 +1159,17 @@ start_head(CrmHistoryTable *table, CrmChange *head, const char *op, const Datum 
 }
 
 /*
- * The two parts of a row's last_hash, or false. They point into the row.
+ * A row's last_hash, or NULL. It points into the row.
  */
-static bool
-get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const uint8 **salt, const uint8 **hash)
+static const uint8 *
+get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls)
 {
-	bytea *both;
+	bytea *hash;
 
 	if (table->last_hash == 0 || nulls[table->last_hash - 1])
-		return false;
-	both = DatumGetByteaPP(values[table->last_hash - 1]);
-	if (VARSIZE_ANY_EXHDR(both) != CRM_SALT_LEN + CRM_HASH_LEN)
-		return false;
-	*salt = (const uint8 *) VARDATA_ANY(both);
-	*hash = *salt + CRM_SALT_LEN;
-	return true;
+		return NULL;
+	hash = DatumGetByteaPP(values[table->last_hash - 1]);
+	return VARSIZE_ANY_EXHDR(hash) == CRM_HASH_LEN ? (const uint8 *) VARDATA_ANY(hash) : NULL;
 }
 
 /*
@@ -1148,12 +1178,12 @@ get_hash(CrmHistoryTable *table, const Datum *values, const bool *nulls, const u
 static void
 check_hash(CrmHistoryTable *table, PendingChange *change, const Datum *values, const bool *nulls)
 {
-	const uint8 *salt;
 	const uint8 *hash;
 
 	if (table->last_hash == 0)
 		return;
-	if (!get_hash(table, values, nulls, &salt, &hash) || memcmp(hash, change->hash, CRM_HASH_LEN) != 0)
+	hash = get_hash(table, values, nulls);
+	if (hash == NULL || memcmp(hash, change->hash, CRM_HASH_LEN) != 0)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_CRM_HISTORY_MISMATCH),
@@ -1181,16 +1211,12 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 	while (tuplestore_gettupleslot(rows, true, false, slot))
 	{
 		PendingChange *change = &changes[n];
-		const uint8 *salt;
-		const uint8 *hash;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
 		/* the slot's row goes with the next one, the change's texts are copied into JSON at once */
 		memset(change, 0, sizeof(PendingChange));
-		start_head(table, &change->head, "insert", slot->tts_values, slot->tts_isnull);
-		if (get_hash(table, slot->tts_values, slot->tts_isnull, &salt, &hash))
-			memcpy(change->salt, salt, CRM_SALT_LEN);
+		start_head(table, &change->head, 'i', slot->tts_values, slot->tts_isnull);
 		if (engine_write == ENGINE_WRITE_RESTORE)
 		{
 			int32 version;
@@ -1199,7 +1225,7 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 			last_change_of(rel->rd_rel->relowner, table->object, change->head.record_id, &version, &change->has_prev,
 						   change->prev, &at);
 		}
-		make_change(table, desc, "insert", NULL, NULL, slot->tts_values, slot->tts_isnull, change, true);
+		make_change(table, desc, NULL, NULL, slot->tts_values, slot->tts_isnull, change, true);
 		check_hash(table, change, slot->tts_values, slot->tts_isnull);
 		if (++n == size)
 		{
@@ -1242,8 +1268,8 @@ static void
 write_changes(Oid owner, const PendingChange *changes, int n)
 {
 	static const char *const columns[] = {
-		"at",     "raw_at", "record_id",    "account_id", "op_seq",         "xid",  "version", "object", "op",
-		"fields", "actor",  "session_name", "endpoint",   "client_version", "salt", "hash",    "note"};
+		"at",     "raw_at", "record_id",    "account_id", "op_seq",         "xid",  "version", "op",  "object",
+		"fields", "actor",  "session_name", "endpoint",   "client_version", "note", "salt",    "hash"};
 	Relation parent = table_open(crm_direct_table("change"), RowExclusiveLock);
 	FullTransactionId xid = GetTopFullTransactionId();
 	CrmInsert *insert = NULL;
@@ -1257,8 +1283,7 @@ write_changes(Oid owner, const PendingChange *changes, int n)
 	{
 		const PendingChange *change = &changes[i];
 		const CrmChange *head = &change->head;
-		const char *texts[] = {head->object,        head->op, NULL, head->actor, head->session_name, head->endpoint,
-							   head->client_version};
+		const char *texts[] = {head->actor, head->session_name, head->endpoint, head->client_version, head->note};
 		Datum values[lengthof(columns)] = {0};
 		bool nulls[lengthof(columns)] = {false};
 		TimestampTz now = GetCurrentTimestamp();
@@ -1283,22 +1308,21 @@ write_changes(Oid owner, const PendingChange *changes, int n)
 		nulls[4] = !head->has_op_seq;
 		values[5] = FullTransactionIdGetDatum(xid);
 		values[6] = Int32GetDatum(head->version);
+		values[7] = CharGetDatum(head->op);
+		values[8] = CStringGetTextDatum(head->object);
+		values[9] = PointerGetDatum(change->fields);
 		for (int t = 0; t < lengthof(texts); t++)
 		{
-			values[7 + t] = texts[t] ? CStringGetTextDatum(texts[t]) : (Datum) 0;
-			nulls[7 + t] = texts[t] == NULL;
+			values[10 + t] = texts[t] ? CStringGetTextDatum(texts[t]) : (Datum) 0;
+			nulls[10 + t] = texts[t] == NULL;
 		}
-		values[9] = JsonbPGetDatum(change->fields);
-		nulls[9] = false;
 		SET_VARSIZE(salt, sizeof(salt));
 		memcpy(salt + VARHDRSZ, change->salt, CRM_SALT_LEN);
-		values[14] = PointerGetDatum(salt);
+		values[15] = PointerGetDatum(salt);
 		SET_VARSIZE(hash, sizeof(hash));
 		memcpy(hash + VARHDRSZ, change->hash, CRM_HASH_LEN);
-		values[15] = PointerGetDatum(hash);
-		nulls[14] = nulls[15] = !change->chained;
-		values[16] = head->note ? CStringGetTextDatum(head->note) : (Datum) 0;
-		nulls[16] = head->note == NULL;
+		values[16] = PointerGetDatum(hash);
+		nulls[15] = nulls[16] = !change->chained;
 		crm_insert_row(insert, values, nulls);
 	}
 	if (OidIsValid(open))

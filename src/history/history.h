@@ -24,7 +24,7 @@ typedef enum CrmEngineWrite
 /* What a change says about the way it came. */
 typedef struct CrmWriteContext
 {
-	const char *endpoint; /* NULL: sql */
+	const char *endpoint; /* NULL: SQL */
 	const char *note;
 	const char *actor; /* NULL: whoever the session is */
 	int64 op_seq;      /* 0: none */
@@ -60,10 +60,10 @@ typedef struct CrmHistoryTable
 } CrmHistoryTable;
 
 /* Called with a change; the row is gone when it returns. */
-typedef void (*CrmHistoryVisit)(HeapTuple row, TupleDesc desc, void *arg);
+typedef void (*CrmHistoryVisit)(HeapTuple row, TupleDesc desc, int32 version, void *arg);
 
 extern void crm_history_init(void);
-extern void crm_history_walk(const char *object, int64 id, int32 above, CrmHistoryVisit visit, void *arg);
+extern void crm_history_walk(const char *object, int64 id, int32 above, int32 upto, CrmHistoryVisit visit, void *arg);
 extern CrmWriteContext crm_history_context_set(CrmWriteContext context);
 extern void crm_history_context_restore(CrmWriteContext saved);
 extern void crm_history_engine_write(CrmEngineWrite mode);

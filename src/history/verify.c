@@ -31,7 +31,7 @@ static int compare_fields(const void *a, const void *b);
 static const char *text_arg(FunctionCallInfo fcinfo, int arg);
 
 /*
- * crm._change_hash(prev_hash bytea, object text, record_id bigint, account_id bigint, version int, op text, at timestamptz,
+ * crm._change_hash(prev_hash bytea, object text, record_id bigint, account_id bigint, version int, op "char", at timestamptz,
  * actor text, session_name text, endpoint text, client_version text, op_seq bigint, note text, fields jsonb, salt bytea,
  * value_hash jsonb): the hash that the change should have, NULL when it cannot be one of ours.
  */
@@ -55,7 +55,7 @@ crm_change_hash(PG_FUNCTION_ARGS)
 	head.has_account = !PG_ARGISNULL(3);
 	head.account_id = head.has_account ? PG_GETARG_INT64(3) : 0;
 	head.version = PG_GETARG_INT32(4);
-	head.op = text_arg(fcinfo, 5);
+	head.op = PG_GETARG_CHAR(5);
 	head.at = PG_GETARG_TIMESTAMPTZ(6);
 	head.actor = text_arg(fcinfo, 7);
 	head.session_name = text_arg(fcinfo, 8);

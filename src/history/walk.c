@@ -1,9 +1,10 @@
 /*
  * walk.c
- *		The changes of one record, from the newest back, for the write path: what was a field when its writer read it, who has changed it since.
+ *		Some changes of one record, for the write path: what was a field when its writer read it, who has changed it since.
  *
- * Does what a query by record and version would, month by month and without planning for all of them. It knows no rights: the caller has
- * asked.
+ * Does what a query by record would, from the newest month back and without planning for all of them. Inside a month the index gives the rows
+ * as they lie in the table, taken backwards: mostly the newest first, but nothing promises that. Versions are gapless, so the walk ends when it has
+ * met as many as it looks for. It knows no rights: the caller has asked.
  *
  * Locking: the months are opened as a query would.
  */
@@ -22,76 +23,75 @@
 #include "utils/fmgroids.h"
 #include "utils/snapmgr.h"
 
-static bool walk_month(Oid relid, const char *object, int64 id, int32 above, CrmHistoryVisit visit, void *arg);
-static Relation open_index(Relation rel, const AttrNumber *columns, int n);
+static int64 walk_month(Oid relid, const char *object, int64 id, int32 above, int32 upto, int64 wanted,
+						CrmHistoryVisit visit, void *arg);
+static Relation open_index(Relation rel, AttrNumber column);
 
 /*
- * Visit the changes of a record whose version is above one, the newest first.
+ * Visit the changes of a record whose version is above one and not above another, in any order.
  */
 void
-crm_history_walk(const char *object, int64 id, int32 above, CrmHistoryVisit visit, void *arg)
+crm_history_walk(const char *object, int64 id, int32 above, int32 upto, CrmHistoryVisit visit, void *arg)
 {
 	Relation parent = table_open(crm_direct_table("change"), AccessShareLock);
 	PartitionDesc months = RelationGetPartitionDesc(parent, true);
 	PartitionBoundInfo bounds = months->boundinfo;
+	int64 wanted = (int64) upto - above;
 
 	/* what came before its month was made; there is nothing, but for a while */
 	if (bounds && bounds->default_index >= 0)
-		(void) walk_month(months->oids[bounds->default_index], object, id, above, visit, arg);
-	/* time never runs backwards within a record: the month that holds an older version ends the walk */
-	for (int i = bounds ? bounds->ndatums : -1; i >= 0; i--)
-		if (bounds->indexes[i] >= 0 && walk_month(months->oids[bounds->indexes[i]], object, id, above, visit, arg))
-			break;
+		wanted -= walk_month(months->oids[bounds->default_index], object, id, above, upto, wanted, visit, arg);
+	for (int i = bounds ? bounds->ndatums : -1; i >= 0 && wanted > 0; i--)
+		if (bounds->indexes[i] >= 0)
+			wanted -= walk_month(months->oids[bounds->indexes[i]], object, id, above, upto, wanted, visit, arg);
 	table_close(parent, NoLock);
 }
 
 /*
- * The changes of one month. Answers whether it holds an older version.
+ * The changes of one month, until there are as many as wanted. Answers how many there were.
  */
-static bool
-walk_month(Oid relid, const char *object, int64 id, int32 above, CrmHistoryVisit visit, void *arg)
+static int64
+walk_month(Oid relid, const char *object, int64 id, int32 above, int32 upto, int64 wanted, CrmHistoryVisit visit,
+		   void *arg)
 {
 	Relation rel = table_open(relid, AccessShareLock);
 	TupleDesc desc = RelationGetDescr(rel);
-	AttrNumber columns[3];
-	Relation index;
-	Snapshot snapshot;
+	AttrNumber record = crm_direct_column(desc, "record_id");
+	AttrNumber number = crm_direct_column(desc, "version");
+	AttrNumber kind = crm_direct_column(desc, "object");
+	Relation index = open_index(rel, record);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple row;
-	bool older = false;
-	static const char *const names[] = {"record_id", "version", "object"};
+	int64 met = 0;
 
-	for (int i = 0; i < lengthof(names); i++)
-		columns[i] = crm_direct_column(desc, names[i]);
-	index = open_index(rel, columns, 2);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	ScanKeyInit(&key, columns[0], BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	ScanKeyInit(&key, record, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
-	while (!older && (row = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
+	while (met < wanted && (row = systable_getnext_ordered(scan, BackwardScanDirection)) != NULL)
 	{
 		bool isnull;
+		int32 version = DatumGetInt32(heap_getattr(row, number, desc, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
-		if (strcmp(TextDatumGetCString(heap_getattr(row, columns[2], desc, &isnull)), object) != 0)
+		if (version <= above || version > upto ||
+			strcmp(TextDatumGetCString(heap_getattr(row, kind, desc, &isnull)), object) != 0)
 			continue;
-		if (DatumGetInt32(heap_getattr(row, columns[1], desc, &isnull)) <= above)
-			older = true;
-		else
-			visit(row, desc, arg);
+		visit(row, desc, version, arg);
+		met++;
 	}
 	systable_endscan_ordered(scan);
 	UnregisterSnapshot(snapshot);
 	index_close(index, NoLock);
 	table_close(rel, NoLock);
-	return older;
+	return met;
 }
 
 /*
- * The index of a table over some columns.
+ * The index of a table by a column.
  */
 static Relation
-open_index(Relation rel, const AttrNumber *columns, int n)
+open_index(Relation rel, AttrNumber column)
 {
 	List *indexes = RelationGetIndexList(rel);
 	ListCell *cell;
@@ -99,17 +99,14 @@ open_index(Relation rel, const AttrNumber *columns, int n)
 	foreach (cell, indexes)
 	{
 		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
-		bool fits =
-			index->rd_index->indisvalid && index->rd_index->indnkeyatts >= n && RelationGetIndexPredicate(index) == NIL;
 
-		for (int i = 0; fits && i < n; i++)
-			fits = index->rd_index->indkey.values[i] == columns[i];
-		if (fits)
+		if (index->rd_index->indisvalid && index->rd_index->indkey.values[0] == column &&
+			RelationGetIndexPredicate(index) == NIL)
 		{
 			list_free(indexes);
 			return index;
 		}
 		index_close(index, AccessShareLock);
 	}
-	elog(ERROR, "the index of %s by record and version is missing", RelationGetRelationName(rel));
+	elog(ERROR, "the index of %s by record is missing", RelationGetRelationName(rel));
 }

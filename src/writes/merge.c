@@ -23,6 +23,7 @@
 typedef struct BaseValue
 {
 	const char *field;
+	int32 version; /* of the change, 0: none yet */
 	Jsonb *value;
 } BaseValue;
 
@@ -32,7 +33,7 @@ static void add_conflict(CrmMerge *merge, int c, const char *name, Jsonb *base, 
 static int32 field_version(const CrmMerge *merge, const char *field);
 static bool is_empty(const JsonbValue *value);
 static Jsonb *base_value(CrmMerge *merge, const char *field);
-static void visit_base(HeapTuple row, TupleDesc desc, void *arg);
+static void visit_base(HeapTuple row, TupleDesc desc, int32 version, void *arg);
 static Jsonb *merge_set(Jsonb *base, Jsonb *theirs, Jsonb *mine);
 static bool contains(Jsonb *array, JsonbValue *element);
 static Jsonb *merge_keys(CrmMerge *merge, int c, bool stale, Jsonb *base, Jsonb *theirs, Jsonb *mine);
@@ -238,26 +239,36 @@ is_empty(const JsonbValue *value)
 static Jsonb *
 base_value(CrmMerge *merge, const char *field)
 {
-	BaseValue found = {field, NULL};
+	BaseValue found = {field, 0, NULL};
 
 	if (merge->has_base)
-		crm_history_walk(merge->table->object, merge->id, merge->base, visit_base, &found);
+		crm_history_walk(merge->table->object, merge->id, merge->base,
+						 DatumGetInt32(merge->values[merge->table->row_version]), visit_base, &found);
 	return found.value;
 }
 
 /*
- * Visits changes from the newest back: the last that has the field is the first since the writer read it.
+ * Visits changes: the first that has the field is the one that counts.
  */
 static void
-visit_base(HeapTuple row, TupleDesc desc, void *arg)
+visit_base(HeapTuple row, TupleDesc desc, int32 version, void *arg)
 {
 	BaseValue *found = arg;
 	bool isnull;
-	Jsonb *fields = DatumGetJsonbP(heap_getattr(row, crm_direct_column(desc, "fields"), desc, &isnull));
-	JsonbValue *change = getKeyJsonValueFromContainer(&fields->root, found->field, strlen(found->field), NULL);
+	Jsonb *fields;
+	JsonbValue *change;
 
+	if (found->version != 0 && found->version < version)
+		return;
+	fields = DatumGetJsonbP(DirectFunctionCall1(
+		jsonb_in,
+		CStringGetDatum(TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "fields"), desc, &isnull)))));
+	change = getKeyJsonValueFromContainer(&fields->root, found->field, strlen(found->field), NULL);
 	if (change && change->type == jbvBinary && JsonContainerIsArray(change->val.binary.data))
+	{
+		found->version = version;
 		found->value = JsonbValueToJsonb(getIthJsonbValueFromContainer(change->val.binary.data, 0));
+	}
 }
 
 /*

@@ -134,13 +134,6 @@ struct CrmViewWrite
 	int security;
 };
 
-/* What a walk through the history looks for, and what it has found. */
-typedef struct Writer
-{
-	int32 version;
-	char *actor;
-} Writer;
-
 static bool fair_lock = true;
 static bool sources_known = false; /* does any system want to be told? */
 static bool sources_any = false;
@@ -176,7 +169,7 @@ static int32 update_row(CrmWriteTable *table, int64 id, ItemPointer place, const
 static void store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version,
 							Jsonb *result);
 static void store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *conflicts);
-static void visit_writer(HeapTuple row, TupleDesc desc, void *arg);
+static void visit_writer(HeapTuple row, TupleDesc desc, int32 version, void *arg);
 static void announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int32 version, int64 op_seq);
 static void forget_sources(Datum arg, Oid relid);
 static int apply_waiting(Root *root, int limit);
@@ -728,7 +721,6 @@ check_parents(CrmWriteTable *table, CrmMerge *merge)
 }
 
 /*
-<<<<<<< ours
  * Raise when the person may not leave the record as the merge made it: out of his own sight, in a scope that he may not write, or with
  * references to what he does not see.
  */
@@ -753,12 +745,8 @@ check_result(Request *request, CrmWriteTable *table, CrmMerge *merge, Record *re
 }
 
 /*
- * Refuse a client that is too old: setting client.min_version, {"app": {"version": "4.2.1", "after": ".."}}. The client says its version in
- * application_name, name/version.
-=======
  * Refuse a client that is too old: setting client.min_version, {"app": {"version": "4.2.1", "after": ".."}}. The client says its name and version
  * in application_name, name/version; what the setting says of its endpoint holds as well.
->>>>>>> theirs
  */
 static void
 check_client(const char *endpoint)
@@ -1082,17 +1070,18 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *co
 	{
 		CrmConflict *conflict = lfirst(cell);
 		Jsonb *sides[3] = {conflict->base, conflict->theirs, conflict->mine};
-		Writer theirs = {conflict->their_version, NULL};
+		char *theirs = NULL;
 
-		crm_history_walk(table->object, request->id, conflict->their_version - 1, visit_writer, &theirs);
+		crm_history_walk(table->object, request->id, conflict->their_version - 1, conflict->their_version, visit_writer,
+						 &theirs);
 		values[4] = CStringGetTextDatum(conflict->field);
 		for (int i = 0; i < lengthof(sides); i++)
 		{
 			values[5 + i] = sides[i] ? JsonbPGetDatum(sides[i]) : (Datum) 0;
 			nulls[5 + i] = sides[i] == NULL;
 		}
-		values[8] = theirs.actor ? CStringGetTextDatum(theirs.actor) : (Datum) 0;
-		nulls[8] = theirs.actor == NULL;
+		values[8] = theirs ? CStringGetTextDatum(theirs) : (Datum) 0;
+		nulls[8] = theirs == NULL;
 		values[9] = Int32GetDatum(conflict->their_version);
 		crm_insert_row(insert, values, nulls);
 	}
@@ -1128,16 +1117,14 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *co
 }
 
 /*
- * Visits changes until it has the writer of a version.
+ * Visits the change of a version: who wrote it?
  */
 static void
-visit_writer(HeapTuple row, TupleDesc desc, void *arg)
+visit_writer(HeapTuple row, TupleDesc desc, int32 version, void *arg)
 {
-	Writer *writer = arg;
 	bool isnull;
 
-	if (DatumGetInt32(heap_getattr(row, crm_direct_column(desc, "version"), desc, &isnull)) == writer->version)
-		writer->actor = TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "actor"), desc, &isnull));
+	*(char **) arg = TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "actor"), desc, &isnull));
 }
 
 /*

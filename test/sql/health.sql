@@ -28,7 +28,7 @@ SELECT a.name, r.last_on, r.purchases, r.money, r.recency, r.frequency, r.volume
 BEGIN;
 SELECT crm._job_rfm_grade('2006-07-01') > 0 AS graded;
 SELECT name, grade FROM crm_data.account WHERE name LIKE 'Health _' ORDER BY 1;
-SELECT h.note FROM crm_data.change AS h JOIN crm_data.account AS a ON a.id = h.record_id AND a.name = 'Health A' WHERE h.object = 'account' AND h.fields ? 'grade' AND h.op = 'update';
+SELECT h.note FROM crm_data.change AS h JOIN crm_data.account AS a ON a.id = h.record_id AND a.name = 'Health A' WHERE h.object = 'account' AND h.fields::jsonb ? 'grade' AND h.op = 'u';
 SELECT crm._job_rfm_grade('2006-07-01') AS unchanged;
 -- what the job wrote it changes again; what a person wrote stays
 SELECT crm._job_rfm_grade('2007-07-01') > 0 AS a_year_later;

@@ -240,7 +240,7 @@ BEGIN
         FOR o IN SELECT p.patch, p.n FROM unnest(ops) WITH ORDINALITY AS p (patch, n) ORDER BY md5(seed || ':' || p.n) LOOP
             answer := crm.write('account', account, md5(seed || '/' || o.n)::uuid, 'web', 1, o.patch);
             FOR f IN SELECT e.key, e.value FROM jsonb_each(o.patch) AS e WHERE e.key NOT IN ('tags', 'attrs') LOOP
-                IF NOT EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = account AND h.op_seq = (answer ->> 'op_seq')::bigint AND h.fields -> f.key -> 1 = f.value)
+                IF NOT EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = account AND h.op_seq = (answer ->> 'op_seq')::bigint AND h.fields::jsonb -> f.key -> 1 = f.value)
                    AND NOT EXISTS (SELECT FROM crm_data.conflict AS c WHERE c.record_id = account AND c.field = f.key AND c.mine = f.value) THEN
                     lost := lost || format('seed %s operation %s field %s; ', seed, o.n, f.key);
                 END IF;

@@ -13,7 +13,7 @@ SELECT 'still waiting or failed', count(*) FROM op WHERE real_state IN ('pending
 UNION ALL
 SELECT 'value neither in the history nor in a conflict', count(*) FROM op
  WHERE real_seq IS NOT NULL
-   AND NOT EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = op.root_id AND h.version = op.real_version AND h.op_seq = op.real_seq AND h.fields -> op.field ->> 1 = op.value)
+   AND NOT EXISTS (SELECT FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = op.root_id AND h.version = op.real_version AND h.op_seq = op.real_seq AND h.fields::jsonb -> op.field ->> 1 = op.value)
    AND NOT EXISTS (SELECT FROM crm_data.conflict AS c WHERE c.op_id = op.op AND c.field = op.field AND c.mine #>> '{}' = op.value)
 HAVING count(*) > 0
 UNION ALL

@@ -13,6 +13,7 @@
 #include "fmgr.h"
 #include "history/history.h"
 #include "match/trigger.h"
+#include "process/lead.h"
 #include "utils/guc.h"
 #include "writes/write.h"
 
@@ -32,5 +33,6 @@ _PG_init(void)
 	crm_history_init();
 	crm_writes_init();
 	crm_match_init();
+	crm_lead_init();
 	MarkGUCPrefixReserved("crm");
 }

@@ -350,8 +350,8 @@ CREATE OR REPLACE FUNCTION crm._morning_brief(member bigint, at timestamptz)
     SET search_path = pg_catalog, pg_temp
 AS $$
     (SELECT 'todo', a.name, k.title, k.due_at, ceil(extract(epoch FROM k.due_at - at) / 86400)::int
-       FROM crm_data.task AS k LEFT JOIN crm_data.account AS a ON a.id = k.account_id
-      WHERE k.owner_id = member AND k.state = 'open' AND k.created_at <= at ORDER BY k.priority DESC, k.due_at NULLS LAST, k.id LIMIT crm._setting('board.top_todos', '3')::int)
+       FROM (SELECT t.* FROM crm_data.task AS t WHERE t.owner_id = member AND t.state = 'open' AND t.created_at <= at ORDER BY t.priority DESC, t.due_at, t.id LIMIT crm._setting('board.top_todos', '3')::int) AS k
+       LEFT JOIN crm_data.account AS a ON a.id = k.account_id)
     UNION ALL
     (SELECT 'silent', a.name, NULL, a.last_contact_at, floor(extract(epoch FROM at - a.last_contact_at) / 86400)::int
        FROM crm_data.account AS a

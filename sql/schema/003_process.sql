@@ -543,7 +543,8 @@ CREATE TABLE crm_data.task (
 CREATE INDEX task_due_at_idx ON crm_data.task (due_at) WHERE state = 'open' AND notified_at IS NULL;
 CREATE INDEX task_escalate_at_idx ON crm_data.task (escalate_at) WHERE state = 'open' AND escalated_at IS NULL;
 CREATE INDEX task_object_record_id_idx ON crm_data.task (object, record_id);
-CREATE INDEX task_owner_open_idx ON crm_data.task (owner_id, due_at) WHERE state = 'open';
+-- in the order of a person's list
+CREATE INDEX task_owner_open_idx ON crm_data.task (owner_id, priority DESC, due_at, id) WHERE state = 'open';
 CREATE INDEX task_account_id_idx ON crm_data.task (account_id) WHERE account_id IS NOT NULL;
 CREATE INDEX task_stage_id_idx ON crm_data.task (stage_id) WHERE stage_id IS NOT NULL;
 CREATE INDEX task_done_by_idx ON crm_data.task (done_by) WHERE done_by IS NOT NULL;

@@ -4,8 +4,8 @@
  *
  * A write to a customer reads one row by its key, locks it, looks for an operation and inserts two rows. As statements these cost
  * more in starting and ending an executor than in doing their work. What is here does what the executor would: constraints, row triggers,
- * every index, defaults of columns that somebody added. It knows no views, no row security and no rights: the caller has asked. Triggers
- * FOR EACH STATEMENT do not fire: there is no statement.
+ * every index, defaults of columns that somebody added, triggers of rows and of statements: what lies between begin and end of an insert is
+ * one. It knows no views, no row security and no rights: the caller has asked.
  *
  * Locking: a table is locked as a statement would lock it, until the transaction ends. crm_direct_row() locks a row as FOR NO KEY UPDATE does:
  * it waits for whoever holds it and then reads the row's last version; under REPEATABLE READ and above a row changed since the snapshot
@@ -45,12 +45,13 @@
 /* An insert under way, and what is kept of it for the next into the same table. */
 struct CrmInsert
 {
-	Oid relid;             /* hash key */
-	bool valid;            /* nothing that it was made of has changed */
-	bool in_use;           /* further up the stack, or left by an error */
-	bool once;             /* not kept */
-	bool events;           /* there are AFTER triggers */
-	MemoryContext context; /* the executor state's, NULL: none */
+	Oid relid;                       /* hash key */
+	bool valid;                      /* nothing that it was made of has changed */
+	bool in_use;                     /* further up the stack, or left by an error */
+	bool once;                       /* not kept */
+	bool events;                     /* there are triggers */
+	TransitionCaptureState *capture; /* the rows, for triggers that ask for them all */
+	MemoryContext context;           /* the executor state's, NULL: none */
 	CrmTarget target;
 	TupleTableSlot *slot;
 	ExprState **defaults; /* by column, for columns that the caller does not name; NULL: none */
@@ -212,8 +213,13 @@ crm_insert_begin(Oid relid, const char *const *names, int n)
 	insert->target.info->ri_RelationDesc = rel;
 	crm_target_open_indexes(&insert->target);
 	insert->target.estate->es_output_cid = GetCurrentCommandId(true);
+	insert->capture = NULL;
 	if (insert->events)
+	{
 		AfterTriggerBeginQuery();
+		insert->capture = MakeTransitionCaptureState(insert->target.info->ri_TrigDesc, relid, CMD_INSERT);
+		ExecBSInsertTriggers(insert->target.estate, insert->target.info);
+	}
 	return insert;
 }
 
@@ -310,7 +316,7 @@ crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
 #endif
 			);
 		if (insert->events)
-			ExecARInsertTriggers(insert->target.estate, insert->target.info, slot, recheck, NULL);
+			ExecARInsertTriggers(insert->target.estate, insert->target.info, slot, recheck, insert->capture);
 	}
 	ExecClearTuple(slot);
 	MemoryContextSwitchTo(old);
@@ -324,7 +330,10 @@ void
 crm_insert_end(CrmInsert *insert)
 {
 	if (insert->events)
+	{
+		ExecASInsertTriggers(insert->target.estate, insert->target.info, insert->capture);
 		AfterTriggerEndQuery(insert->target.estate);
+	}
 	crm_target_close_indexes(&insert->target);
 	if (!crm_target_release(&insert->target))
 		insert->valid = false;

@@ -13,7 +13,7 @@
 #include "utils/rel.h"
 
 /* most columns that a caller names */
-#define CRM_DIRECT_COLUMNS 24
+#define CRM_DIRECT_COLUMNS 32
 
 /* An insert under way. */
 typedef struct CrmInsert CrmInsert;

@@ -22,12 +22,13 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "process/attempt.h"
 #include "process/listen.h"
+#include "process/object.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/fmgroids.h"
-#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "writes/plan.h"
 
@@ -76,51 +77,6 @@ is_behaviour(const char *kind)
 }
 
 /*
- * A key of an object, NULL when there is none.
- */
-static JsonbValue *
-key_of(Jsonb *object, const char *key, JsonbValue *into)
-{
-	return getKeyJsonValueFromContainer(&object->root, key, strlen(key), into);
-}
-
-/*
- * A key of an object under way, with its value.
- */
-static void
-push_value(JsonbParseState **state, const char *name, JsonbValue *value)
-{
-	JsonbValue key;
-
-	key.type = jbvString;
-	key.val.string.val = unconstify(char *, name);
-	key.val.string.len = strlen(name);
-	pushJsonbValue(state, WJB_KEY, &key);
-	pushJsonbValue(state, WJB_VALUE, value);
-}
-
-static void
-push_number(JsonbParseState **state, const char *name, int64 number)
-{
-	JsonbValue value;
-
-	value.type = jbvNumeric;
-	value.val.numeric = int64_to_numeric(number);
-	push_value(state, name, &value);
-}
-
-static void
-push_text(JsonbParseState **state, const char *name, const char *text)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	push_value(state, name, &value);
-}
-
-/*
  * Look at a payload's keys; false when it is for the long way. What is null or an empty text says nothing and is left out.
  */
 static bool
@@ -133,14 +89,14 @@ read_payload(Payload *p, Datum *code)
 	JsonbParseState *state = NULL;
 	bool empty = false;
 
-	if (!JB_ROOT_IS_OBJECT(p->payload) || key_of(p->payload, "phone", &v) || key_of(p->payload, "email", &v) ||
-		key_of(p->payload, "value", &v))
+	if (!JB_ROOT_IS_OBJECT(p->payload) || crm_object_get(p->payload, "phone", &v) ||
+		crm_object_get(p->payload, "email", &v) || crm_object_get(p->payload, "value", &v))
 		return false;
-	found = key_of(p->payload, "account_code", &v);
+	found = crm_object_get(p->payload, "account_code", &v);
 	if (found == NULL || found->type != jbvString || found->val.string.len == 0)
 		return false;
 	*code = PointerGetDatum(cstring_to_text_with_len(found->val.string.val, found->val.string.len));
-	found = key_of(p->payload, "channel", &v);
+	found = crm_object_get(p->payload, "channel", &v);
 	if (found && (found->type != jbvString || found->val.string.len == 0 || found->val.string.len > MAX_NAME))
 		return false;
 	p->channel = found ? pnstrdup(found->val.string.val, found->val.string.len) : NULL;
@@ -367,8 +323,8 @@ tell_rules(Payload *p)
 		CrmInsert *insert;
 
 		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-		push_number(&state, "id", p->id);
-		push_text(&state, "kind", p->kind);
+		crm_object_push_number(&state, "id", p->id);
+		crm_object_push_text(&state, "kind", p->kind);
 		values[0] = CStringGetTextDatum(event);
 		values[1] = CStringGetTextDatum("account");
 		values[2] = Int64GetDatum(p->account);
@@ -382,47 +338,20 @@ tell_rules(Payload *p)
 }
 
 /*
- * Do all of it, or none: anything in the way is undone and left to the long way, which knows what to say of it.
+ * All of it.
  */
 static bool
-apply(Payload *p)
+apply(void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool done = false;
+	Payload *p = arg;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		p->id = nextval_internal(crm_direct_table("inbox_id_seq"), false);
-		/* first the row that the same payload at the same time waits for */
-		store_payload(p);
-		if (store_event(p))
-		{
-			tell_rules(p);
-			done = true;
-		}
-	}
-	PG_CATCH();
-	{
-		int code = geterrcode();
-
-		MemoryContextSwitchTo(caller);
-		/* whoever asks the server to stop is heard */
-		if (code == ERRCODE_QUERY_CANCELED || code == ERRCODE_ASSERT_FAILURE)
-			PG_RE_THROW();
-		FlushErrorState();
-		done = false;
-	}
-	PG_END_TRY();
-	if (done)
-		ReleaseCurrentSubTransaction();
-	else
-		RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	return done;
+	p->id = nextval_internal(crm_direct_table("inbox_id_seq"), false);
+	/* first the row that the same payload at the same time waits for */
+	store_payload(p);
+	if (!store_event(p))
+		return false;
+	tell_rules(p);
+	return true;
 }
 
 /*
@@ -439,7 +368,6 @@ crm_ingest_behaviour(PG_FUNCTION_ARGS)
 	int len;
 	bytea *raw;
 	JsonbParseState *state = NULL;
-	JsonbValue value;
 
 	memset(&p, 0, sizeof(p));
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3) || GetDatabaseEncoding() != PG_UTF8)
@@ -462,18 +390,15 @@ crm_ingest_behaviour(PG_FUNCTION_ARGS)
 	SET_VARSIZE(raw, VARHDRSZ + len);
 	memcpy(VARDATA(raw), written, len);
 	p.digest = DirectFunctionCall1(sha256_bytea, PointerGetDatum(raw));
-	if (was_received(&p) || !apply(&p))
+	if (was_received(&p) || !crm_attempt(apply, &p))
 		PG_RETURN_NULL();
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_number(&state, "inbox", p.id);
-	push_text(&state, "state", "applied");
-	value.type = jbvNull;
-	push_value(&state, "reason", &value);
-	push_text(&state, "object", "account");
-	push_number(&state, "record", p.account);
-	value.type = jbvBool;
-	value.val.boolean = false;
-	push_value(&state, "repeated", &value);
+	crm_object_push_number(&state, "inbox", p.id);
+	crm_object_push_text(&state, "state", "applied");
+	crm_object_push_null(&state, "reason");
+	crm_object_push_text(&state, "object", "account");
+	crm_object_push_number(&state, "record", p.account);
+	crm_object_push_bool(&state, "repeated", false);
 	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }

@@ -140,6 +140,29 @@ SELECT action_key, state, evidence ->> 'note' AS note, waived_reason FROM crm_da
 SELECT f #> '{contacts,count}' AS contacts, f #>> '{opportunity,stage}' AS stage, f #> '{interactions,kinds}' AS kinds, f #> '{actions,open_mandatory}' AS open_mandatory, f #> '{progress}' AS progress FROM crm.features('opportunity', :deal) AS f;
 SELECT crm.features('planet', 1);
 SELECT crm._workdays('2026-09-30 12:00+08', '2026-10-11 12:00+08') AS golden_week_with_its_working_saturday;
+-- the short way of a new lead leaves what the long way leaves; a transaction with one snapshot takes the long one
+CREATE TABLE lead_capacity AS SELECT id, capacity FROM crm_data.member;
+UPDATE crm_data.member SET capacity = CASE full_name WHEN 'Lead Ann' THEN 40 ELSE 0 END;
+SELECT crm._capture_new(d) - 'lead' = jsonb_build_object('owner', :ann, 'account', NULL, 'duplicate', false) AS short
+  FROM (VALUES ('{"client_key": "lt way 1", "name": "Wei", "phone": "139 2222 0001", "email": " ", "company": "Way", "province": "浙江省", "city": "杭州", "need": "储能 Solar", "source": "web", "occurred_at": "2026-01-02 03:04:05", "context": {"page": "/a", "odd": [1, null]}}'::jsonb)) AS v (d);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT crm._capture_new('{"phone": "13922220009"}') AS nothing;
+SELECT crm.capture_lead(d) - 'lead' = jsonb_build_object('owner', :ann, 'account', NULL, 'duplicate', false) AS long
+  FROM (VALUES ('{"client_key": "lt way 2", "name": "Wei", "phone": "139 2222 0002", "email": " ", "company": "Way", "province": "浙江省", "city": "杭州", "need": "储能 Solar", "source": "web", "occurred_at": "2026-01-02 03:04:05", "context": {"page": "/a", "odd": [1, null]}}'::jsonb)) AS v (d);
+COMMIT;
+CREATE TABLE lead_ways AS SELECT l.id, l.client_key FROM crm_data.lead AS l WHERE l.client_key LIKE 'lt way _';
+SELECT count(*), count(DISTINCT to_jsonb(l) - '{id,client_key,phone,phone_norm,last_hash,last_at,created_at,updated_at,recorded_at,assigned_at,first_touch_due_at}'::text[]) AS alike, count(DISTINCT l.first_touch_due_at - l.assigned_at) AS clocks FROM crm_data.lead AS l JOIN lead_ways USING (id);
+SELECT l.state, l.route, l.region, l.industry, l.context, l.attrs, l.phone_norm, l.occurred_at = '2026-01-02 03:04:05+08' AS its_time FROM crm_data.lead AS l JOIN lead_ways USING (id) ORDER BY l.id;
+SELECT count(*), count(DISTINCT to_jsonb(t) - '{id,record_id,dedupe_key,last_hash,last_at,created_at,updated_at,due_at,escalate_at}'::text[]) AS alike, count(DISTINCT t.due_at - t.created_at) AS clocks FROM crm_data.task AS t JOIN lead_ways AS w ON t.object = 'lead' AND t.record_id = w.id;
+SELECT count(*), count(DISTINCT o.topic || o.channel || o.fallback::text || o.recipient_id || (o.payload - 'lead' - 'due')::text) AS alike FROM crm_data.outbox AS o JOIN lead_ways AS w ON o.payload ->> 'lead' = w.id::text;
+SELECT count(*) FROM crm_data.change AS c JOIN lead_ways AS w ON c.object = 'lead' AND c.record_id = w.id AND c.op = 'insert';
+-- and is not for whom somebody knows
+SELECT crm._capture_new(d::jsonb) AS nothing FROM (VALUES ('[]'), ('{}'), ('{"phone": "13922220001"}'), ('{"phone": "13922220003", "client_key": "lt way 1"}'), ('{"phone": "13922220003", "campaign": "x"}'), ('{"phone": "13922220003", "context": {"longitude": 120, "latitude": 30}}'),
+    ('{"phone": ["13922220003"]}'), ('{"name": "Wei"}'), ('{"phone": "13922220003", "occurred_at": "2999-01-01"}')) AS v (d) GROUP BY 1;
+UPDATE crm_data.member SET capacity = 0;
+SELECT crm._capture_new('{"phone": "13922220003"}') AS nobody_to_give_it_to;
+UPDATE crm_data.member AS m SET capacity = c.capacity FROM lead_capacity AS c WHERE c.id = m.id;
+DROP TABLE lead_ways, lead_capacity;
 -- leave as found
 UPDATE crm_data.opportunity SET deleted_at = now() WHERE id = :deal;
 UPDATE crm_data.account SET deleted_at = now() WHERE id IN (:acc, :own);

@@ -1,0 +1,53 @@
+/*
+ * attempt.c
+ *		Do something or nothing.
+ *
+ * The short ways of crm.ingest and crm.capture_lead try; what is in the way is undone, and the long way, which is written in SQL, does it
+ * again and says what became of it.
+ *
+ * Locking: none. Memory: the caller's context is current in what is tried.
+ */
+#include "crm.h"
+
+#include "access/xact.h"
+#include "process/attempt.h"
+#include "utils/resowner.h"
+
+/*
+ * Whether something was done; if it says no or fails, nothing was. Whoever asks the server to stop is heard.
+ */
+bool
+crm_attempt(bool (*what)(void *), void *arg)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		done = what(arg);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ASSERT_FAILURE)
+			PG_RE_THROW();
+		FlushErrorState();
+		elog(DEBUG1, "undone: %s", error->message);
+		FreeErrorData(error);
+		done = false;
+	}
+	PG_END_TRY();
+	if (done)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return done;
+}

@@ -504,6 +504,7 @@ DECLARE
     v_raw_of jsonb := '{}';         -- field -> number of its text
     v_key text;
     v_nat text;
+    v_living text;
     v_rank text;
     v_has_merged boolean;
     v_has_deleted boolean;
@@ -763,17 +764,25 @@ BEGIN
     IF v_raw_of ? 'external_id' THEN
         v_key := 'v._v' || (v_raw_of ->> 'external_id');
     ELSIF b.object IN ('account', 'product', 'member', 'team', 'campaign') THEN
-        v_key := format('crm.label_key(v.%I)', v_name);
+        -- two with one name and two codes are two
+        v_key := format('coalesce(%s, crm.label_key(v.%I))', coalesce('v._v' || (v_raw_of ->> 'code'), 'NULL'), v_name);
     ELSIF v_raw_of ? 'code' THEN
         v_key := 'v._v' || (v_raw_of ->> 'code');
     ELSE
         v_key := '''row '' || md5(v._row)';
     END IF;
-    v_nat := CASE WHEN b.object IN ('account', 'product', 'member', 'team', 'campaign') AND coalesce(b.options ->> 'on_duplicate', 'merge') <> 'insert'
-                  THEN format('(SELECT crm.label_key(t.%2$I) AS k, min(t.id) AS id, count(*) AS n FROM crm_data.%1$I AS t WHERE %3$s GROUP BY 1)', b.object,
-                              CASE b.object WHEN 'member' THEN 'full_name' ELSE 'name' END,
-                              concat_ws(' AND ', 'true', CASE WHEN v_has_merged THEN 't.merged_into IS NULL' END, CASE WHEN v_has_deleted THEN 't.deleted_at IS NULL' END))
-                  ELSE '(SELECT NULL::text AS k, NULL::bigint AS id, 0::bigint AS n WHERE false)' END;
+    -- the record that is there already, from another source or typed in: by its code; by its name if one of the two has no code, or one made of its name
+    v_living := concat_ws(' AND ', 'true', CASE WHEN v_has_merged THEN 't.merged_into IS NULL' END, CASE WHEN v_has_deleted THEN 't.deleted_at IS NULL' END);
+    v_nat := CASE
+        WHEN b.object NOT IN ('account', 'product', 'member', 'team', 'campaign') OR b.options ->> 'on_duplicate' = 'insert' THEN 'CROSS JOIN (SELECT NULL::bigint AS id) AS n'
+        WHEN v_raw_of ? 'code' THEN format($q$
+              LEFT JOIN (SELECT t.id, t.code FROM crm_data.%1$I AS t WHERE %2$s) AS c ON e.id IS NULL AND c.code = p.code
+              LEFT JOIN (SELECT crm.label_key(t.name) AS k, min(t.id) AS id, min(t.id) FILTER (WHERE t.code IS NULL OR t.code = upper(regexp_replace(t.name, '\s+', '-', 'g'))) AS uncoded
+                           FROM crm_data.%1$I AS t WHERE %2$s GROUP BY 1) AS m ON e.id IS NULL AND c.id IS NULL AND m.k = crm.label_key(p.%3$I)
+              CROSS JOIN LATERAL (SELECT coalesce(c.id, CASE WHEN p.code IS NULL THEN m.id ELSE m.uncoded END) AS id) AS n
+            $q$, b.object, v_living, v_name)
+        ELSE format('LEFT JOIN (SELECT crm.label_key(t.%3$I) AS k, min(t.id) AS id FROM crm_data.%1$I AS t WHERE %2$s GROUP BY 1) AS n ON e.id IS NULL AND n.k = crm.label_key(p.%4$I)',
+                    b.object, v_living, CASE b.object WHEN 'member' THEN 'full_name' ELSE 'name' END, v_name) END;
     IF b.object IN ('product', 'team', 'campaign') AND NOT 'code' = ANY (v_doc_cols) THEN
         v_doc := v_doc || format('''code'', upper(regexp_replace(p.%I, ''\s+'', ''-'', ''g''))', v_name);
         v_doc_cols := v_doc_cols || 'code'::text;
@@ -818,7 +827,7 @@ BEGIN
         ), k AS (
             SELECT min(v._line) AS line, %3$s AS key, count(DISTINCT v._row) > 1 AS differ FROM v WHERE v._problem IS NULL GROUP BY 2 HAVING count(*) > 1
         ), p AS (
-            SELECT q.*, array_to_string(ARRAY[%15$s]::text[], '; ') AS _checks FROM (SELECT v.*, %3$s AS _key%2$s FROM v%4$s) AS q
+            SELECT q.*, array_to_string(ARRAY[%14$s]::text[], '; ') AS _checks FROM (SELECT v.*, %3$s AS _key%2$s FROM v%4$s) AS q
         )
         INSERT INTO crm_data.import_row (batch_id, line_no, raw, doc, rank, state, action, reason, problems, record_id, before)
         SELECT $1, x._line, x.raw, x.doc, x.rank,
@@ -850,7 +859,7 @@ BEGIN
               LEFT JOIN k ON k.key = p._key
               LEFT JOIN (SELECT er.external_id, %10$s AS id FROM crm_data.external_ref AS er JOIN crm_data.%11$I AS t0 ON t0.id = er.record_id
                           WHERE er.source_id = $7 AND er.object = $8%12$s) AS e ON e.external_id = p._key
-              LEFT JOIN %13$s AS n ON e.id IS NULL AND n.k = crm.label_key(p.%14$I)
+              %13$s
               LEFT JOIN crm_data.%11$I AS t ON t.id = coalesce(e.id, n.id)
           ) AS x
         $q$,
@@ -864,7 +873,7 @@ BEGIN
         CASE WHEN v_has_merged THEN 'coalesce(t0.merged_into, t0.id)' ELSE 't0.id' END,
         b.object,
         CASE WHEN v_has_deleted THEN ' AND t0.deleted_at IS NULL' ELSE '' END,
-        v_nat, v_name, array_to_string(v_checks, ', '));
+        v_nat, array_to_string(v_checks, ', '));
     v_sql := replace(v_sql, '__stage__', CASE WHEN v_raw_of ? 'stage' THEN format('l%s.id', v_raw_of ->> 'stage') ELSE 'NULL' END);
     EXECUTE v_sql USING batch, v_delimiter, cardinality(v_header), v_header_no, v_header, coalesce(b.options ->> 'on_duplicate', 'merge'), b.source_id, b.object;
     GET DIAGNOSTICS v_total = ROW_COUNT;
@@ -891,7 +900,11 @@ BEGIN
         $q$, c.attname, c.attname || ': "') USING batch;
     END LOOP;
 
-    -- 8. One record once, by the first of its lines; then what the matcher knows of the new rows.
+    -- 8. One record once, by the first of its lines, and another code is another record; then what the matcher knows of the new rows.
+    UPDATE crm_data.import_row AS r SET action = 'insert', before = NULL, record_id = NULL, reason = NULL
+      FROM (SELECT DISTINCT ON (x.record_id) x.record_id, x.line_no, x.doc ->> 'code' AS code FROM crm_data.import_row AS x
+             WHERE x.batch_id = batch AND x.state = 'valid' AND x.action = 'merge' AND x.doc ? 'code' ORDER BY x.record_id, x.line_no) AS d
+     WHERE r.batch_id = batch AND r.state = 'valid' AND r.action = 'merge' AND r.record_id = d.record_id AND r.line_no > d.line_no AND r.doc ->> 'code' <> d.code;
     UPDATE crm_data.import_row AS r SET action = 'skip', before = NULL, reason = 'the same as line ' || d.line || ', which is the same record'
       FROM (SELECT x.record_id, min(x.line_no) AS line FROM crm_data.import_row AS x WHERE x.batch_id = batch AND x.state = 'valid' AND x.record_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1) AS d
      WHERE r.batch_id = batch AND r.state = 'valid' AND r.action IN ('update', 'merge') AND r.record_id = d.record_id AND r.line_no > d.line;

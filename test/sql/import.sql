@@ -251,3 +251,22 @@ SELECT crm.import_validate(:batch);
 RESET ROLE;
 -- leave as found
 UPDATE crm_data.account SET deleted_at = now() WHERE (name LIKE 'Imp %' OR name LIKE 'Shift %') AND deleted_at IS NULL;
+
+-- a code tells who is who: one name and two codes are two, one code is one whatever the name; a name alone still finds who has no code
+SELECT crm.import_begin('account', 'import test') AS b \gset
+SELECT crm.import_load(:b, E'name,city\nImp Twin,Suzhou\nImp Lone,Suzhou\n');
+SELECT count(*) AS items FROM crm.import_validate(:b);
+CALL crm.import_apply(:b);
+SELECT crm.import_begin('account', 'import codes') AS b2 \gset
+SELECT crm.import_load(:b2, E'code,name,city\nIMP-1,Imp Twin,Wuxi\nIMP-2,Imp Twin,Ningbo\nIMP-1,Imp Twin,Hefei\n,Imp Lone,Suzhou\nIMP-3,Imp Coded,Wuxi\n');
+SELECT item, row_count FROM crm.import_validate(:b2);
+SELECT line_no, verdict, reason FROM crm.import_report(:b2) WHERE reason IS NOT NULL ORDER BY line_no;
+CALL crm.import_apply(:b2);
+SELECT crm.import_begin('account', 'import codes again') AS b3 \gset
+SELECT crm.import_load(:b3, E'code,name,city\nIMP-3,Imp Coded Holding,Wuxi\nIMP-4,Imp Coded,Jinan\n');
+SELECT item, row_count FROM crm.import_validate(:b3);
+CALL crm.import_apply(:b3);
+SELECT name, code, city FROM crm_data.account WHERE name LIKE 'Imp Twin%' OR name LIKE 'Imp Lone%' OR name LIKE 'Imp Coded%' ORDER BY name, code NULLS FIRST;
+CALL crm.import_undo(:b3);
+CALL crm.import_undo(:b2);
+CALL crm.import_undo(:b);

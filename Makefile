@@ -148,6 +148,7 @@ ISOLATION ?= \
 	writes_busy \
 	writes_tick \
 	writes_sql \
+	writes_months \
 	odds_queue \
 	claim
 

@@ -123,6 +123,11 @@ BEGIN
     -- months are cut at midnight UTC, whatever the session's time zone: two sessions must not disagree about the bounds
     EXECUTE format('SELECT date_trunc(''month'', least(min(at), now()) AT TIME ZONE ''UTC'')::date FROM crm_data.%I', base || '_default') INTO first_day;
     month := coalesce(first_day, date_trunc('month', now() AT TIME ZONE 'UTC')::date);
+    -- nobody writes between the moving of the rows that came too early and the attaching of their month, and nobody else makes it
+    IF EXISTS (SELECT FROM generate_series(month::timestamp, upto, interval '1 month') AS m (month) WHERE to_regclass(format('crm_data.%I', base || '_' || to_char(m.month, 'YYYY_MM'))) IS NULL) THEN
+        EXECUTE format('LOCK TABLE crm_data.%I IN ACCESS EXCLUSIVE MODE', base || '_default');
+        EXECUTE format('SELECT date_trunc(''month'', least(min(at), now()) AT TIME ZONE ''UTC'')::date FROM crm_data.%I', base || '_default') INTO month;
+    END IF;
     WHILE month <= upto LOOP
         name := base || '_' || to_char(month, 'YYYY_MM');
         IF to_regclass(format('crm_data.%I', name)) IS NULL THEN

@@ -33,6 +33,7 @@
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -62,6 +63,7 @@ struct CrmInsert
 
 static HTAB *inserts = NULL;
 
+static Oid partition_of(Relation parent, Datum key);
 static AttrNumber place_of(TupleDesc desc, const char *name, int hint);
 static void make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n);
 static void end_of_transaction(XactEvent event, void *arg);
@@ -95,10 +97,32 @@ crm_direct_table(const char *name)
 }
 
 /*
- * The partition for a key, of a table that is partitioned by the range of one column. The table is open and locked.
+ * The partition for a key, of a table that is partitioned by the range of one column. The table is open and locked, the partition comes locked:
+ * a month that was attached while we waited for the lock takes its rows from the one that took everything before.
  */
 Oid
 crm_direct_partition(Relation parent, Datum key)
+{
+	Oid part = partition_of(parent, key);
+
+	for (;;)
+	{
+		Oid now;
+
+		LockRelationOid(part, RowExclusiveLock);
+		now = partition_of(parent, key);
+		if (now == part)
+			return part;
+		UnlockRelationOid(part, RowExclusiveLock);
+		part = now;
+	}
+}
+
+/*
+ * The partition for a key as it is known at this moment.
+ */
+static Oid
+partition_of(Relation parent, Datum key)
 {
 	PartitionKey how = RelationGetPartitionKey(parent);
 	PartitionDesc parts = RelationGetPartitionDesc(parent, true);

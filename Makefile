@@ -58,6 +58,7 @@ API_SQL = \
 	sql/api/rules.sql \
 	sql/api/simulate.sql \
 	sql/api/inbox.sql \
+	sql/api/sync.sql \
 	sql/api/jobs.sql \
 	sql/api/report_html.sql \
 	sql/api/reports.sql \
@@ -117,6 +118,7 @@ REGRESS ?= \
 	signals \
 	simulate \
 	inbox \
+	sync \
 	outbox \
 	jobs \
 	reports \
@@ -150,6 +152,7 @@ ISOLATION ?= \
 	writes_sql \
 	writes_months \
 	odds_queue \
+	sync_log \
 	claim
 
 REGRESS_OPTS = --inputdir=. --outputdir=test

@@ -55,6 +55,7 @@ BEGIN
         ('crm.retry_inbox(text, int, boolean)', 'crm_admin, crm_sync'),
         ('crm.process_inbox(int)', 'crm_admin, crm_sync'),
         ('crm.reprocess(text, timestamptz)', 'crm_admin, crm_sync'),
+        ('crm.sync_subscribe(text, jsonb, text, text)', 'crm_admin'),
         ('crm.features(text, bigint)', 'crm_admin'),
         ('crm.risk(bigint)', 'crm_admin, crm_sales, crm_manager, crm_director, crm_risk'),
         -- jobs, messages and reports

@@ -52,6 +52,7 @@ DECLARE
     v_off text[];
     v_direction text;
     v_reply numeric;
+    v_kind text := CASE WHEN kind IN ('finance.invoice', 'finance.payment', 'finance.refund', 'legal.sealed') THEN split_part(kind, '.', 2) ELSE kind END;
 BEGIN
     state := 'applied';
     BEGIN
@@ -59,13 +60,22 @@ BEGIN
         IF payload @? '$.* ? (@ == null || @ == "")' THEN
             SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') INTO d FROM jsonb_each(payload) AS e WHERE e.value <> 'null' AND e.value <> '""';
         END IF;
+        IF d ? 'origin' THEN
+            SELECT o.object, o.record_id INTO object, record_id FROM crm._echo_of(source, d) AS o;
+            IF object IS NOT NULL THEN
+                state := 'rejected';
+                reason := 'our own change coming back';
+                RETURN;
+            END IF;
+            d := d - 'origin';
+        END IF;
         IF kind IN ('lead', 'form') THEN
             object := 'lead';
             record_id := (crm.capture_lead(d || jsonb_build_object('source', source, 'client_key', coalesce(d ->> 'client_key', source || ':' || external_id), 'occurred_at', source_ts)) ->> 'lead')::bigint;
             RETURN;
         END IF;
-        IF kind IN ('invoice', 'payment', 'refund', 'sealed') THEN
-            v_account := crm._apply_contract(source_id, external_id, kind, d, source_ts);
+        IF v_kind IN ('invoice', 'payment', 'refund', 'sealed') THEN
+            v_account := crm._apply_contract(source_id, external_id, v_kind, d, source_ts);
             IF v_account IS NULL THEN
                 state := 'parked';
                 reason := 'no contract with this code';
@@ -138,12 +148,17 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     i crm_data.inbox;
+    s crm_data.source_system;
     r record;
 BEGIN
     SELECT * INTO i FROM crm_data.inbox AS x WHERE x.id = id FOR UPDATE;
-    SELECT p.* INTO r FROM crm_data.source_system AS s CROSS JOIN LATERAL crm._apply_payload(i.id, s.id, s.name, i.external_id, i.kind, i.payload, i.source_ts) AS p WHERE s.id = i.source_id;
+    SELECT * INTO s FROM crm_data.source_system AS x WHERE x.id = i.source_id;
+    -- what it changes says which system it came from, and is not sent back there
+    PERFORM crm._engine_write('none', 'sync.' || s.name);
+    r := crm._apply_payload(i.id, s.id, s.name, i.external_id, i.kind, i.payload, i.source_ts);
+    PERFORM crm._engine_write('none');
     -- a customer may come later: looked for again after one hour, two, four .. up to a day
-    UPDATE crm_data.inbox AS x SET state = r.state, reason = r.reason, object = r.object, record_id = r.record_id, attempts = x.attempts + 1, processed_at = now(),
+    UPDATE crm_data.inbox AS x SET state = r.state, reason = r.reason, object = r.object, record_id = r.record_id, attempts = x.attempts + 1, processed_at = now(), origin = left(i.payload ->> 'origin', 200),
            next_at = CASE WHEN r.state = 'parked' THEN now() + least(interval '1 hour' * power(2, x.attempts), interval '1 day') END WHERE x.id = id;
     RETURN r.state;
 END
@@ -187,13 +202,16 @@ BEGIN
     -- applied first and written once, in its last state
     i.id := nextval('crm_data.inbox_id_seq');
     BEGIN
+        -- what it changes says which system it came from, and is not sent back there
+        PERFORM crm._engine_write('none', 'sync.' || s.name);
         r := crm._apply_payload(i.id, s.id, s.name, external_id, kind, payload, coalesce(source_ts, now()));
+        PERFORM crm._engine_write('none');
         i.state := r.state;
         i.reason := r.reason;
         i.object := r.object;
         i.record_id := r.record_id;
-        INSERT INTO crm_data.inbox (id, source_id, external_id, kind, payload, digest, source_ts, ts_assumed, state, reason, object, record_id, attempts, processed_at, next_at) OVERRIDING SYSTEM VALUE
-        VALUES (i.id, s.id, external_id, kind, payload, v_digest, coalesce(source_ts, now()), source_ts IS NULL, i.state, i.reason, i.object, i.record_id, 1, now(), CASE WHEN i.state = 'parked' THEN now() + interval '1 hour' END);
+        INSERT INTO crm_data.inbox (id, source_id, external_id, kind, payload, digest, source_ts, ts_assumed, state, reason, object, record_id, attempts, processed_at, next_at, origin) OVERRIDING SYSTEM VALUE
+        VALUES (i.id, s.id, external_id, kind, payload, v_digest, coalesce(source_ts, now()), source_ts IS NULL, i.state, i.reason, i.object, i.record_id, 1, now(), CASE WHEN i.state = 'parked' THEN now() + interval '1 hour' END, left(payload ->> 'origin', 200));
     EXCEPTION WHEN unique_violation THEN
         -- the same payload at the same time: what this one did is undone, the other's answer holds
         SELECT * INTO i FROM crm_data.inbox AS x WHERE x.source_id = s.id AND x.external_id = external_id AND x.digest = v_digest;
@@ -212,7 +230,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.ingest(text, text, text, jsonb, timestamptz) IS
 'Takes a payload of another system in and applies it in the same transaction. The same payload again changes nothing. It ends as applied, rejected or parked, with the reason, and stays visible. Never refused for its age: a missing source_ts, or one that lies ahead, is now, and marked as assumed.
-kind: lead or form; meeting, survey, chat, email, note; invoice, payment, refund (contract_code, amount, currency, number) and sealed (contract_code, url); call, chat_file and any behaviour. The customer is found by account_code, phone or email. Errors: 22023 an unknown source, or a payload that is no object.';
+kind: lead or form; meeting, survey, chat, email, note; finance.invoice, finance.payment, finance.refund (contract_code, amount, currency, number) and legal.sealed (contract_code, url), with or without what stands before the dot; call, chat_file and any behaviour. The customer is found by account_code, phone or email. origin: the mark of a message that we sent to this system (crm.sync_subscribe); with nothing but what it said it is our own change coming back, and rejected. Errors: 22023 an unknown source, or a payload that is no object.';
 
 CREATE OR REPLACE FUNCTION crm.process_inbox(batch int DEFAULT 500) RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

@@ -210,6 +210,9 @@ BEGIN
     PERFORM crm._take_rule_events(200);
     PERFORM crm.process_inbox(100);
     PERFORM crm.odds_apply(200);
+    IF crm._sync_changes() > 0 THEN
+        NOTIFY crm_outbox;
+    END IF;
     more := false;
 END
 $$;

@@ -40,6 +40,36 @@ COMMENT ON COLUMN crm_data.source_system.created_by IS 'Member or role that made
 COMMENT ON COLUMN crm_data.source_system.updated_at IS 'When the row was last changed.';
 COMMENT ON COLUMN crm_data.source_system.updated_by IS 'Member or role that last changed the row.';
 
+CREATE TABLE crm_data.sync_cursor (
+    source_id bigint PRIMARY KEY REFERENCES crm_data.source_system (id),
+    channel text NOT NULL CHECK (channel <> ''),
+    address text,
+    objects jsonb NOT NULL CHECK (jsonb_typeof(objects) = 'object'),
+    done_at timestamptz NOT NULL,
+    done_xid xid8 NOT NULL,
+    from_at timestamptz NOT NULL,
+    mark_at timestamptz NOT NULL,
+    mark_xid xid8 NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    updated_by text NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE crm_data.sync_cursor IS 'What another system is told of our changes, and up to where of the history it was told.';
+COMMENT ON COLUMN crm_data.sync_cursor.source_id IS 'The other system.';
+COMMENT ON COLUMN crm_data.sync_cursor.channel IS 'Channel on which it is told.';
+COMMENT ON COLUMN crm_data.sync_cursor.address IS 'Address on the channel; NULL leaves it to the relay.';
+COMMENT ON COLUMN crm_data.sync_cursor.objects IS 'Fields that it is told of, by object: {"contract": ["state", "amount"]}.';
+COMMENT ON COLUMN crm_data.sync_cursor.done_at IS 'Changes up to this time of transactions below done_xid are told.';
+COMMENT ON COLUMN crm_data.sync_cursor.done_xid IS 'Oldest transaction that was running then: its changes, and those of later ones, may be missing.';
+COMMENT ON COLUMN crm_data.sync_cursor.from_at IS 'No change that is missing is older: where reading begins.';
+COMMENT ON COLUMN crm_data.sync_cursor.mark_at IS 'Where reading will begin once all transactions below mark_xid are over.';
+COMMENT ON COLUMN crm_data.sync_cursor.mark_xid IS 'Transactions after this one began after mark_at.';
+COMMENT ON COLUMN crm_data.sync_cursor.created_at IS 'When the row was made.';
+COMMENT ON COLUMN crm_data.sync_cursor.created_by IS 'Member or role that made the row.';
+COMMENT ON COLUMN crm_data.sync_cursor.updated_at IS 'When the row was last changed.';
+COMMENT ON COLUMN crm_data.sync_cursor.updated_by IS 'Member or role that last changed the row.';
+
 CREATE TABLE crm_data.account (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     deleted_at timestamptz,

@@ -73,7 +73,8 @@ is_behaviour(const char *kind)
 	for (int i = 0; i < lengthof(others); i++)
 		if (strcmp(kind, others[i]) == 0)
 			return false;
-	return true;
+	/* a system may say whose entry it is: finance.payment, legal.sealed */
+	return strncmp(kind, "finance.", 8) != 0 && strncmp(kind, "legal.", 6) != 0;
 }
 
 /*
@@ -90,7 +91,8 @@ read_payload(Payload *p, Datum *code)
 	bool empty = false;
 
 	if (!JB_ROOT_IS_OBJECT(p->payload) || crm_object_get(p->payload, "phone", &v) ||
-		crm_object_get(p->payload, "email", &v) || crm_object_get(p->payload, "value", &v))
+		crm_object_get(p->payload, "email", &v) || crm_object_get(p->payload, "value", &v) ||
+		crm_object_get(p->payload, "origin", &v))
 		return false;
 	found = crm_object_get(p->payload, "account_code", &v);
 	if (found == NULL || found->type != jbvString || found->val.string.len == 0)

@@ -112,13 +112,13 @@ BEGIN
     INSERT INTO crm_data.alert (kind, level, message, dedupe_key)
     SELECT 'view_changed', 'red', format('View %s is not as it was made: %s. CALL crm.migrate() makes it again.', v.view, v.problem), 'view_changed:' || v.view FROM crm.verify_views() AS v
     ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
-    SELECT coalesce(jsonb_agg(jsonb_build_object('check', i.kind, 'label', jsonb_build_object('en', coalesce(q.body ->> 'en', crm._say(i.kind, 'en')), 'zh', coalesce(q.body ->> 'zh', crm._say(i.kind, 'zh'))), 'severity', i.severity, 'open', i.open, 'new', i.fresh, 'gone', i.gone)
+    SELECT coalesce(jsonb_agg(jsonb_build_object('check', i.kind, 'problem', jsonb_build_object('en', coalesce(q.body ->> 'en', crm._say(i.kind, 'en')), 'zh', coalesce(q.body ->> 'zh', crm._say(i.kind, 'zh'))), 'severity', i.severity, 'open', i.open, 'new', i.fresh, 'gone', i.gone)
                               ORDER BY i.severity, i.open DESC, i.kind COLLATE "C"), '[]') INTO v_rows
       FROM (SELECT x.kind, min(x.severity) AS severity, count(*) FILTER (WHERE x.state = 'open') AS open, count(*) FILTER (WHERE x.state = 'open' AND x.created_at = now()) AS fresh, count(*) FILTER (WHERE x.resolved_at = now()) AS gone
               FROM crm_data.data_issue AS x WHERE x.kind <> 'sync_diff' AND (x.state = 'open' OR x.resolved_at = now()) GROUP BY 1) AS i
       LEFT JOIN crm_data.config AS q ON q.kind = 'quality_rule' AND 'quality.' || q.key = i.kind AND q.scope = '*' AND q.status = 'active';
     v_id := crm._report_store('consistency_scan', tstzrange(due - interval '1 day', due, '[)'), due,
-        jsonb_build_object('title', crm._report_title('consistency_scan'), 'columns', '["label", "severity", "open", "new", "gone"]'::jsonb, 'say', '["severity"]'::jsonb, 'chart', '{"kind": "bars", "label": "label", "value": "open"}'::jsonb, 'rows', v_rows));
+        jsonb_build_object('title', crm._report_title('consistency_scan'), 'columns', '["problem", "severity", "open", "new", "gone"]'::jsonb, 'say', '["severity"]'::jsonb, 'chart', '{"kind": "bars", "label": "problem", "value": "open"}'::jsonb, 'rows', v_rows));
     IF v_new + v_gone > 0 THEN
         PERFORM crm._notify('report.consistency', 'consistency_scan:' || extract(epoch FROM due), jsonb_build_object('report', 'consistency_scan', 'snapshot', v_id, 'new', v_new, 'gone', v_gone), crm._report_readers('consistency_scan'));
     END IF;
@@ -254,14 +254,14 @@ BEGIN
             FROM d JOIN crm_data.source_system AS s ON s.id = d.source_id LEFT JOIN crm_data.field AS f ON f.object = 'account' AND f.name = d.field AND NOT f.custom
            WHERE d.verdict <> 'unmatched' GROUP BY d.system, d.field, s.label, s.name, s.steward_id, f.label, f.steward_id)
     SELECT coalesce((SELECT jsonb_agg(jsonb_build_object('part', 'fields', 'system', r.label, 'source', r.system, 'field', r.field_label, 'name', r.field, 'compared', r.compared, 'differing', r.differing, 'missing_here', r.missing_here, 'missing_there', r.missing_there,
-                                                         'difference_rate', r.rate, 'owner', r.steward, 'level', CASE WHEN 100 * r.rate > v_limit THEN 'red' WHEN r.differing > 0 THEN 'yellow' ELSE 'green' END) ORDER BY r.rate DESC NULLS LAST, r.system, r.o) FROM r), '[]')
+                                                         'difference_rate', r.rate, 'owner', r.steward, 'level', CASE WHEN 100 * r.rate > v_limit THEN 'red' WHEN r.differing > 0 THEN 'yellow' WHEN r.compared > 0 THEN 'green' END) ORDER BY r.rate DESC NULLS LAST, r.system, r.o) FROM r), '[]')
         || coalesce((SELECT jsonb_agg(jsonb_build_object('part', 'unmatched', 'system', jsonb_build_object('en', coalesce(x.label ->> 'en', x.name), 'zh', coalesce(x.label ->> 'zh', x.name)), 'source', x.name, 'records', x.n) ORDER BY x.name)
                        FROM (SELECT s.name, s.label, count(*) AS n FROM d JOIN crm_data.source_system AS s ON s.id = d.source_id WHERE d.verdict = 'unmatched' GROUP BY 1, 2) AS x), '[]'),
            (SELECT count(*) FROM d WHERE d.verdict = 'differs') INTO v_rows, v_n;
-    v_rows := v_rows || (SELECT coalesce(jsonb_agg(jsonb_build_object('part', 'stewards', 'owner', coalesce(x.name, '–'), 'count', x.n) ORDER BY x.n DESC, x.name), '[]')
+    v_rows := v_rows || (SELECT coalesce(jsonb_agg(jsonb_build_object('part', 'stewards', 'owner', coalesce(to_jsonb(x.name), jsonb_build_object('en', crm._say('nobody', 'en'), 'zh', crm._say('nobody', 'zh'))), 'count', x.n) ORDER BY x.n DESC, x.name), '[]')
                            FROM (SELECT m.full_name AS name, count(*) AS n FROM crm_data.data_issue AS i LEFT JOIN crm_data.member AS m ON m.id = i.steward_id WHERE i.kind = 'sync_diff' AND i.state = 'open' GROUP BY 1) AS x);
     v_id := crm._report_store('field_map_check', tstzrange(v_month - interval '1 month', v_month, '[)'), due,
-        jsonb_build_object('title', crm._report_title('field_map_check'), 'part', 'part', 'say', '["level"]'::jsonb, 'columns', '["system", "field", "compared", "differing", "missing_here", "missing_there", "difference_rate", "level", "records", "owner", "count"]'::jsonb, 'rows', v_rows));
+        jsonb_build_object('title', crm._report_title('field_map_check'), 'part', 'part', 'say', '["level"]'::jsonb, 'columns', '["field", "system", "level", "difference_rate", "compared", "differing", "missing_here", "missing_there", "records", "owner", "count"]'::jsonb, 'rows', v_rows));
     INSERT INTO crm_data.alert (kind, level, message, value, dedupe_key)
     SELECT 'consistency', 'orange', format('%s percent of the values of %s differ from those in %s.', round(100 * (r ->> 'difference_rate')::numeric, 1), r ->> 'name', r ->> 'source'), (r ->> 'difference_rate')::float8, format('consistency:%s:%s', r ->> 'source', r ->> 'name')
       FROM jsonb_array_elements(v_rows) AS r WHERE r ->> 'level' = 'red'

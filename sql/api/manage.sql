@@ -653,7 +653,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS found_rows = ROW_COUNT;
     snapshot := crm._report_store('access_audit', tstzrange(due_at - interval '1 month', due_at, '[)'), due_at,
-        jsonb_build_object('title', crm._report_title('access_audit'), 'say', '["severity", "kind"]'::jsonb, 'columns', '["severity", "kind", "subject", "detail"]'::jsonb,
+        jsonb_build_object('title', crm._report_title('access_audit'), 'say', '["severity", "kind"]'::jsonb, 'columns', '["subject", "severity", "kind", "detail"]'::jsonb,
                            'rows', (SELECT coalesce(jsonb_agg(to_jsonb(a) ORDER BY array_position(ARRAY['error', 'warning', 'info'], a.severity), a.kind, a.subject, a.detail), '[]') FROM crm._access_findings() AS a)));
     PERFORM crm._notify('report.access', 'access_audit:' || extract(epoch FROM due_at), jsonb_build_object('report', 'access_audit', 'snapshot', snapshot, 'new', found_rows), crm._report_readers('access_audit'));
     RETURN found_rows;

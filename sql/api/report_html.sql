@@ -32,7 +32,7 @@ AS $$
         ('active_users', 'Daily of monthly users', '日活/月活'), ('completeness', 'Completeness', '数据完整率'), ('approval_hours', 'Hours to a decision', '平均审批时长(小时)'), ('error_rate', 'Payloads refused', '接口错误率'),
         ('orphan', 'Record of a customer that is gone', '所属客户已删除或合并'), ('dangling', 'Names a record that does not exist', '指向不存在的记录'), ('copied_owner', 'Owner is not the customer''s', '归属与客户不一致'),
         ('contact_mismatch', 'One person under two numbers', '同一人联系方式不一致'), ('stage_mismatch', 'Stage and outcome disagree', '阶段与结果不一致'), ('plan_sum', 'Instalments are not the contract''s amount', '付款计划合计不等于合同额'), ('overpaid', 'Paid more than the contract', '回款超过合同额'),
-        ('label', 'What is wrong', '问题'), ('severity', 'Severity', '严重程度'), ('error', 'error', '错误'), ('warning', 'warning', '警告'), ('info', 'info', '提示'), ('open', 'Open', '未解决'), ('new', 'New', '新增'), ('gone', 'Gone', '已消除'),
+        ('problem', 'What is wrong', '问题'), ('label', 'Name', '名称'), ('severity', 'Severity', '严重程度'), ('error', 'error', '错误'), ('warning', 'warning', '警告'), ('info', 'info', '提示'), ('open', 'Open', '未解决'), ('new', 'New', '新增'), ('gone', 'Gone', '已消除'),
         ('fields', 'Fields', '字段'), ('field', 'Field', '字段'), ('system', 'System', '系统'), ('compared', 'Compared', '已比对'), ('differing', 'Differ', '不一致'), ('missing_here', 'Missing here', '本系统缺失'), ('missing_there', 'Missing there', '对方缺失'),
         ('difference_rate', 'Share', '差异率'), ('unmatched', 'Records that are no customer of ours', '未匹配到客户的记录'), ('records', 'Records', '记录数'), ('stewards', 'Open differences by steward', '各责任人未解决差异'),
         ('summary', 'Summary', '概览'), ('object', 'Object', '对象'), ('filled_rate', 'Filled', '填写率'), ('distinct_values', 'Values', '取值数'), ('changes', 'Changes', '修改次数'), ('used_by', 'Used by', '被引用'),
@@ -45,6 +45,9 @@ AS $$
         ('definer function', 'definer function', '属主权限函数'), ('inert role', 'inert role', '失效角色'), ('orphaned login', 'orphaned login', '无主账号'),
         ('competitor_move', 'Heard of competitors', '竞品动态'), ('effective', 'in force since', '生效日期'),
         ('retire', 'could go', '建议停用'), ('seldom_filled', 'seldom filled', '很少填写'), ('one_value', 'always the same', '取值单一'), ('unused', 'not used', '未使用'), ('unpriced', 'Without rate', '缺汇率'),
+        ('contract', 'Contract', '合同'), ('expires_on', 'Expires', '到期日'), ('days_left', 'Days left', '剩余天数'), ('credit_rating', 'Credit rating', '信用评级'), ('on_time_rate', 'Paid on time', '按时回款率'),
+        ('instalments', 'Instalments so far', '已到期分期数'), ('outstanding', 'Overdue amount', '逾期未付'), ('of_first_rate', 'Of the first', '占首阶段'), ('of_before_rate', 'Of the one before', '占上一阶段'), ('grade', 'Grade', '等级'),
+        ('hidden', 'Not shown to you', '无权查看'), ('in_currency', 'Amounts in %s', '金额单位:%s'), ('nobody', 'nobody named', '未指定'), ('task', 'task', '任务'), ('next_step', 'next step', '下一步'), ('checked_at', 'Checked', '校验时间'),
         ('model_accuracy', 'Accuracy of the win probability', '模型准确率'), ('poor', 'poor', '不达标'), ('no_data', 'no data', '无数据')) AS v (k, en, zh) WHERE v.k = key), key)
 $$;
 COMMENT ON FUNCTION crm._say(text, text) IS 'Internal: a heading of the reports in a language (en, zh); the key itself if it has none.';
@@ -96,11 +99,12 @@ CREATE OR REPLACE FUNCTION crm._svg_bars(labels text[], amounts numeric[], colou
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('<svg viewBox="0 0 360 %s" role="img">', greatest(count(*), 1) * 46)
-           || coalesce(string_agg(crm._svg_bar(i, labels[i], crm._num_short(amounts[i], locale), 0, 360 * amounts[i] / nullif(m.top, 0), crm._html(colour)), '' ORDER BY i), '') || '</svg>'
+    -- where all are nought there is nothing to compare
+    SELECT CASE WHEN max(amounts[i]) > 0 THEN format('<svg viewBox="0 0 360 %s" role="img">', greatest(count(*), 1) * 46)
+           || coalesce(string_agg(crm._svg_bar(i, labels[i], crm._num_short(amounts[i], locale), 0, 360 * amounts[i] / nullif(m.top, 0), crm._html(colour)), '' ORDER BY i), '') || '</svg>' ELSE '' END
       FROM generate_subscripts(labels, 1) AS i, (SELECT max(x) AS top FROM unnest(amounts) AS x) AS m
 $$;
-COMMENT ON FUNCTION crm._svg_bars(text[], numeric[], text, text) IS 'Internal: horizontal bars with a label and the figure above each, as SVG.';
+COMMENT ON FUNCTION crm._svg_bars(text[], numeric[], text, text) IS 'Internal: horizontal bars with a label and the figure above each, as SVG; nothing when all are nought.';
 
 CREATE OR REPLACE FUNCTION crm._svg_funnel(labels text[], amounts numeric[], locale text DEFAULT 'en') RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -183,23 +187,29 @@ CREATE OR REPLACE FUNCTION crm._html_cell(name text, value jsonb, unit text, sai
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- what is said of the column above stands beside the value where a phone shows rows as cards
+    -- what is said of the column above stands beside the value where a phone shows rows as cards; how bad it is has a colour beside its word
     SELECT format('<td data-l="%s"%s>%s</td>', crm._html(crm._say(name, locale)), CASE WHEN jsonb_typeof(value) = 'number' THEN ' class="n"' WHEN name ~ '_(at|on)$' THEN ' class="d"' ELSE '' END,
-                  crm._html(CASE WHEN jsonb_typeof(value) = 'number' AND (name ~ '_rate$' OR unit = 'share' AND name IN ('value', 'before')) THEN round(100 * (value #>> '{}')::numeric) || '%'
+                  CASE WHEN said AND name IN ('level', 'status', 'severity') AND c.colour IS NOT NULL THEN format('<span class="dot %s"></span>', c.colour) ELSE '' END ||
+                  crm._html(CASE WHEN jsonb_typeof(value) = 'number' AND (name ~ '_rate$' OR unit = 'share' AND name IN ('value', 'before', 'control', 'previous')) THEN round(100 * (value #>> '{}')::numeric) || '%'
                                  WHEN jsonb_typeof(value) = 'number' THEN crm._num((value #>> '{}')::numeric, CASE WHEN abs((value #>> '{}')::numeric) >= 10000 THEN 0 ELSE 2 END)
-                                 WHEN jsonb_typeof(value) = 'string' AND name ~ '_at$' THEN coalesce(crm._local_time(crm.parse_time(value #>> '{}')), value #>> '{}')
+                                 -- midnight is a day, not a time
+                                 WHEN jsonb_typeof(value) = 'string' AND name ~ '_at$' THEN coalesce(regexp_replace(crm._local_time(crm.parse_time(value #>> '{}')), ' 00:00$', ''), value #>> '{}')
                                  WHEN said THEN crm._say(value #>> '{}', locale) ELSE crm._text_of(value, locale) END))
+      FROM (SELECT CASE WHEN value #>> '{}' IN ('red', 'error', 'differs', 'poor') THEN 'red' WHEN value #>> '{}' IN ('orange', 'jumped') THEN 'orange' WHEN value #>> '{}' IN ('yellow', 'warning') THEN 'yellow'
+                        WHEN value #>> '{}' IN ('green', 'ok') THEN 'green' END AS colour) AS c
 $$;
-COMMENT ON FUNCTION crm._html_cell(text, jsonb, text, boolean, text) IS 'Internal: a value of a report''s row as a cell: *_rate, and value and before of a row whose unit is share, as percent, *_at as local time, what is to be said in the reader''s language.';
+COMMENT ON FUNCTION crm._html_cell(text, jsonb, text, boolean, text) IS 'Internal: a value of a report''s row as a cell: *_rate, and figures of a row whose unit is share, as percent, *_at as local time, the day alone at midnight, what is to be said in the reader''s language.';
 
 CREATE OR REPLACE FUNCTION crm._html_table(rows_ jsonb, columns text[], say text[], locale text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- a column that is empty throughout is left out; a table of more than four, or of four with several texts, is wide: a phone shows it as cards
+    -- a column that is empty throughout is left out, and one currency for all is said once; a table of more than four, or of four with several texts, is wide: a phone shows it as cards
     WITH c AS (SELECT c.name, c.o, bool_or(jsonb_typeof(x -> c.name) = 'number') AS figures
-                 FROM unnest(columns) WITH ORDINALITY AS c (name, o), jsonb_array_elements(rows_) AS x GROUP BY c.name, c.o HAVING bool_or(coalesce(x -> c.name, 'null') <> 'null'))
-    SELECT format('<div class="scroll"><table%s><tr>', CASE WHEN (SELECT count(*) > 4 OR count(*) = 4 AND count(*) FILTER (WHERE NOT c.figures AND c.name <> 'currency') > 1 FROM c) THEN ' class="wide"' ELSE '' END)
+                 FROM unnest(columns) WITH ORDINALITY AS c (name, o), jsonb_array_elements(rows_) AS x GROUP BY c.name, c.o HAVING bool_or(coalesce(x -> c.name, 'null') <> 'null') AND (c.name <> 'currency' OR count(DISTINCT x ->> 'currency') > 1))
+    SELECT coalesce((SELECT format('<p class="u">%s</p>', crm._html(format(crm._say('in_currency', locale), min(x ->> 'currency')))) FROM jsonb_array_elements(rows_) AS x
+                      WHERE 'currency' = ANY (columns) AND jsonb_typeof(x -> 'currency') = 'string' HAVING count(DISTINCT x ->> 'currency') = 1), '')
+           || format('<div class="scroll"><table%s><tr>', CASE WHEN (SELECT count(*) > 4 OR count(*) = 4 AND count(*) FILTER (WHERE NOT c.figures AND c.name <> 'currency') > 1 FROM c) THEN ' class="wide"' ELSE '' END)
            || (SELECT string_agg(format('<th%s>%s</th>', CASE WHEN c.figures THEN ' class="n"' ELSE '' END, crm._html(crm._say(c.name, locale))), '' ORDER BY c.o) FROM c) || '</tr>'
            || (SELECT string_agg('<tr>' || (SELECT string_agg(crm._html_cell(c.name, x -> c.name, x ->> 'unit', c.name = ANY (say), locale), '' ORDER BY c.o) FROM c) || '</tr>', '' ORDER BY xo)
                  FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (x, xo)) || '</table></div>'
@@ -271,6 +281,8 @@ BEGIN
     IF report IS NULL OR jsonb_typeof(v_rows) IS DISTINCT FROM 'array' OR jsonb_path_exists(v_rows, '$[*] ? (@.type() != "object")') THEN
         RAISE EXCEPTION 'the rows of a report are a list of objects' USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a list of rows, for example (SELECT jsonb_agg(to_jsonb(r)) FROM crm.action_heatmap() AS r), or an object with rows, and columns, chart, title.';
     END IF;
+    -- how a report of ours is laid out when only its rows are given
+    b := coalesce((SELECT c.body -> 'page' FROM crm_data.config AS c WHERE c.kind = 'report' AND c.key = report AND c.scope = '*' AND c.status = 'active' AND jsonb_typeof(c.body -> 'page') = 'object'), '{}') || b;
     v_title := coalesce(b #>> ARRAY['title', v_locale], crm._report_title(report) ->> v_locale, report);
     v_cols := coalesce(ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(b -> 'columns') WHEN 'array' THEN b -> 'columns' END)), '{}');
     IF v_cols = '{}' THEN
@@ -293,15 +305,16 @@ BEGIN
     END IF;
     RETURN format('<!DOCTYPE html><html lang="%s"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src ''none''; style-src ''unsafe-inline''"><title>%s</title>', v_locale, crm._html(v_title))
         || '<style>body{font:16px/1.5 system-ui,-apple-system,"PingFang SC","Microsoft YaHei","Noto Sans CJK SC",sans-serif;margin:0 auto;max-width:760px;padding:16px;color:#111827;background:#fff}h1{font-size:24px;line-height:1.25;margin:8px 0}h2{font-size:18px;margin:28px 0 6px}h3{font-size:15px;margin:14px 0 4px}p{margin:4px 0 10px}'
-        || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 6px;border-bottom:1px solid #e5e7eb;vertical-align:top}td{overflow-wrap:break-word;min-width:44px}th{word-break:keep-all}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}td.n{white-space:nowrap}.d{white-space:nowrap}.scroll{overflow-x:auto;margin:8px 0}ul{padding-left:20px;margin:4px 0}li{overflow-wrap:anywhere}'
+        || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 6px;border-bottom:1px solid #e5e7eb;vertical-align:top}td{overflow-wrap:break-word;min-width:44px}th{word-break:keep-all}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}td.n{white-space:nowrap}.d{white-space:nowrap}.u{font-size:13px;color:#6b7280;margin:10px 0 0}.dot{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:5px;background:#9ca3af}.dot.red{background:#dc2626}.dot.orange{background:#ea580c}.dot.yellow{background:#eab308}.dot.green{background:#16a34a}.scroll{overflow-x:auto;margin:8px 0}ul{padding-left:20px;margin:4px 0}li{overflow-wrap:anywhere}'
         || '@media(max-width:520px){table.wide,table.wide tbody{display:block}table.wide tr{display:flex;flex-wrap:wrap;gap:1px 14px;border-bottom:1px solid #d1d5db;padding:8px 0}table.wide tr:first-child{display:none}table.wide td{display:block;border:0;padding:0;min-width:0;text-align:left;overflow-wrap:anywhere;white-space:normal}table.wide td::before{content:attr(data-l)" ";color:#6b7280}table.wide td:first-child{flex:0 0 100%;font-weight:600}table.wide td:first-child:not(.n)::before{display:none}table.wide td:empty{display:none}}'
         || 'footer{margin-top:32px;font-size:12px;color:#6b7280;overflow-wrap:anywhere}svg{display:block;width:100%;max-width:560px;height:auto}svg text{font-size:14px;fill:#111827}svg .v{text-anchor:end}svg .c{text-anchor:middle;font-size:13px}svg .h{font-size:13px}svg .o{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}</style></head><body>'
         || format('<h1>%s</h1>', crm._html(v_title)) || CASE WHEN b ? 'due_at' THEN format('<p>%s</p>', crm._html(crm._local_time((b ->> 'due_at')::timestamptz))) ELSE '' END
         || v_main
         || CASE WHEN b ? 'digest' THEN format('<footer>%s %s · %s %s · %s #%s · %s %s%s</footer>', crm._html(crm._say('data_as_of', v_locale)), crm._html(crm._local_time((b ->> 'data_as_of')::timestamptz)),
-                  crm._html(crm._say('definitions', v_locale)), crm._html((SELECT string_agg(CASE WHEN d.key LIKE 'metric/%' THEN format('%s v%s (%s %s)', coalesce(c.body ->> v_locale, d.key), d.value, crm._say('effective', v_locale), c.body ->> 'valid_from') ELSE d.key || ' v' || d.value END,
-                                                                                             CASE v_locale WHEN 'zh' THEN '、' ELSE ', ' END ORDER BY d.key COLLATE "C")
-                                                                            FROM jsonb_each_text(b -> 'definitions') AS d LEFT JOIN crm_data.config AS c ON c.kind || '/' || c.key = d.key AND c.kind = 'metric' AND c.scope = '*' AND c.version::text = d.value)),
+                  crm._html(crm._say('definitions', v_locale)),
+                  crm._html((SELECT string_agg(x.names || CASE WHEN x.since IS NOT NULL THEN format(' (%s %s)', crm._say('effective', v_locale), x.since) ELSE '' END, CASE v_locale WHEN 'zh' THEN '、' ELSE ', ' END ORDER BY x.since NULLS LAST, x.names COLLATE "C")
+                               FROM (SELECT c.body ->> 'valid_from' AS since, string_agg(format('%s v%s', coalesce(c.body ->> v_locale, d.key), d.value), CASE v_locale WHEN 'zh' THEN '、' ELSE ', ' END ORDER BY d.key COLLATE "C") AS names
+                                       FROM jsonb_each_text(b -> 'definitions') AS d LEFT JOIN crm_data.config AS c ON c.kind || '/' || c.key = d.key AND c.kind = 'metric' AND c.scope = '*' AND c.version::text = d.value GROUP BY 1) AS x)),
                   crm._html(crm._say('report', v_locale)), crm._html(b ->> 'seq'), crm._html(crm._say('digest', v_locale)), crm._html(left(b ->> 'digest', 16)),
                   -- whoever has the page can prove later that the history was not rewritten: see crm.verify_roots
                   ' · ' || crm._html(crm._say('history_root', v_locale)) || ' ' || crm.history_root()) ELSE '' END
@@ -310,7 +323,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.report_html(text, jsonb, text) IS
 'Rows as one self-contained HTML page with inline SVG, without script, every text escaped. Reads no business data: it shows what it is given.
-report: name of the report, for its title and form. body: a list of rows, or {rows, columns: their order, chart: {kind: bars, funnel, waterfall, trend or heat; label, value, column}, part: column by which rows fall into sections, charts: one for a section, by its key, say: columns with words of the reports, title: {en, zh}}; columns named *_rate are shown as percent, *_at as local time.
+report: name of the report, for its title and form. body: a list of rows, or {rows, columns: their order, chart: {kind: bars, funnel, waterfall, trend or heat; label, value, column}, part: column by which rows fall into sections, charts: one for a section, by its key, say: columns with words of the reports, title: {en, zh}}; what is not given comes from page of the configuration of that report. Columns named *_rate are shown as percent, *_at as local time.
 locale: en or zh, by default the reader''s own. Not STRICT: locale may be NULL. Errors: 22023 another language, or a body that is not like that.';
 
 CREATE OR REPLACE FUNCTION crm.report_html(snapshot bigint, locale text DEFAULT NULL) RETURNS text

@@ -194,12 +194,12 @@ AS $$
         SELECT avg(((x.probability >= 0.5) = (o.outcome = 'won'))::int)::numeric AS share
           FROM z, crm_data.opportunity AS o CROSS JOIN LATERAL (SELECT f.probability FROM crm_data.forecast_snapshot AS f WHERE f.opportunity_id = o.id AND f.frozen_at < o.closed_at ORDER BY f.frozen_at DESC LIMIT 1) AS x
          WHERE o.closed_at >= z.from_at AND o.closed_at < z.to_at AND o.outcome IN ('won', 'lost') AND o.deleted_at IS NULL),
-    v AS (SELECT 1 AS o, 'active_users' AS indicator, round(active.dau / nullif(active.mau, 0), 3) AS value, 0.5 AS bound, true AS more, '>= 50%' AS target,
+    v AS (SELECT 1 AS o, 'active_users' AS indicator, round(active.dau / nullif(active.mau, 0), 3) AS value, 0.5 AS bound, true AS more, '≥ 50%' AS target,
                  '{"en": "Few of the people who use it in a month use it every day: look at the morning lists and the mobile pages.", "zh": "月活用户中每日使用者偏少:请检查每日清单与移动端体验。"}'::jsonb AS advice FROM active
-          UNION ALL SELECT 2, 'completeness', round(filled.share, 3), 0.9, true, '>= 90%', '{"en": "Customers lack phone, e-mail, industry, region or company number: open completion tasks.", "zh": "客户缺少电话、邮箱、行业、区域或信用代码:请发起信息补全任务。"}' FROM filled
-          UNION ALL SELECT 3, 'approval_hours', round(decided.hours, 1), 24, false, '<= 24', '{"en": "Approvals wait longer than a day: name deputies for the approvers.", "zh": "审批平均超过一天:请为审批人设置代理人。"}' FROM decided
-          UNION ALL SELECT 4, 'error_rate', round(taken.share, 4), 0.01, false, '<= 1%', '{"en": "Interfaces send payloads that cannot be taken: look at the rejected ones by source.", "zh": "接口数据被拒绝比例偏高:请按来源检查被拒绝的数据。"}' FROM taken
-          UNION ALL SELECT 5, 'model_accuracy', round(told.share, 3), (SELECT crm._setting('model.nominal_accuracy', '0.78')::numeric), true, '>= ' || round(100 * crm._setting('model.nominal_accuracy', '0.78')::numeric) || '%',
+          UNION ALL SELECT 2, 'completeness', round(filled.share, 3), 0.9, true, '≥ 90%', '{"en": "Customers lack phone, e-mail, industry, region or company number: open completion tasks.", "zh": "客户缺少电话、邮箱、行业、区域或信用代码:请发起信息补全任务。"}' FROM filled
+          UNION ALL SELECT 3, 'approval_hours', round(decided.hours, 1), 24, false, '≤ 24', '{"en": "Approvals wait longer than a day: name deputies for the approvers.", "zh": "审批平均超过一天:请为审批人设置代理人。"}' FROM decided
+          UNION ALL SELECT 4, 'error_rate', round(taken.share, 4), 0.01, false, '≤ 1%', '{"en": "Interfaces send payloads that cannot be taken: look at the rejected ones by source.", "zh": "接口数据被拒绝比例偏高:请按来源检查被拒绝的数据。"}' FROM taken
+          UNION ALL SELECT 5, 'model_accuracy', round(told.share, 3), (SELECT crm._setting('model.nominal_accuracy', '0.78')::numeric), true, '≥ ' || round(100 * crm._setting('model.nominal_accuracy', '0.78')::numeric) || '%',
                            '{"en": "The win probability misses more often than accepted: look at its drift before fitting it anew.", "zh": "赢单概率准确率低于验收值:重训前请先查看漂移监测。"}' FROM told)
     SELECT v.indicator, v.value, v.target, CASE WHEN v.value IS NULL THEN 'no_data' WHEN (v.value >= v.bound) = v.more OR v.value = v.bound THEN 'ok' ELSE 'poor' END,
            CASE WHEN v.value <> v.bound AND (v.value >= v.bound) <> v.more THEN v.advice END
@@ -307,7 +307,7 @@ AS $$
 DECLARE
     v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
     v_day date := (due AT TIME ZONE v_tz)::date;
-    v_rows jsonb := (SELECT jsonb_agg(to_jsonb(c) || jsonb_build_object('name', crm._metric_label(c.metric))) FROM crm._report_check(v_day) AS c);
+    v_rows jsonb := (SELECT jsonb_agg(to_jsonb(c) || jsonb_strip_nulls(jsonb_build_object('name', crm._metric_label(c.metric), 'unit', (SELECT 'share' FROM crm_data.config AS d WHERE d.kind = 'metric' AND d.key = c.metric AND d.scope = '*' AND d.version = c.definition_version AND d.body ->> 'measure' = 'share')))) FROM crm._report_check(v_day) AS c);
     v_bad text[] := ARRAY(SELECT x ->> 'metric' FROM jsonb_array_elements(v_rows) AS x WHERE x ->> 'status' <> 'ok' ORDER BY 1);
     v_id bigint;
 BEGIN

@@ -307,8 +307,8 @@ BEGIN
          WHERE jsonb_typeof(x.name) <> 'string' OR NOT EXISTS (SELECT FROM crm_data.channel AS c WHERE c.name = x.name #>> '{}');
     ELSIF kind = 'touch_preset' THEN
         IF jsonb_typeof(body -> 'kind') IS DISTINCT FROM 'string' OR jsonb_typeof(body -> 'text') IS DISTINCT FROM 'object' OR (body ? 'next_after' AND (jsonb_typeof(body -> 'next_after') <> 'string' OR crm._interval_problem(body ->> 'next_after') IS NOT NULL))
-           OR (body ? 'direction' AND coalesce(body ->> 'direction', '') NOT IN ('in', 'out', 'internal')) THEN
-            RETURN QUERY SELECT 'error', '$', 'a button has a kind and a text, and perhaps next_after (a time) and a direction'::text;
+           OR (body ? 'direction' AND coalesce(body ->> 'direction', '') NOT IN ('in', 'out', 'internal')) OR (body ? 'stage' AND NOT EXISTS (SELECT FROM crm_data.stage AS s WHERE s.code = body ->> 'stage')) THEN
+            RETURN QUERY SELECT 'error', '$', 'a button has a kind and a text, and perhaps next_after (a time), a direction and a stage'::text;
         END IF;
     ELSIF kind = 'field_map' AND jsonb_typeof(body -> 'fields') = 'array' AND body ? 'object' THEN
         -- a text that goes into a number is cut on the way: refused before it happens

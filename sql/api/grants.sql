@@ -47,6 +47,8 @@ BEGIN
         ('crm.assign_lead(bigint, bigint[])', 'crm_admin, crm_manager, crm_marketing'),
         ('crm.log_interaction(jsonb)', 'crm_admin, crm_sales, crm_manager, crm_service'),
         ('crm.log_touch(bigint, text, text, bigint, text)', 'crm_admin, crm_sales, crm_manager'),
+        ('crm.scripts(text, bigint)', 'crm_admin, crm_sales, crm_manager, crm_service'),
+        ('crm.recommend_content(bigint, int)', 'crm_admin, crm_sales, crm_manager, crm_marketing, crm_service'),
         ('crm.advance_stage(bigint, text, int, text)', 'crm_admin, crm_sales, crm_manager'),
         ('crm.form_spec(text, bigint, text, text)', '*'),
         ('crm.complete_task(bigint, text, bigint[])', 'crm_admin, crm_sales, crm_manager, crm_service'),

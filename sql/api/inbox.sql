@@ -120,15 +120,15 @@ BEGIN
         IF kind IN ('meeting', 'survey', 'chat', 'email', 'note') THEN
             v_direction := CASE WHEN d ->> 'direction' IN ('in', 'out', 'internal') THEN d ->> 'direction' END;
             v_reply := coalesce(crm.parse_number(d ->> 'reply_hours'), crm._reply_hours(v_account, kind, v_direction, source_ts));
-            INSERT INTO crm_data.interaction (account_id, contact_id, kind, channel, direction, occurred_at, summary, body, next_step, satisfaction, quality, auto, client_key, detail)
-            VALUES (v_account, v_contact, kind, d ->> 'channel', v_direction, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step', CASE WHEN crm.parse_number(d ->> 'satisfaction') BETWEEN 0 AND 10 THEN crm.parse_number(d ->> 'satisfaction') END,
+            INSERT INTO crm_data.interaction (account_id, contact_id, opportunity_id, kind, channel, direction, occurred_at, summary, body, next_step, satisfaction, quality, auto, client_key, detail)
+            VALUES (v_account, v_contact, crm._deal_of(v_account, d ->> 'opportunity_code'), kind, d ->> 'channel', v_direction, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step', CASE WHEN crm.parse_number(d ->> 'satisfaction') BETWEEN 0 AND 10 THEN crm.parse_number(d ->> 'satisfaction') END,
                     crm._touch_quality(kind, NULL, NULL, d ->> 'next_step', CASE WHEN v_direction IS DISTINCT FROM 'in' THEN v_reply END), false, 'inbox:' || id,
                     d || jsonb_strip_nulls(jsonb_build_object('reply_hours', v_reply))) ON CONFLICT (client_key) DO NOTHING;
         ELSE
             -- calls, files and behaviour: the rules know what they mean
             INSERT INTO crm_data.event (occurred_at, account_id, contact_id, source_id, kind, channel, value, detail) VALUES (source_ts, v_account, v_contact, source_id, kind, d ->> 'channel', crm.parse_number(d ->> 'value')::float8, d);
             PERFORM crm._run_rules('inbox.' || kind, 'account', v_account, d || jsonb_build_object('id', id, 'kind', kind, 'occurred_at', source_ts));
-            PERFORM crm._emit('event.' || kind, 'account', v_account, d || jsonb_build_object('id', id, 'kind', kind));
+            PERFORM crm._emit('event.' || kind, 'account', v_account, d || jsonb_build_object('id', id, 'kind', kind, 'occurred_at', source_ts));
         END IF;
     EXCEPTION WHEN OTHERS THEN
         -- what is only in the way now is tried again by the clock; what is wrong stays until somebody asks for it
@@ -230,7 +230,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.ingest(text, text, text, jsonb, timestamptz) IS
 'Takes a payload of another system in and applies it in the same transaction. The same payload again changes nothing. It ends as applied, rejected or parked, with the reason, and stays visible. Never refused for its age: a missing source_ts, or one that lies ahead, is now, and marked as assumed.
-kind: lead or form; meeting, survey, chat, email, note; finance.invoice, finance.payment, finance.refund (contract_code, amount, currency, number) and legal.sealed (contract_code, url), with or without what stands before the dot; call, chat_file and any behaviour. The customer is found by account_code, phone or email. origin: the mark of a message that we sent to this system (crm.sync_subscribe); with nothing but what it said it is our own change coming back, and rejected. Errors: 22023 an unknown source, or a payload that is no object.';
+kind: lead or form; meeting, survey, chat, email, note; finance.invoice, finance.payment, finance.refund (contract_code, amount, currency, number) and legal.sealed (contract_code, url), with or without what stands before the dot; call, chat_file and any behaviour. The customer is found by account_code, phone or email; opportunity_code names a deal of it that a conversation belongs to. origin: the mark of a message that we sent to this system (crm.sync_subscribe); with nothing but what it said it is our own change coming back, and rejected. Errors: 22023 an unknown source, or a payload that is no object.';
 
 CREATE OR REPLACE FUNCTION crm.process_inbox(batch int DEFAULT 500) RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

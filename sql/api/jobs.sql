@@ -206,6 +206,8 @@ BEGIN
        FROM crm_data.interaction AS i
       WHERE i.kind = 'meeting' AND i.summary IS NULL AND i.retracted_at IS NULL AND i.account_id IS NOT NULL
         AND i.occurred_at BETWEEN now() - interval '1 day' AND now() - make_interval(mins => crm._setting('transcript.sla', '5')::int)
+        -- a transcript is a follow-up of its own
+        AND NOT EXISTS (SELECT FROM crm_data.interaction AS s WHERE s.account_id = i.account_id AND s.kind = 'meeting' AND s.summary IS NOT NULL AND s.retracted_at IS NULL AND s.occurred_at BETWEEN i.occurred_at - interval '1 hour' AND i.occurred_at + interval '1 day')
         AND NOT EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = 'account' AND m.record_id = i.account_id AND m.rule = 'transcript_late' AND m.fired AND m.key = format('transcript_late:account:%s:%s', i.account_id, i.id));
     PERFORM crm._take_rule_events(200);
     PERFORM crm.process_inbox(100);

@@ -484,6 +484,8 @@ DECLARE
     p jsonb;
     v_key text;
     v_locale text := coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'zh');
+    v_new boolean;
+    v_id bigint;
 BEGIN
     SELECT c.body, c.key INTO p, v_key FROM crm_data.config AS c
      WHERE c.kind = 'touch_preset' AND c.scope = '*' AND c.status = 'active' AND (c.key = preset OR c.body #>> '{label,zh}' = preset OR c.body #>> '{label,en}' = preset);
@@ -491,13 +493,28 @@ BEGIN
         RAISE EXCEPTION 'there is no button "%"', preset USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Buttons: ' || (SELECT string_agg(c.key, ', ' ORDER BY c.key) FROM crm_data.config AS c WHERE c.kind = 'touch_preset' AND c.scope = '*' AND c.status = 'active') || '.';
     END IF;
-    RETURN crm.log_interaction(jsonb_strip_nulls(jsonb_build_object('account_id', account, 'opportunity_id', opportunity, 'kind', p ->> 'kind', 'channel', p ->> 'channel', 'direction', p ->> 'direction',
+    v_new := client_key IS NULL OR NOT EXISTS (SELECT FROM crm_data.interaction AS i WHERE i.client_key = client_key);
+    v_id := crm.log_interaction(jsonb_strip_nulls(jsonb_build_object('account_id', account, 'opportunity_id', opportunity, 'kind', p ->> 'kind', 'channel', p ->> 'channel', 'direction', p ->> 'direction',
         'summary', coalesce(p #>> ARRAY['text', v_locale], p #>> '{text,en}'), 'body', note, 'next_step', coalesce(p #>> ARRAY['next_step', v_locale], p #>> '{next_step,en}'),
         'next_step_at', now() + (p ->> 'next_after')::interval, 'preset', v_key, 'client_key', client_key)));
+    IF opportunity IS NOT NULL AND v_new THEN
+        IF p ->> 'kind' = 'quote' THEN
+            UPDATE crm_data.opportunity AS o SET quote_sent_at = now(), quote_viewed_at = NULL, updated_at = now(), updated_by = session_user WHERE o.id = opportunity AND o.outcome = 'open' AND crm._may_work_on(o.owner_id, o.team_id);
+        END IF;
+        -- nobody picks a stage: what was done says where the deal is, forward or, when a customer compares again, back. What holds it back is on the list of its actions.
+        IF EXISTS (SELECT FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.pipeline_id = o.pipeline_id AND s.code = p ->> 'stage' WHERE o.id = opportunity AND o.outcome = 'open' AND o.stage_id <> s.id AND crm._may_work_on(o.owner_id, o.team_id)) THEN
+            BEGIN
+                PERFORM crm.advance_stage(opportunity, p ->> 'stage');
+            EXCEPTION WHEN SQLSTATE 'RM520' OR SQLSTATE 'RM523' OR invalid_parameter_value THEN
+                NULL;
+            END;
+        END IF;
+    END IF;
+    RETURN v_id;
 END
 $$;
 COMMENT ON FUNCTION crm.log_touch(bigint, text, text, bigint, text) IS
-'One of the buttons after a conversation: writes a standard follow-up with the next step and its time. Returns the follow-up.
+'One of the buttons after a conversation: writes a standard follow-up with the next step and its time. With a deal, the stage is inferred: a button that names one (proposal_sent: quote) notes that the quote is out and takes the deal there, forward if its mandatory actions allow, or back. Returns the follow-up.
 preset: just_talked, proposal_sent, waiting or what the configuration touch_preset has, by key or label. note: in one''s own words. Errors: 22023 no such button; P0002 no such customer of the caller''s.';
 
 -- ---------------------------------------------------------------- leads
@@ -739,3 +756,97 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._first_touch_breaches(int) IS 'Internal: leads whose first touch is overdue: the manager hears of it and somebody else gets the lead. Returns how many.';
+
+-- ---------------------------------------------------------------- what to say
+
+CREATE OR REPLACE FUNCTION crm.scripts(object text, id bigint) RETURNS TABLE (script text, words text, won_share numeric, cases bigint)
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    v_row jsonb;
+    v_account crm_data.account;
+    v_industry text;
+    v_locale text := coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'zh');
+    d jsonb;
+    c record;
+    n record;
+    p record;
+BEGIN
+    IF object = 'lead' THEN
+        SELECT to_jsonb(l) INTO v_row FROM crm_data.lead AS l WHERE l.id = id AND l.deleted_at IS NULL;
+    ELSIF object = 'opportunity' THEN
+        SELECT to_jsonb(o) INTO v_row FROM crm_data.opportunity AS o WHERE o.id = id AND o.deleted_at IS NULL;
+    ELSE
+        RAISE EXCEPTION 'there are words for leads and opportunities, not for %', object USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.scripts(''lead'', id).';
+    END IF;
+    IF v_row IS NULL OR NOT crm._row_readable(object, v_row) THEN
+        RAISE EXCEPTION 'there is no such % that you may see', object USING ERRCODE = 'no_data_found', HINT = 'Look it up in its view.';
+    END IF;
+    SELECT * INTO v_account FROM crm_data.account AS a WHERE a.id = (v_row ->> 'account_id')::bigint;
+    v_industry := coalesce(v_row ->> 'industry', v_account.industry);
+    -- how it went with the latest 500 of that trade, and one of them to tell of, among those whose customer the caller sees
+    SELECT count(*) AS n, avg((x.outcome = 'won')::int) AS won, (array_agg(x.name ORDER BY x.closed_at DESC, x.id) FILTER (WHERE x.outcome = 'won' AND x.told))[1] AS told, mode() WITHIN GROUP (ORDER BY x.product_line) FILTER (WHERE x.outcome = 'won') AS product INTO n
+      FROM (SELECT o.id, o.outcome, o.closed_at, o.product_line, a.name, a.id IS DISTINCT FROM v_account.id AND crm.row_visible('account', 'read', a.owner_id, a.team_id, a.grade) AS told
+              FROM crm_data.opportunity AS o JOIN crm_data.account AS a ON a.id = o.account_id AND a.industry = v_industry WHERE o.outcome IN ('won', 'lost') AND o.deleted_at IS NULL ORDER BY o.closed_at DESC, o.id LIMIT 500) AS x;
+    d := v_row || jsonb_strip_nulls(jsonb_build_object(
+        'industry', (SELECT x.value ->> v_locale FROM crm_data.config AS k, jsonb_array_elements(k.body -> 'values') AS x WHERE k.kind = 'picklist' AND k.key = 'industry' AND k.scope = '*' AND k.status = 'active' AND x.value ->> 'key' = v_industry),
+        'competitor', coalesce(v_row ->> 'competitor', v_row #>> '{attrs,competitor}', v_row #>> '{context,competitor}'), 'product', coalesce(v_row ->> 'product_line', v_row #>> '{attrs,product}', n.product),
+        'need', left(coalesce(v_row ->> 'need', v_row #>> '{attrs,forms,key_need,need}'), 60), 'similar_case', n.told));
+    FOR c IN SELECT k.key, coalesce(k.body ->> v_locale, k.body ->> 'en') AS words FROM crm_data.config AS k
+              WHERE k.kind = 'script' AND k.scope = '*' AND k.status = 'active' AND jsonb_path_exists(jsonb_strip_nulls(d), coalesce(k.body ->> 'when', '$')::jsonpath, '{}', true)
+              ORDER BY coalesce(k.body ->> 'when', '$') = '$', k.key LIMIT crm._setting('scripts.count', '3')::int LOOP
+        script := c.key;
+        words := c.words;
+        -- what is not known is said in general
+        FOR p IN SELECT v.name, v.en, v.zh FROM (VALUES ('product', 'our product', '我们的产品'), ('industry', 'your field', '贵'), ('need', 'their most urgent need', '最紧迫的需求'), ('competitor', 'others', '其他厂商'), ('similar_case', 'a customer like you', '同类客户')) AS v (name, en, zh) LOOP
+            words := replace(words, '{' || p.name || '}', coalesce(d ->> p.name, CASE v_locale WHEN 'zh' THEN p.zh ELSE p.en END));
+        END LOOP;
+        won_share := round(n.won, 2);
+        cases := n.n;
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm.scripts(text, bigint) IS
+'What one may open a conversation with, at most scripts.count (3): the texts of kind script whose condition the lead or deal meets, the special ones first (a comparison where a competitor is named, a reference where the caller sees a customer of the same trade who bought), filled in; beside them how many of the latest closed deals of that trade were won.
+object: lead or opportunity. Errors: 22023 another object; P0002 no such record within the caller''s view.';
+
+CREATE OR REPLACE FUNCTION crm.recommend_content(account bigint, k int DEFAULT 3) RETURNS TABLE (touchpoint text, label text, customers bigint, won_share numeric, usual_share numeric)
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    a crm_data.account;
+BEGIN
+    SELECT * INTO a FROM crm_data.account AS x WHERE x.id = account AND x.deleted_at IS NULL AND x.merged_into IS NULL;
+    IF NOT FOUND OR NOT crm._row_readable('account', to_jsonb(a)) THEN
+        RAISE EXCEPTION 'there is no such customer that you may see' USING ERRCODE = 'no_data_found', HINT = 'Look it up in the view crm.account.';
+    END IF;
+    IF k NOT BETWEEN 1 AND 20 THEN
+        RAISE EXCEPTION 'one to twenty touchpoints, not %', k USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.recommend_content(account, 3).';
+    END IF;
+    RETURN QUERY
+    WITH point AS (
+        SELECT x.value ->> 'key' AS key, coalesce(x.value ->> l.locale, x.value ->> 'en', x.value ->> 'zh', x.value ->> 'key') AS label
+          FROM crm_data.config AS c CROSS JOIN LATERAL jsonb_array_elements(c.body -> 'touchpoints') AS x CROSS JOIN (SELECT coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = crm.me()), 'en') AS locale) AS l
+         WHERE c.kind = 'attribution' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active'
+    ), peer AS MATERIALIZED (      -- customers of the same trade and kind whose deals have ended: when the first was won
+        SELECT o.account_id AS id, min(o.closed_at) FILTER (WHERE o.outcome = 'won') AS won_at FROM crm_data.opportunity AS o JOIN crm_data.account AS x ON x.id = o.account_id
+         WHERE x.industry = a.industry AND x.type = a.type AND x.id <> a.id AND o.outcome IN ('won', 'lost') AND o.deleted_at IS NULL GROUP BY o.account_id
+    ), reached AS (
+        SELECT DISTINCT e.account_id AS id, e.kind FROM crm_data.event AS e JOIN peer AS p ON p.id = e.account_id JOIN point AS t ON t.key = e.kind WHERE e.occurred_at < coalesce(p.won_at, 'infinity')
+        UNION SELECT i.account_id, i.kind FROM crm_data.interaction AS i JOIN peer AS p ON p.id = i.account_id JOIN point AS t ON t.key = i.kind WHERE i.occurred_at < coalesce(p.won_at, 'infinity') AND i.retracted_at IS NULL
+    ), usual AS (SELECT count(*) AS n, count(p.won_at)::numeric / nullif(count(*), 0) AS share FROM peer AS p)
+    SELECT t.key, t.label, r.n, round(r.won::numeric / r.n, 2), round(u.share, 2)
+      FROM usual AS u CROSS JOIN point AS t JOIN (SELECT x.kind, count(*) AS n, count(p.won_at) AS won FROM reached AS x JOIN peer AS p ON p.id = x.id GROUP BY x.kind) AS r ON r.kind = t.key
+     WHERE NOT EXISTS (SELECT FROM crm_data.event AS e WHERE e.account_id = a.id AND e.kind = t.key) AND NOT EXISTS (SELECT FROM crm_data.interaction AS i WHERE i.account_id = a.id AND i.kind = t.key AND i.retracted_at IS NULL)
+     -- a share of few is drawn to the usual one, as if five more had done as all do
+     ORDER BY (r.won + 5 * u.share) / (r.n + 5) DESC, t.key COLLATE "C" LIMIT k;
+END
+$$;
+COMMENT ON FUNCTION crm.recommend_content(bigint, int) IS
+'What to offer a customer next: touchpoints of the attribution (whitepaper, webinar, demo ..) that it had none of yet, ranked by how many customers of the same trade and kind who had it bought (won_share of customers), against all of them (usual_share); small numbers are drawn to the usual share. No row: nobody like it, or it had everything.
+k: 1 to 20. Errors: P0002 no such customer within the caller''s view; 22023 another k.';

@@ -39,6 +39,14 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._rule_delay(jsonb) IS 'Internal: the delay of a rule, which may be a setting in days.';
 
+CREATE OR REPLACE FUNCTION crm._deal_of(account bigint, code text) RETURNS bigint
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT o.id FROM crm_data.opportunity AS o WHERE o.code = _deal_of.code AND o.account_id = account AND o.deleted_at IS NULL
+$$;
+COMMENT ON FUNCTION crm._deal_of(bigint, text) IS 'Internal: the deal of a customer with a code.';
+
 CREATE OR REPLACE FUNCTION crm._rule_people(target text, owner bigint) RETURNS bigint[]
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -127,8 +135,8 @@ BEGIN
                 UPDATE crm_data.account AS k SET lifecycle = a ->> 'value', updated_at = now() WHERE k.id = id;
             END IF;
         WHEN 'interaction' THEN
-            INSERT INTO crm_data.interaction (account_id, lead_id, kind, channel, direction, occurred_at, summary, depth, auto, client_key, detail, quality, owner_id, team_id)
-            SELECT v_account, CASE WHEN object = 'lead' THEN id END, coalesce(a ->> 'kind', 'note'), event ->> 'channel', 'out', coalesce((event ->> 'occurred_at')::timestamptz, now()), v_text, a ->> 'depth', true, v_dedupe, event,
+            INSERT INTO crm_data.interaction (account_id, opportunity_id, lead_id, kind, channel, direction, occurred_at, summary, depth, auto, client_key, detail, quality, owner_id, team_id)
+            SELECT v_account, crm._deal_of(v_account, event ->> 'opportunity_code'), CASE WHEN object = 'lead' THEN id END, coalesce(a ->> 'kind', 'note'), event ->> 'channel', 'out', coalesce((event ->> 'occurred_at')::timestamptz, now()), v_text || coalesce(': ' || left(event ->> 'file_name', 300), ''), a ->> 'depth', true, v_dedupe, event,
                    crm._touch_quality(coalesce(a ->> 'kind', 'note'), NULL, a ->> 'depth', NULL, NULL), v_owner, v_team
              WHERE v_account IS NOT NULL OR object = 'lead'
             ON CONFLICT (client_key) DO NOTHING;

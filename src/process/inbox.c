@@ -29,6 +29,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/fmgroids.h"
+#include "utils/json.h"
 #include "utils/timestamp.h"
 #include "writes/plan.h"
 
@@ -327,6 +328,8 @@ tell_rules(Payload *p)
 		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 		crm_object_push_number(&state, "id", p->id);
 		crm_object_push_text(&state, "kind", p->kind);
+		crm_object_push_text(&state, "occurred_at",
+							 JsonEncodeDateTime(NULL, TimestampTzGetDatum(p->at), TIMESTAMPTZOID, NULL));
 		values[0] = CStringGetTextDatum(event);
 		values[1] = CStringGetTextDatum("account");
 		values[2] = Int64GetDatum(p->account);

@@ -83,6 +83,19 @@ SELECT count(*) FROM crm_data.inbox AS i WHERE i.external_id = 'refused';
 DROP TRIGGER refuse ON crm_data.event;
 SELECT crm.ingest('telephony', 'after', 'scroll', '{"account_code": "INBOX-1"}') ->> 'state' AS state;
 ROLLBACK;
+-- a meeting whose transcript came is not late; it is of the deal that it names; a file is named in its follow-up; a delay counts from when it happened
+INSERT INTO crm_data.interaction (account_id, kind, occurred_at) SELECT id, 'meeting', now() - interval '10 minutes' FROM crm_data.account WHERE code IN ('INBOX-2', 'INBOX-3');
+INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, owner_id) SELECT a.id, 'INBOX-D', 'Inbox deal', p.id, s.id, a.owner_id FROM crm_data.account AS a, crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id AND s.code = 'contact' WHERE p.code = 'standard' AND a.code = 'INBOX-2';
+SELECT crm.ingest('meeting', 'in 11', 'meeting', '{"account_code": "INBOX-2", "summary": "what was said", "opportunity_code": "INBOX-D"}', now() - interval '9 minutes') ->> 'state' AS state,
+       crm.ingest('wecom_archive', 'in 12', 'chat_file', '{"account_code": "INBOX-2", "file_name": "报价单.pdf", "opportunity_code": "INBOX-D"}') ->> 'state' AS file,
+       crm.ingest('app', 'in 13', 'treatment', '{"account_code": "INBOX-2"}', now() - interval '3 days') ->> 'state' AS treatment, crm.ingest('app', 'in 14', 'treatment', '{"account_code": "INBOX-2", "phone": "13911110078"}', now() - interval '3 days') ->> 'state' AS the_long_way;
+CALL crm.tick();
+SELECT a.code, count(x.id) AS late FROM crm_data.account AS a LEFT JOIN crm_data.alert AS x ON x.account_id = a.id AND x.kind = 'sla' WHERE a.code IN ('INBOX-2', 'INBOX-3') GROUP BY 1 ORDER BY 1;
+SELECT i.kind, i.summary, o.code AS deal FROM crm_data.interaction AS i JOIN crm_data.opportunity AS o ON o.id = i.opportunity_id WHERE o.code = 'INBOX-D' ORDER BY i.kind DESC;
+SELECT round(extract(epoch FROM e.at - now()) / 86400) AS days FROM crm_data.rule_event AS e JOIN crm_data.account AS a ON a.id = e.record_id AND a.code = 'INBOX-2' WHERE e.kind = 'rule:revisit_after_event';
+DELETE FROM crm_data.rule_event WHERE kind = 'rule:revisit_after_event';
+UPDATE crm_data.opportunity SET deleted_at = now() WHERE code = 'INBOX-D';
+DELETE FROM crm_data.alert WHERE kind = 'sla';
 -- bad input
 SELECT crm.reprocess('nowhere', now());
 SELECT crm.retry_inbox('nowhere');

@@ -163,6 +163,52 @@ UPDATE crm_data.member SET capacity = 0;
 SELECT crm._capture_new('{"phone": "13922220003"}') AS nobody_to_give_it_to;
 UPDATE crm_data.member AS m SET capacity = c.capacity FROM lead_capacity AS c WHERE c.id = m.id;
 DROP TABLE lead_ways, lead_capacity;
+-- the stage is inferred from what was done: held back while actions are open, forward when they are not, back when a customer compares again; a replay does nothing
+INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, amount, product_line, competitor, next_step, owner_id, team_id)
+SELECT :acc, 'LEAD2', 'Lead deal 2', p.id, s.id, 1000, 'platform', 'Rival Co', 'a proof of concept', m.id, m.team_id FROM crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id AND s.code = 'needs', crm_data.member AS m WHERE p.code = 'standard' AND m.full_name = 'Lead Ann';
+SELECT id AS deal2 FROM crm_data.opportunity WHERE code = 'LEAD2' \gset
+CREATE VIEW pg_temp.deal2 AS SELECT s.code AS stage, o.quote_sent_at IS NOT NULL AS quoted, o.stage_moves FROM crm_data.opportunity AS o JOIN crm_data.stage AS s ON s.id = o.stage_id WHERE o.code = 'LEAD2';
+SET ROLE lead_ann;
+SELECT crm.log_touch(:acc, '已发方案', NULL, :deal2) > 0 AS sent;
+RESET ROLE;
+TABLE pg_temp.deal2;
+UPDATE crm_data.task SET state = 'waived', waived_reason = 'x', done_at = now() WHERE object = 'opportunity' AND record_id = :deal2 AND state = 'open';
+SET ROLE lead_ann;
+SELECT crm.log_touch(:acc, 'just_talked', NULL, :deal2) > 0 AS says_nothing_of_a_stage, crm.log_touch(:acc, 'proposal_sent', NULL, :deal2, 'touch 2') > 0 AS sent;
+RESET ROLE;
+TABLE pg_temp.deal2;
+UPDATE crm_data.opportunity SET stage_id = (SELECT s.id FROM crm_data.stage AS s WHERE s.pipeline_id = opportunity.pipeline_id AND s.code = 'negotiation') WHERE id = :deal2;
+SET ROLE lead_ann;
+SELECT crm.log_touch(:acc, 'proposal_sent', NULL, :deal2, 'touch 2') > 0 AS replay;
+RESET ROLE;
+TABLE pg_temp.deal2;
+SET ROLE lead_ann;
+SELECT crm.log_touch(:acc, 'proposal_sent', 'they compare again', :deal2, 'touch 3') > 0 AS again;
+RESET ROLE;
+TABLE pg_temp.deal2;
+-- what to open a conversation with: filled in, the special ones first; and what to offer next, by what those bought who had it
+INSERT INTO crm_data.account (code, name, industry, type, owner_id, team_id) SELECT 'LEAD-P' || n, 'Peer ' || n, 'telecom', 'smb', CASE WHEN n = 1 THEN :ann ELSE :bob END, (SELECT team_id FROM crm_data.member WHERE id = :ann) FROM generate_series(1, 6) AS n;
+UPDATE crm_data.account SET industry = 'telecom', type = 'smb' WHERE id = :acc;
+INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, product_line, created_at, stage_entered_at, owner_id, team_id)
+SELECT a.id, 'LEAD-PD' || right(a.code, 1), 'd', p.id, s.id, 'platform', now() - interval '30 days', now() - right(a.code, 1)::int * interval '1 day', a.owner_id, a.team_id FROM crm_data.account AS a, crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id
+ WHERE p.code = 'standard' AND a.code LIKE 'LEAD-P%' AND s.code = CASE WHEN right(a.code, 1) <= '3' THEN 'won' ELSE 'lost' END;
+INSERT INTO crm_data.event (account_id, kind, occurred_at) SELECT a.id, v.kind, now() - interval '10 days' FROM crm_data.account AS a, (VALUES ('webinar', 1, 4), ('whitepaper', 1, 3), ('search_ad', 3, 6)) AS v (kind, lo, hi) WHERE a.code LIKE 'LEAD-P%' AND right(a.code, 1)::int BETWEEN v.lo AND v.hi;
+SET ROLE lead_ann;
+SELECT * FROM crm.scripts('opportunity', :deal2);
+SELECT * FROM crm.recommend_content(:acc);
+SELECT crm.recommend_content(:acc, 0);
+SELECT crm.scripts('account', :acc);
+SET ROLE lead_bob;
+SELECT crm.scripts('opportunity', :deal2);
+SELECT crm.recommend_content(:acc);
+RESET ROLE;
+INSERT INTO crm_data.event (account_id, kind) VALUES (:acc, 'whitepaper');
+SELECT touchpoint FROM crm.recommend_content(:acc);
+SELECT crm.capture_lead('{"phone": "13911110066", "client_key": "lt 66", "industry": "telecom", "need": "5G 专网"}') ->> 'lead' AS l66 \gset
+SELECT script, words FROM crm.scripts('lead', :l66);
+UPDATE crm_data.opportunity SET deleted_at = now() WHERE code LIKE 'LEAD-PD%' OR id = :deal2;
+UPDATE crm_data.account SET deleted_at = now() WHERE code LIKE 'LEAD-P%';
+DROP VIEW pg_temp.deal2;
 -- leave as found
 UPDATE crm_data.opportunity SET deleted_at = now() WHERE id = :deal;
 UPDATE crm_data.account SET deleted_at = now() WHERE id IN (:acc, :own);

@@ -8,6 +8,7 @@
 #   make test-all          adds the long tests: crash, pooling, standby, fuzzing, large data
 #   make bench [BENCH=x]   benchmarks as ratios against their rivals
 #   make start stop psql   the private server
+#   make relay             crm-relay, which delivers the messages of the outbox (src/relay, needs libcurl)
 #   make format            clang-format over the C sources
 
 EXTENSION = crm
@@ -15,9 +16,12 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" crm.control)
 MODULE_big = crm
 
 # Sorted, so that the order is the same with every make.
-SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
+# The relay is a program of its own.
+RELAY_SOURCES := $(sort $(wildcard src/relay/*.c))
+RELAY_HEADERS := $(sort $(wildcard src/relay/*.h))
+SOURCES := $(filter-out $(RELAY_SOURCES), $(sort $(wildcard src/*.c src/*/*.c)))
 # (PGXS installs what HEADERS names; these are nobody else's)
-OWN_HEADERS := $(sort $(wildcard src/*.h src/*/*.h))
+OWN_HEADERS := $(filter-out $(RELAY_HEADERS), $(sort $(wildcard src/*.h src/*/*.h)))
 OBJS = $(SOURCES:.c=.o)
 
 # The extension script: SQL faces of the C code, in this order.
@@ -158,14 +162,14 @@ ISOLATION ?= \
 REGRESS_OPTS = --inputdir=. --outputdir=test
 ISOLATION_OPTS = --inputdir=. --outputdir=test --load-extension=crm
 
-EXTRA_CLEAN = test/results test/log test/output_iso test/regression.diffs test/regression.out crm--*.sql
+EXTRA_CLEAN = src/relay/crm-relay test/results test/log test/output_iso test/regression.diffs test/regression.out crm--*.sql
 
 # Without an explicit PG_CONFIG: the newest server that has development files.
 PG_CONFIG ?= $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin/pg_config)))
 PGXS := $(if $(PG_CONFIG),$(shell test -x "$$(command -v $(PG_CONFIG))" && $(PG_CONFIG) --pgxs))
 
 .DEFAULT_GOAL := all
-PERSONAL = demo test test-all bench start stop psql regress isolation reference format
+PERSONAL = demo test test-all bench start stop psql regress isolation reference relay format
 .PHONY: $(PERSONAL)
 
 ifneq ($(PGXS),)
@@ -180,6 +184,12 @@ endif
 
 crm--$(EXTVERSION).sql: sql/embed.sh $(ENGINE_SQL) $(SCHEMA_SQL) $(API_SQL)
 	@sh sql/embed.sh '$(EXTVERSION)' '$(ENGINE_SQL)' '$(SCHEMA_SQL)' '$(API_SQL)' > $@.tmp && mv $@.tmp $@
+
+# The relay: a client of libpq and libcurl, not part of the module
+RELAY_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -fstack-protector-strong -D_FORTIFY_SOURCE=2
+relay: src/relay/crm-relay
+src/relay/crm-relay: $(RELAY_SOURCES) $(RELAY_HEADERS)
+	$(CC) $(RELAY_CFLAGS) $(if $(WERROR),-Werror) -I"$$($(PG_CONFIG) --includedir)" $$(curl-config --cflags) -o $@ $(RELAY_SOURCES) -L"$$($(PG_CONFIG) --libdir)" -lpq $$(curl-config --libs)
 
 # REFERENCE.md from the comments of the database's own objects
 reference: start
@@ -213,4 +223,4 @@ bench:
 	@bash test/tools/bench.sh $(BENCH)
 
 format:
-	@clang-format -i $(SOURCES) $(OWN_HEADERS)
+	@clang-format -i $(SOURCES) $(OWN_HEADERS) $(RELAY_SOURCES) $(RELAY_HEADERS)

@@ -65,7 +65,7 @@ packages()
     local want=(gcc make "postgresql-$m" "postgresql-client-$m" "postgresql-server-dev-$m" "postgresql-$m-cron" libipc-run-perl util-linux)
     if [ "${1:-}" = long ]; then
         want+=(pgbouncer clang clang-format "postgresql-$m-plpgsql-check" python3-psycopg libpostgresql-jdbc-java default-jdk-headless odbc-postgresql
-               python3-pyodbc valgrind libfaketime chromium fonts-wqy-microhei python3-phonenumbers)
+               python3-pyodbc valgrind libfaketime chromium fonts-wqy-microhei python3-phonenumbers libcurl4-openssl-dev libpq-dev)
     fi
     for p in "${want[@]}"; do
         dpkg-query -W -f '${Status}' "$p" 2> /dev/null | grep -q 'install ok installed' || missing+=("$p")

@@ -172,7 +172,7 @@ extern void crm_guard_init(void);
 
 /* plan.c */
 extern void crm_plan_init(void);
-extern void crm_plan_note_guard(Oid function);
+extern void crm_plan_note_guard(void);
 
 /* write.c */
 extern void crm_write_init(void);

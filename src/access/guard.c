@@ -445,7 +445,7 @@ crm_guard_support(PG_FUNCTION_ARGS)
 	{
 		SupportRequestSimplify *simplify = (SupportRequestSimplify *) request;
 
-		crm_plan_note_guard(simplify->fcall->funcid);
+		crm_plan_note_guard();
 
 		/* without a planner there is no plan to note the dependency in */
 		if (simplify->root != NULL)

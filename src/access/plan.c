@@ -7,7 +7,8 @@
  * the row, an equality search for a field that is nearly unique gets the same condition on the column itself, so that the index finds the
  * candidates; guard still has the last word. Not for other fields: the estimates of the plan would tell how frequent a value is.
  *
- * Which function is crm.guard is learnt from the planner's first call of its support function.
+ * The library may be loaded only when the planner first calls the support function of crm.guard: too late for that plan, so what is kept of
+ * plans is made anew then.
  *
  * No locks. Memory: the query's; the set of searchable fields is kept in TopMemoryContext.
  */
@@ -26,6 +27,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planner.h"
+#include "parser/parse_func.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -35,9 +37,10 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-/* crm.guard, once seen */
+/* crm.guard; looked up again when a function changes */
 static Oid guard_function = InvalidOid;
-static bool guard_checked = false;
+static bool guard_known = false;
+static bool in_place = false; /* was the hook there from the start of a plan? */
 
 static planner_hook_type previous_planner = NULL;
 
@@ -53,6 +56,7 @@ typedef struct FoldContext
 } FoldContext;
 
 static PlannedStmt *plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo params);
+static bool find_guard(void);
 static bool mentions_guard(Node *node, void *context);
 static Node *fold_guards(Node *node, void *arg);
 static bool imply_searches(Node *node, void *context);
@@ -74,32 +78,32 @@ crm_plan_init(void)
 }
 
 /*
- * The support function was called for this function. The plan in the making did not have the benefit, so have it made again when it is kept.
+ * The support function was called. If this hook was not there when the plan was begun, have it made again when it is kept.
  */
 void
-crm_plan_note_guard(Oid function)
+crm_plan_note_guard(void)
 {
-	if (guard_function == function)
+	if (in_place)
 		return;
-	guard_function = function;
-	guard_checked = true;
+	in_place = true;
 	ResetPlanCache();
 }
 
 /*
- * Is crm.guard known, and still the function it was?
+ * Is there a crm.guard?
  */
 static bool
-guard_known(void)
+find_guard(void)
 {
-	if (OidIsValid(guard_function) && !guard_checked)
-	{
-		char *name = get_func_name(guard_function);
+	static const Oid types[] = {ANYELEMENTOID, INT4OID, INT8OID, INT8OID};
 
-		if (name == NULL || strcmp(name, "guard") != 0 ||
-			get_func_namespace(guard_function) != get_namespace_oid(CRM_SCHEMA, true))
-			guard_function = InvalidOid;
-		guard_checked = true;
+	if (!guard_known)
+	{
+		guard_known = true;
+		guard_function = InvalidOid;
+		if (OidIsValid(get_namespace_oid(CRM_SCHEMA, true)))
+			guard_function = LookupFuncName(list_make2(makeString(pstrdup(CRM_SCHEMA)), makeString(pstrdup("guard"))),
+											lengthof(types), types, true);
 	}
 	return OidIsValid(guard_function);
 }
@@ -113,8 +117,10 @@ plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo 
 	PlannedStmt *result;
 	FoldContext context = {params, false};
 
+	in_place = true;
+
 	/* inside a definer's function nothing is folded, so nothing is to be gained */
-	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && !InLocalUserIdChange() && guard_known() &&
+	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && !InLocalUserIdChange() && find_guard() &&
 		mentions_guard((Node *) parse, NULL))
 	{
 		parse = (Query *) fold_guards((Node *) parse, &context);
@@ -351,7 +357,7 @@ is_searchable(int field)
 static void
 function_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	guard_checked = false;
+	guard_known = false;
 }
 
 /*

@@ -88,6 +88,8 @@ typedef struct ViewInfo
 	int object_column; /* with record: a reference to any object */
 	int record;
 	char *returning;
+	uint64 asked; /* serial of the last profile that sees_all was asked about */
+	bool whole;   /* its answer */
 	List *plans;
 	SPIPlanPtr look_plan;
 } ViewInfo;
@@ -95,6 +97,7 @@ typedef struct ViewInfo
 /* what one statement has touched so far */
 typedef struct StatementState
 {
+	Oid gate; /* whose views these are, and who writes */
 	int64 rows;
 	int64 limit; /* 0: not asked yet */
 } StatementState;
@@ -111,10 +114,11 @@ static HeapTuple insert_row(ViewInfo *info, TriggerData *data);
 static HeapTuple update_row(ViewInfo *info, TriggerData *data);
 static CrmViewWrite *begin_write(const ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
 								 const Datum *old_values);
-static CrmRowOutcome update_directly(const ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const Datum *values,
+static CrmRowOutcome update_directly(ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const Datum *values,
 									 const bool *nulls, const Datum *old_values, TupleDesc desc,
 									 HeapTuple volatile *result, int32 *version);
-static HeapTuple masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc);
+static HeapTuple masked_row(ViewInfo *info, HeapTuple row, TupleDesc desc, int32 *version);
+static bool sees_all(ViewInfo *info, const CrmProfile *profile);
 static HeapTuple update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
 									 const Datum *old_values, const bool *old_nulls, int32 *version);
 static SPIPlanPtr statement_plan(ViewInfo *info, char operation, Bitmapset *columns);
@@ -124,7 +128,8 @@ static bool row_is_skipped(ViewInfo *info, const Datum *values, const bool *null
 static void append_condition(StringInfo sql, const ViewInfo *info, int *nargs, Oid *types, bool with_version);
 static int condition_values(const ViewInfo *info, int nargs, const Datum *values, const bool *nulls, Datum *args,
 							char *argnulls, bool with_version);
-static void count_row(FunctionCallInfo fcinfo, const ViewInfo *info);
+static StatementState *statement_state(FunctionCallInfo fcinfo);
+static void count_row(StatementState *state, const ViewInfo *info);
 static void relation_changed(Datum arg, Oid relid);
 
 /*
@@ -134,6 +139,23 @@ void
 crm_write_init(void)
 {
 	crm_on_relation_change(relation_changed);
+}
+
+/*
+ * What is known of the statement lives with the trigger's call, which is one statement's.
+ */
+static StatementState *
+statement_state(FunctionCallInfo fcinfo)
+{
+	StatementState *state = fcinfo->flinfo->fn_extra;
+
+	if (state == NULL)
+	{
+		state = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(StatementState));
+		state->gate = get_role_oid(CRM_GATE, false);
+		fcinfo->flinfo->fn_extra = state;
+	}
+	return state;
 }
 
 /*
@@ -147,7 +169,7 @@ crm_write_view(PG_FUNCTION_ARGS)
 	HeapTuple volatile result = NULL;
 	Oid user;
 	int security;
-	Oid gate = get_role_oid(CRM_GATE, false);
+	StatementState *volatile state = statement_state(fcinfo);
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_INSTEAD(data->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(data->tg_event) || data->tg_trigger->tgnargs != 1)
@@ -158,7 +180,7 @@ crm_write_view(PG_FUNCTION_ARGS)
 	 * We are about to act as the owner of the view, so the view must be ours: anybody may hang this function on a view of his own, with
 	 * rows of his own making, if he is allowed to call it.
 	 */
-	if (data->tg_relation->rd_rel->relowner != gate)
+	if (data->tg_relation->rd_rel->relowner != state->gate)
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("crm._write_view works on the views of %s only", CRM_GATE)));
 
@@ -171,12 +193,12 @@ crm_write_view(PG_FUNCTION_ARGS)
 
 	info = view_info(data->tg_relation, data->tg_trigger->tgargs[0]);
 	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(gate, security | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(state->gate, security | SECURITY_LOCAL_USERID_CHANGE);
 	info->in_use++;
 	PG_TRY();
 	{
 		if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
-			count_row(fcinfo, info);
+			count_row(state, info);
 		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
 			result = update_row(info, data);
 		else
@@ -375,7 +397,7 @@ begin_write(const ViewInfo *info, Bitmapset *changed, const Datum *values, const
  * The update without a statement.
  */
 static CrmRowOutcome
-update_directly(const ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const Datum *values, const bool *nulls,
+update_directly(ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const Datum *values, const bool *nulls,
 				const Datum *old_values, TupleDesc desc, HeapTuple volatile *result, int32 *version)
 {
 	Datum *row = palloc(sizeof(Datum) * info->base_desc->natts);
@@ -384,7 +406,6 @@ update_directly(const ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, c
 	ItemPointer place = NULL;
 	HeapTuple written;
 	CrmRowOutcome outcome;
-	bool isnull;
 
 	for (int i = -1; (i = bms_next_member(info->key, i)) >= 0;)
 		row[info->columns[i].number - 1] = old_values[i];
@@ -414,20 +435,15 @@ update_directly(const ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, c
 							 info->version >= 0 ? info->columns[info->version].number : InvalidAttrNumber,
 							 info->version >= 0 ? DatumGetInt32(old_values[info->version]) : 0, place, &written);
 	if (outcome == ROW_UPDATED)
-	{
-		*result = masked_row(info, written, desc);
-		if (info->version >= 0)
-			*version =
-				DatumGetInt32(heap_getattr(written, info->columns[info->version].number, info->base_desc, &isnull));
-	}
+		*result = masked_row(info, written, desc, version);
 	return outcome;
 }
 
 /*
- * A row of the table as a row of the view, masked like everything that is read.
+ * A row of the table as a row of the view, masked like everything that is read; and its version.
  */
 static HeapTuple
-masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc)
+masked_row(ViewInfo *info, HeapTuple row, TupleDesc desc, int32 *version)
 {
 	const CrmProfile *profile = crm_profile();
 	Datum *base = palloc(sizeof(Datum) * info->base_desc->natts);
@@ -439,8 +455,11 @@ masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc)
 	const int64 *team = NULL;
 	int64 owner_id = 0;
 	int64 team_id = 0;
+	bool whole = sees_all(info, profile);
 
 	heap_deform_tuple(row, info->base_desc, base, base_nulls);
+	if (info->version >= 0)
+		*version = DatumGetInt32(base[info->columns[info->version].number - 1]);
 	if (owner_column >= 0 && !base_nulls[info->columns[owner_column].number - 1])
 	{
 		owner_id = DatumGetInt64(base[info->columns[owner_column].number - 1]);
@@ -457,10 +476,30 @@ masked_row(const ViewInfo *info, HeapTuple row, TupleDesc desc)
 
 		values[i] = base[column->number - 1];
 		nulls[i] = base_nulls[column->number - 1];
-		if (column->guarded && !nulls[i])
+		if (!whole && column->guarded && !nulls[i])
 			values[i] = crm_guard_column(profile, column->field, column->type, values[i], owner, team, &nulls[i]);
 	}
 	return heap_form_tuple(desc, values, nulls);
+}
+
+/*
+ * Is nothing of any row masked for this person? Asked for every row of a statement, so the answer is kept.
+ */
+static bool
+sees_all(ViewInfo *info, const CrmProfile *profile)
+{
+	if (info->asked != profile->serial)
+	{
+		bool all = !crm_profile_in_sandbox(profile);
+
+		for (int i = 0; i < info->ncolumns && all; i++)
+			all = !info->columns[i].guarded ||
+				  (crm_field_rule(profile, FIELD_READ, info->columns[i].field).mode == MODE_ALWAYS &&
+				   !crm_hides_keys(profile, info->columns[i].field));
+		info->asked = profile->serial;
+		info->whole = all;
+	}
+	return info->whole;
 }
 
 /*
@@ -736,19 +775,11 @@ condition_values(const ViewInfo *info, int nargs, const Datum *values, const boo
 }
 
 /*
- * One statement may touch only so many protected rows unless somebody approved of more. The count lives with the trigger's call, which is
- * one statement's.
+ * One statement may touch only so many protected rows unless somebody approved of more.
  */
 static void
-count_row(FunctionCallInfo fcinfo, const ViewInfo *info)
+count_row(StatementState *state, const ViewInfo *info)
 {
-	StatementState *state = fcinfo->flinfo->fn_extra;
-
-	if (state == NULL)
-	{
-		state = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(StatementState));
-		fcinfo->flinfo->fn_extra = state;
-	}
 	if (++state->rows == 1 || info->version < 0 || crm_profile()->unrestricted)
 		return;
 	if (state->limit == 0 || state->rows == state->limit + 1)

@@ -457,7 +457,8 @@ crm_direct_row(Relation rel, int64 id, bool lock)
 	IndexScanDesc scan;
 	Oid pk;
 
-	list_free(RelationGetIndexList(rel));
+	if (!rel->rd_indexvalid)
+		list_free(RelationGetIndexList(rel));
 	pk = rel->rd_pkindex;
 	if (!OidIsValid(pk))
 		elog(ERROR, "table %s has no primary key", RelationGetRelationName(rel));

@@ -70,6 +70,8 @@ typedef struct RowTable
 	bool valid;  /* nothing that it was made of has changed */
 	bool in_use; /* further up the stack */
 	bool plain;
+	bool checked; /* the user's rights to these columns; what they rest on makes the entry anew when it changes */
+	bool allowed;
 	MemoryContext context; /* the executor state's, NULL: none */
 	CrmTarget target;
 #if PG_VERSION_NUM >= 160000
@@ -120,7 +122,7 @@ crm_row_update_init(void)
 /*
  * Update the row of the table whose primary key stands in values (by attribute number - 1, as the new values of the columns do). columns are
  * attribute numbers less FirstLowInvalidHeapAttributeNumber. With a version_column, only the row of this version is updated.
- * where: the row's place, if the caller has locked it in this transaction, else NULL.
+ * where: the row's place, if the caller has locked it in this transaction against every other update, else NULL.
  * The new row comes back in the caller's memory, before AFTER triggers ran, as RETURNING would show it.
  */
 CrmRowOutcome
@@ -198,6 +200,7 @@ find_table(Relation rel, const Bitmapset *columns)
 		bms_free(table->rights->updatedCols);
 		table->rights->updatedCols = NULL;
 		table->rights->updatedCols = bms_copy(columns);
+		table->checked = false;
 		MemoryContextSwitchTo(old);
 		/* so does what an index is told */
 		for (int i = 0; i < table->target.info->ri_NumIndices; i++)
@@ -378,7 +381,6 @@ update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls
 	EState *estate = table->target.estate;
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
 	CrmRowOutcome outcome = ROW_NOT_PLAIN;
-	bool allowed;
 
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -386,13 +388,17 @@ update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls
 	estate->es_output_cid = GetCurrentCommandId(true);
 	table->target.info->ri_RelationDesc = rel;
 
+	if (!table->checked || ExecutorCheckPerms_hook != NULL)
+	{
 #if PG_VERSION_NUM >= 160000
-	allowed = ExecCheckPermissions(estate->es_range_table, estate->es_rteperminfos, false);
+		table->allowed = ExecCheckPermissions(estate->es_range_table, estate->es_rteperminfos, false);
 #else
-	allowed = ExecCheckRTPerms(estate->es_range_table, false);
+		table->allowed = ExecCheckRTPerms(estate->es_range_table, false);
 #endif
-	if (allowed && (where ? table_tuple_fetch_row_version(rel, where, estate->es_snapshot, table->old_slot)
-						  : find_row(table, rel, values, nulls)))
+		table->checked = true;
+	}
+	if (table->allowed && (where ? table_tuple_fetch_row_version(rel, where, estate->es_snapshot, table->old_slot)
+								 : find_row(table, rel, values, nulls)))
 	{
 		bool isnull = true;
 		Datum found = version_column > 0 ? slot_getattr(table->old_slot, version_column, &isnull) : (Datum) 0;
@@ -402,9 +408,9 @@ update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls
 		GetPerTupleExprContext(estate)->ecxt_scantuple = table->old_slot;
 		if ((version_column <= 0 || (!isnull && DatumGetInt32(found) == version)) &&
 			ExecQual(table->visible, GetPerTupleExprContext(estate)) &&
-			table_tuple_lock(rel, &table->old_slot->tts_tid, estate->es_snapshot, table->old_slot,
-							 estate->es_output_cid, ExecUpdateLockMode(estate, table->target.info), LockWaitBlock, 0,
-							 &failure) == TM_Ok)
+			(where || table_tuple_lock(rel, &table->old_slot->tts_tid, estate->es_snapshot, table->old_slot,
+									   estate->es_output_cid, ExecUpdateLockMode(estate, table->target.info),
+									   LockWaitBlock, 0, &failure) == TM_Ok))
 		{
 			CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 			slot_getallattrs(table->old_slot);

@@ -130,6 +130,7 @@ struct CrmViewWrite
 	Root root;
 	Record record; /* only what the root needs */
 	CrmWriteContext saved;
+	Oid owner; /* of the tables */
 	Oid user;
 	int security;
 };
@@ -144,6 +145,7 @@ static void lock_root(Request *request, CrmWriteTable *table, Root *root, Record
 static void lock_account(int64 id, bool gate, Root *root, Record *record);
 static int64 last_number(const Root *root);
 static void as_owner(Oid *user, int *security);
+static void become(Oid owner, Oid *user, int *security);
 static void make_op_id(pg_uuid_t *op_id);
 static Jsonb *patch_of(CrmWriteTable *table, const Bitmapset *columns, const Datum *values, const bool *nulls);
 static void wait_at_gate(int64 id);
@@ -1133,9 +1135,17 @@ visit_writer(HeapTuple row, TupleDesc desc, int32 version, void *arg)
 static void
 as_owner(Oid *user, int *security)
 {
+	become(get_role_oid(CRM_OWNER, false), user, security);
+}
+
+/*
+ * The same, where it is known who that is.
+ */
+static void
+become(Oid owner, Oid *user, int *security)
+{
 	GetUserIdAndSecContext(user, security);
-	SetUserIdAndSecContext(get_role_oid(CRM_OWNER, false),
-						   *security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
+	SetUserIdAndSecContext(owner, *security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 }
 
 /*
@@ -1152,10 +1162,12 @@ crm_view_write_begin(const char *object, int64 id, int32 version, const Bitmapse
 	CrmWriteTable *table;
 	CrmWriteContext context = {0};
 	bool there;
+	Oid owner;
 	Oid user;
 	int security;
 
 	as_owner(&user, &security);
+	owner = GetUserId();
 	table = crm_write_table_if(object);
 	SetUserIdAndSecContext(user, security);
 	if (table == NULL)
@@ -1178,7 +1190,8 @@ crm_view_write_begin(const char *object, int64 id, int32 version, const Bitmapse
 	write->root.object = table->object;
 	write->root.id = id;
 	write->root.is_record = true;
-	as_owner(&write->user, &write->security);
+	write->owner = owner;
+	become(owner, &write->user, &write->security);
 	if (table->account_id >= 0)
 	{
 		Record child;
@@ -1276,16 +1289,21 @@ crm_view_write_end(CrmViewWrite *write, int32 version, bool counted)
 	make_op_id(&op_id);
 	write->request.op_id = UUIDPGetDatum(&op_id);
 
-	SPI_connect();
-	as_owner(&write->user, &write->security);
-	if (!write->root.is_record)
-		update_root(&write->root, &write->record.place, false);
-	else if (!counted)
-		update_root(&write->root, NULL, false);
+	become(write->owner, &write->user, &write->security);
+	if (!write->root.is_record || !counted)
+	{
+		SPI_connect();
+		update_root(&write->root, write->root.is_record ? NULL : &write->record.place, false);
+		SPI_finish();
+	}
 	store_operation(&write->request, &write->root, write->root.op_seq, "applied", version, NULL);
-	announce(&write->request, &write->root, &write->record, write->table, version, write->root.op_seq);
+	if (!sources_known || sources_any)
+	{
+		SPI_connect();
+		announce(&write->request, &write->root, &write->record, write->table, version, write->root.op_seq);
+		SPI_finish();
+	}
 	SetUserIdAndSecContext(write->user, write->security);
-	SPI_finish();
 }
 
 /*

@@ -295,3 +295,5 @@ GRANT INSERT ON crm.import_line TO crm_admin, crm_steward, crm_sync;
 GRANT USAGE ON SCHEMA crm, crm_data TO crm_backup;
 GRANT SELECT ON ALL TABLES IN SCHEMA crm_data TO crm_backup;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA crm_data TO crm_backup;
+-- those of members to come
+ALTER DEFAULT PRIVILEGES FOR ROLE crm_owner IN SCHEMA crm_data GRANT SELECT ON SEQUENCES TO crm_backup;

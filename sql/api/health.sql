@@ -175,7 +175,6 @@ AS $$
 DECLARE
     v_me bigint := crm.me();
     v_limit int := coalesce((SELECT (c.body ->> 'claim_limit')::int FROM crm_data.config AS c WHERE c.kind = 'recycle' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active'), 20);
-    v_today timestamptz := date_trunc('day', now() AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai')) AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai');
     m crm_data.member;
     a crm_data.account;
 BEGIN
@@ -189,7 +188,8 @@ BEGIN
        OR NOT EXISTS (SELECT FROM crm_data.pool AS p WHERE p.id = a.pool_id AND (p.team_id IS NULL OR p.team_id = ANY (crm.my_teams('region')))) THEN
         RAISE EXCEPTION 'this account is in no pool of yours' USING ERRCODE = 'no_data_found', HINT = 'Somebody else may have been quicker.';
     END IF;
-    IF (SELECT count(*) FROM crm_data.access_log AS l WHERE l.action = 'claim' AND l.actor = 'member ' || v_me AND l.at >= v_today) >= v_limit THEN
+    -- also what is rolled back counts: he has seen the customer as his own
+    IF NOT crm._count_today('claim', v_limit) THEN
         RAISE EXCEPTION 'no more than % customers a day from the pools', v_limit USING ERRCODE = 'program_limit_exceeded', HINT = 'Go on tomorrow.';
     END IF;
     PERFORM crm._log_access('claim', 'account', account, NULL, 1, NULL, NULL);
@@ -198,4 +198,4 @@ END
 $$;
 COMMENT ON FUNCTION crm.claim_account(bigint) IS
 'Takes a customer out of a pool: he becomes the caller''s, with all that hangs on him. For sales and managers, from pools without a team or of a team of their region.
-Errors: 42501 others; P0002 in no pool of the caller''s, or claimed by somebody else meanwhile; 54000 more than claim_limit (20) today; 55P03 the customer is busy.';
+Errors: 42501 others; P0002 in no pool of the caller''s, or claimed by somebody else meanwhile; 54000 more than claim_limit (20) today, those rolled back included; 55P03 the customer is busy.';

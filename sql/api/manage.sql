@@ -232,6 +232,12 @@ BEGIN
     IF crm._see(object, id) IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object);
     END IF;
+    -- one at a time for a person; what is rolled back is never sent
+    PERFORM FROM crm_data.member AS m WHERE m.id = person.id FOR NO KEY UPDATE;
+    IF (SELECT count(*) FROM crm_data.approval AS a WHERE a.kind = 'challenge' AND a.requested_by = person.id AND a.created_at > clock_timestamp() - interval '1 hour')
+       >= crm._setting('challenge.hourly_limit', '10')::int THEN
+        RAISE EXCEPTION USING ERRCODE = 'RM107', MESSAGE = 'the hour''s limit of one-time codes is reached', HINT = 'The setting challenge.hourly_limit says how many there are.';
+    END IF;
     -- six digits from 48 random bits: the first bytes of version 4 are all random
     code := lpad((('x' || encode(substring(random_bytes FROM 1 FOR 6), 'hex'))::bit(48)::bigint % 1000000)::text, 6, '0');
     INSERT INTO crm_data.approval (kind, object, record_id, payload, requested_by, expires_at, code_salt, code_hash, attempts_left, created_by)
@@ -252,7 +258,7 @@ $$;
 COMMENT ON FUNCTION crm.challenge(text, text, bigint) IS
 'Sends the current person a one-time code for a sensitive operation; answers the number that crm.confirm() and the operation take. Only a hash of the code is kept; it lives 5 minutes (setting challenge.ttl).
 op: merge or delete. object, id: of the row.
-Errors: 22023 other operations; 55000 no telephone number or channel; P0002 no such row for the person.';
+Errors: 22023 other operations; 55000 no telephone number or channel; P0002 no such row for the person; RM107 more than challenge.hourly_limit (10) codes in an hour.';
 
 CREATE OR REPLACE FUNCTION crm.confirm(challenge bigint, employee_no text, code text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -320,6 +326,57 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._in_sandbox() IS 'Whether the current person is in his first days (setting sandbox.days). Internal.';
 
+-- What a person did today and may do only so often. The count must outlive a rollback, or whoever rolls back sees what he wants: sequences are
+-- the part of a database that no rollback touches, so each member has one.
+CREATE OR REPLACE FUNCTION crm._make_day_count() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('CREATE SEQUENCE crm_data.%I', 'day_count_' || NEW.id);
+    EXECUTE format('COMMENT ON SEQUENCE crm_data.%I IS %L', 'day_count_' || NEW.id, 'What a member did today: days since 2000, four digits of claims, four digits of reveals.');
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._make_day_count() IS 'Trigger of member: makes the count of the new member''s days, before he can do anything that is counted. Internal.';
+DROP TRIGGER IF EXISTS day_count ON crm_data.member;
+CREATE TRIGGER day_count AFTER INSERT ON crm_data.member FOR EACH ROW EXECUTE FUNCTION crm._make_day_count();
+COMMENT ON TRIGGER day_count ON crm_data.member IS 'Makes the count of the new member''s days.';
+DO $do$
+DECLARE
+    m record;
+BEGIN
+    FOR m IN SELECT 'day_count_' || x.id AS name FROM crm_data.member AS x WHERE to_regclass('crm_data.day_count_' || x.id) IS NULL LOOP
+        EXECUTE format('CREATE SEQUENCE crm_data.%I', m.name);
+        EXECUTE format('COMMENT ON SEQUENCE crm_data.%I IS %L', m.name, 'What a member did today: days since 2000, four digits of claims, four digits of reveals.');
+    END LOOP;
+END
+$do$;
+
+CREATE OR REPLACE FUNCTION crm._count_today(action text, most int) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    counter regclass := 'crm_data.day_count_' || crm.me();
+    unit CONSTANT int := CASE action WHEN 'reveal' THEN 1 WHEN 'claim' THEN 10000 END;
+    day CONSTANT bigint := 100000000::bigint * ((clock_timestamp() AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date - date '2000-01-01');
+    count bigint;
+BEGIN
+    -- one at a time for a person, or two of his sessions would count as one
+    PERFORM FROM crm_data.member AS m WHERE m.id = crm.me() FOR NO KEY UPDATE;
+    count := greatest(coalesce(pg_sequence_last_value(counter), 0), day);
+    IF count / unit % 10000 >= least(most, 9999) THEN
+        RETURN false;
+    END IF;
+    -- not nextval(), which may skip some after a crash
+    PERFORM setval(counter, count + unit);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION crm._count_today(text, int) IS 'Counts something that the current member does, for good, whatever becomes of the transaction; false, and not counted, when he has done it so often today. Internal.
+action: reveal or claim. most: how often in a day (setting organisation.timezone), up to 9999.';
+
 CREATE OR REPLACE FUNCTION crm.reveal(object text, id bigint, field text, reason text) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -344,11 +401,7 @@ BEGIN
     IF seen->>field IS NULL OR (crm._in_sandbox() AND (seen->>'owner_id')::bigint IS DISTINCT FROM crm.me()) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied to reveal "%s.%s"', object, field);
     END IF;
-    -- one at a time, so that two sessions cannot share the last one of the day
-    PERFORM FROM crm_data.member AS m WHERE m.id = crm.me() FOR NO KEY UPDATE;
-    IF crm.me() IS NOT NULL
-       AND (SELECT count(*) FROM crm_data.access_log AS l WHERE l.actor = 'member ' || crm.me() AND l.action = 'reveal' AND l.at >= date_trunc('day', clock_timestamp()))
-           >= crm._setting('reveal.daily_limit', '30')::int THEN
+    IF crm.me() IS NOT NULL AND NOT crm._count_today('reveal', crm._setting('reveal.daily_limit', '30')::int) THEN
         RAISE EXCEPTION USING ERRCODE = 'RM107', MESSAGE = 'the day''s limit of revealed values is reached', HINT = 'The setting reveal.daily_limit says how many there are.';
     END IF;
     EXECUTE format('SELECT t.%I::text FROM crm_data.%I AS t WHERE t.id = $1', field, object) INTO result USING id;
@@ -358,7 +411,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.reveal(text, bigint, text, text) IS
 'The full value of one masked field of one visible row; noted in the access log.
-object, id, field: of the value. reason: at least four characters. At most reveal.daily_limit (30) a person and day.
+object, id, field: of the value. reason: at least four characters. At most reveal.daily_limit (30) a person and day; what is rolled back counts.
 Errors: 42501 no right reveal, or a field that the role never sees; 42703 no such field; P0002 no such row; 22023 no reason; RM107 the limit.';
 
 CREATE OR REPLACE FUNCTION crm.find_by_phone(phone text) RETURNS TABLE (object text, id bigint, name text, account_id bigint)

@@ -99,6 +99,28 @@ SELECT payload->>'code' AS code FROM crm_data.outbox WHERE dedupe_key = 'challen
 SET ROLE access_rep;
 SELECT crm.confirm(:challenge, 'E-access_rep', :'code') AS too_late;
 SELECT crm.challenge('paint', 'account', :account);
+-- so many codes an hour
+RESET ROLE;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '3') WHERE kind = 'setting' AND key = 'challenge.hourly_limit';
+SET ROLE access_rep;
+SELECT crm.challenge('merge', 'account', :account) IS NOT NULL AS third;
+SELECT crm.challenge('merge', 'account', :account);
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '10') WHERE kind = 'setting' AND key = 'challenge.hourly_limit';
+-- a case is closed by its function: the desk works on its cases together, and on nobody's stage actions
+INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, owner_id)
+SELECT k, 'account', :account, :account, 'access ' || k, now(), m.id FROM unnest(ARRAY['case', 'follow_up']) AS k, crm_data.member AS m WHERE m.role_name = 'access_rep';
+SELECT max(id) FILTER (WHERE kind = 'case') AS desk_case, max(id) FILTER (WHERE kind = 'follow_up') AS follow_up FROM crm_data.task WHERE title LIKE 'access %' \gset
+SET ROLE access_agent;
+UPDATE crm.task SET state = 'done', done_at = now() WHERE id = :desk_case;
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.complete_task(:desk_case, 'answered');
+SELECT crm.complete_task(:follow_up, 'answered');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+UPDATE crm_data.task SET state = 'cancelled', done_at = now() WHERE id = :follow_up;
+SET ROLE access_rep;
 
 -- many rows at once with an approval, once
 SELECT crm.request_approval('bulk', 'account', '{"rows": 40}', 'new industry codes') AS request \gset
@@ -142,9 +164,23 @@ SELECT crm.reveal('account', :account, 'phone', 'curious');
 RESET ROLE;
 UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '2') WHERE kind = 'setting' AND key = 'reveal.daily_limit';
 SET ROLE access_agent;
-SELECT crm.reveal('account', :account, 'phone', 'callback');
+SAVEPOINT seen;
+SELECT crm.reveal('account', :account, 'phone', 'rolled back') IS NOT NULL AS revealed;
+ROLLBACK TO seen;
+-- the second of the two was the one that was rolled back
 SELECT crm.reveal('account', :account, 'phone', 'callback');
 \echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+-- another day, and other limits of the same day, are other counts
+SELECT setval('crm_data.day_count_' || m.id, pg_sequence_last_value('crm_data.day_count_' || m.id) - 100000000) > 0 AS yesterday FROM crm_data.member AS m WHERE m.role_name = 'access_agent';
+SET ROLE access_agent;
+SELECT crm.reveal('account', :account, 'phone', 'callback');
+RESET ROLE;
+SELECT pg_sequence_last_value('crm_data.day_count_' || m.id) % 100000000 AS today FROM crm_data.member AS m WHERE m.role_name = 'access_agent';
+-- only the engine touches the counts
+SET ROLE access_agent;
+SELECT setval('crm_data.day_count_' || crm.me(), 1);
+SELECT crm._count_today('reveal', 100);
 RESET ROLE;
 SELECT severity, kind, regexp_replace(detail, ' on .*', '') AS detail FROM crm.access_audit() WHERE kind = 'unusual access';
 SELECT action, object, row_count, reason FROM crm_data.access_log WHERE actor = 'member ' || (SELECT id FROM crm_data.member WHERE role_name = 'access_agent') ORDER BY id;

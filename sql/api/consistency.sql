@@ -1,14 +1,25 @@
 -- Consistency: related records against each other and against the quality rules every night, core fields against other systems every month, and the use
 -- of every field every quarter. What is wrong becomes a data issue with the steward responsible; what is right again closes it.
 
+-- Follow-ups are by far the most rows: above two million of them a night looks at the copies of a part of the customers, in turn.
+CREATE OR REPLACE FUNCTION crm._consistency_turn(at timestamptz, OUT parts int, OUT part int)
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT p.n, (floor(extract(epoch FROM at) / 86400)::bigint % p.n)::int
+      FROM (SELECT greatest(1, ceil(c.reltuples / 2e6))::int AS n FROM pg_class AS c WHERE c.oid = 'crm_data.interaction'::regclass) AS p
+$$;
+COMMENT ON FUNCTION crm._consistency_turn(timestamptz) IS 'Internal: into how many parts the customers are cut for the comparison with their follow-ups, by the number of follow-ups, and which part a night looks at.';
+
 -- What cannot be true of related records. Keys keep rows from pointing nowhere; these are the things keys cannot say.
-CREATE OR REPLACE FUNCTION crm._consistency_findings()
+CREATE OR REPLACE FUNCTION crm._consistency_findings(at timestamptz DEFAULT now())
     RETURNS TABLE (kind text, object text, record_id bigint, account_id bigint, field text, ours text, theirs text, severity text)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c record;
+    v_turn record;
 BEGIN
     -- the same person under two numbers or addresses: a customer who is a person, or the legal person of one
     RETURN QUERY
@@ -27,9 +38,11 @@ BEGIN
                                        FROM crm_data.%1$I AS t WHERE t.object = %2$L AND NOT EXISTS (SELECT FROM crm_data.%2$I AS r WHERE r.id = t.record_id)', c.name, c.object, CASE c.name WHEN 'external_ref' THEN 'NULL::bigint' ELSE 't.account_id' END);
     END LOOP;
     -- the copies of owner, team and grade, on which the row rules stand: one finding a customer, however many rows it is
+    SELECT * INTO v_turn FROM crm._consistency_turn(at);
     FOR c IN SELECT x.name FROM (VALUES ('contact'), ('contract'), ('interaction'), ('receivable_entry')) AS x (name) LOOP
         RETURN QUERY EXECUTE format('SELECT ''copied_owner'', %1$L, min(t.id), a.id, ''owner_id'', count(*)::text, concat_ws('', '', a.owner_id, a.team_id, a.grade), ''error''
-                                       FROM crm_data.%1$I AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade) GROUP BY a.id', c.name);
+                                       FROM crm_data.%1$I AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE %2$s (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade) GROUP BY a.id', c.name,
+                                   CASE WHEN c.name = 'interaction' AND v_turn.parts > 1 THEN format('t.account_id %% %1$s = %2$s AND a.id %% %1$s = %2$s AND', v_turn.parts, v_turn.part) ELSE '' END);
     END LOOP;
     RETURN QUERY
     SELECT 'stage_mismatch', 'opportunity', o.id, o.account_id, 'outcome', o.outcome, s.outcome, 'error'
@@ -46,7 +59,7 @@ BEGIN
       FROM crm_data.contract AS k JOIN crm_data.receivable_entry AS e ON e.contract_id = k.id AND e.currency = k.currency AND e.kind IN ('payment', 'refund') WHERE k.deleted_at IS NULL GROUP BY k.id HAVING sum(CASE e.kind WHEN 'refund' THEN -e.amount ELSE e.amount END) > k.amount;
 END
 $$;
-COMMENT ON FUNCTION crm._consistency_findings() IS
+COMMENT ON FUNCTION crm._consistency_findings(timestamptz) IS
 'Internal: contradictions between related records: contact_mismatch (the same person under two numbers), orphan (of a customer that is deleted or merged), dangling (names a record that does not exist), copied_owner, stage_mismatch, plan_sum (instalments are not the contract''s amount), overpaid.';
 
 CREATE OR REPLACE FUNCTION crm._quality_findings()
@@ -58,18 +71,18 @@ DECLARE
     o record;
 BEGIN
     FOR o IN SELECT c.body ->> 'object' AS name, string_agg(format('SELECT %L, %L, %L WHERE jsonb_path_exists(d.doc, %L::jsonpath, ''{}'', true)', 'quality.' || c.key, c.body ->> 'field', coalesce(c.body ->> 'severity', 'warning'), c.body ->> 'when'), ' UNION ALL ' ORDER BY c.key) AS rules,
-                    string_agg(c.body ->> 'when', ' ') AS conditions
+                    string_agg(c.body ->> 'when', ' ') AS conditions, string_agg(format('jsonb_path_exists(d.doc, %L::jsonpath, ''{}'', true)', c.body ->> 'when'), ' OR ') AS broken
                FROM crm_data.config AS c JOIN crm_data.field AS f ON f.object = c.body ->> 'object' AND f.name = 'updated_at'
               WHERE c.kind = 'quality_rule' AND c.scope = '*' AND c.status = 'active' GROUP BY 1 ORDER BY 1 LOOP
         -- a condition sees the columns that the rules name, or all when one asks for whatever there is
         RETURN QUERY EXECUTE format($q$
             SELECT r.kind, %1$L, t.id, %2$s, r.field, NULL::text, NULL::text, r.severity
-              FROM crm_data.%1$I AS t CROSS JOIN LATERAL (SELECT %3$s %5$s AS doc OFFSET 0) AS d CROSS JOIN LATERAL (%6$s) AS r (kind, field, severity) WHERE %4$s true$q$,
+              FROM crm_data.%1$I AS t CROSS JOIN LATERAL (SELECT %3$s %5$s AS doc OFFSET 0) AS d CROSS JOIN LATERAL (%6$s) AS r (kind, field, severity) WHERE %4$s (%7$s)$q$,
             o.name, CASE o.name WHEN 'account' THEN 't.id' ELSE CASE WHEN EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = o.name AND f.name = 'account_id') THEN 't.account_id' ELSE 'NULL::bigint' END END,
             CASE WHEN o.conditions ~ '\*' THEN 'to_jsonb(t)'
                  ELSE (SELECT 'jsonb_build_object(' || coalesce(string_agg(format('%L, t.%I', f.name, f.name), ', ' ORDER BY f.id), '') || ')' FROM crm_data.field AS f WHERE f.object = o.name AND NOT f.custom AND o.conditions ~ ('\m' || f.name || '\M')) END,
             (SELECT coalesce(string_agg(format('t.%I IS NULL AND ', f.name), ''), '') FROM crm_data.field AS f WHERE f.object = o.name AND f.name IN ('deleted_at', 'merged_into')),
-            CASE WHEN o.name = 'account' AND o.conditions ~ 'uscc_valid' THEN '|| jsonb_build_object(''uscc_valid'', crm.uscc_valid(t.uscc))' ELSE '' END, o.rules);
+            CASE WHEN o.name = 'account' AND o.conditions ~ 'uscc_valid' THEN '|| jsonb_build_object(''uscc_valid'', crm.uscc_valid(t.uscc))' ELSE '' END, o.rules, o.broken);
     END LOOP;
 END
 $$;
@@ -94,12 +107,15 @@ DECLARE
     v_gone bigint;
     v_rows jsonb;
     v_id bigint;
+    v_turn record;
     w record;
 BEGIN
-    WITH found AS MATERIALIZED (SELECT f.*, format('%s:%s:%s:%s', f.kind, f.object, f.record_id, f.field) AS key FROM (SELECT * FROM crm._consistency_findings() UNION ALL SELECT * FROM crm._quality_findings()) AS f),
+    SELECT * INTO v_turn FROM crm._consistency_turn(due);
+    WITH found AS MATERIALIZED (SELECT f.*, format('%s:%s:%s:%s', f.kind, f.object, f.record_id, f.field) AS key FROM (SELECT * FROM crm._consistency_findings(due) UNION ALL SELECT * FROM crm._quality_findings()) AS f),
     -- what is not found again is gone: the engine does not know whether somebody repaired it
     gone AS (UPDATE crm_data.data_issue AS i SET state = 'gone', resolved_at = now(), resolved_by = 'consistency scan', updated_at = now(), updated_by = 'consistency scan'
               WHERE i.state = 'open' AND (i.kind IN ('contact_mismatch', 'orphan', 'dangling', 'copied_owner', 'stage_mismatch', 'plan_sum', 'overpaid') OR i.kind LIKE 'quality.%') AND NOT EXISTS (SELECT FROM found AS f WHERE f.key = i.dedupe_key)
+                AND NOT (i.kind = 'copied_owner' AND i.object = 'interaction' AND i.account_id % v_turn.parts <> v_turn.part)
              RETURNING i.id),
     -- of one kind so many a night: an empty column of a million customers is one thing to repair, not a million
     new AS (INSERT INTO crm_data.data_issue (kind, object, record_id, account_id, field, ours, theirs, severity, dedupe_key, steward_id)
@@ -128,7 +144,7 @@ BEGIN
     RETURN v_new + v_gone;
 END
 $$;
-COMMENT ON FUNCTION crm._job_consistency_scan(timestamptz) IS 'Job: contradictions between related records and broken quality rules become data issues with their steward, those that are no more are closed, replaced views raise an alert; stores the report. Answers how many issues are new or gone. Internal.';
+COMMENT ON FUNCTION crm._job_consistency_scan(timestamptz) IS 'Job: contradictions between related records and broken quality rules become data issues with their steward, those that are no more are closed, replaced views raise an alert; stores the report. Above two million follow-ups a night compares a part of the customers with theirs. Answers how many issues are new or gone. Internal.';
 
 -- ---------------------------------------------------------------- other systems
 

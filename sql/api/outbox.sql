@@ -1,13 +1,18 @@
 -- Outbox: messages to people and systems. The database delivers nothing itself: relays claim, deliver and answer.
 
 CREATE OR REPLACE FUNCTION crm._topic_channel(topic text, OUT channel text, OUT fallback text[])
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
-BEGIN ATOMIC
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- (every message asks: in this language the plan is kept)
     SELECT t.channel, ARRAY(SELECT f.name FROM jsonb_array_elements_text(c.body #> ARRAY['fallback', t.channel]) AS f (name))
+      INTO _topic_channel.channel, _topic_channel.fallback
       FROM crm_data.config AS c
            CROSS JOIN LATERAL (SELECT coalesce(c.body #>> ARRAY['topics', _topic_channel.topic], c.body #>> ARRAY['topics', split_part(_topic_channel.topic, '.', 1) || '.*'], c.body #>> '{topics,*}') AS channel) AS t
      WHERE c.kind = 'notification' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active';
-END;
+END
+$$;
 COMMENT ON FUNCTION crm._topic_channel(text) IS
 'Internal: the channel of a topic, and the channels that take over from it, by the active configuration of kind notification: the topic itself, else its family (report.*), else *.';
 
@@ -22,7 +27,7 @@ BEGIN
     INSERT INTO crm_data.outbox (topic, channel, fallback, recipient_id, account_id, payload, dedupe_key)
     SELECT topic, t.channel, t.fallback, m.id, account, payload, dedupe_key || ':' || m.id
       FROM crm_data.member AS m CROSS JOIN crm._topic_channel(topic) AS t
-     WHERE m.id = ANY (members) AND (m.left_at IS NULL OR m.left_at > current_date)
+     WHERE m.id = ANY (members) AND (m.left_at IS NULL OR m.left_at > current_date) AND t.channel IS NOT NULL
     ON CONFLICT ON CONSTRAINT outbox_dedupe_key_key DO NOTHING;
     GET DIAGNOSTICS v_rows = ROW_COUNT;
     RETURN v_rows;
@@ -32,10 +37,12 @@ COMMENT ON FUNCTION crm._notify(text, text, jsonb, bigint[], bigint) IS
 'Internal: puts a message to some members into the outbox, on the channel that the topic has, once for each member and dedupe_key. The payload must hold only what the recipient may see. Returns the number of new messages.';
 
 CREATE OR REPLACE FUNCTION crm._manager_of(member bigint) RETURNS bigint
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT m.manager_id FROM crm_data.member AS m WHERE m.id = member
+BEGIN
+    RETURN (SELECT m.manager_id FROM crm_data.member AS m WHERE m.id = member);
+END
 $$;
 COMMENT ON FUNCTION crm._manager_of(bigint) IS 'Internal: the direct manager of a member, NULL if none.';
 

@@ -174,9 +174,10 @@ AS $$
            jsonb_build_object('stage', s.label, 'action', CASE WHEN t.action_key IS NULL THEN jsonb_build_object('zh', '推进“' || coalesce(s.label ->> 'zh', s.name) || '”阶段' || coalesce('(产品线 ' || t.product_line || ')', ''))
                                                                ELSE crm._action_label(t.action_key, t.action) END),
            (SELECT jsonb_agg(jsonb_build_object('account', x.account, 'deal', x.opportunity_id, 'owner', x.owner, 'amount', x.amount, 'currency', x.currency, 'days', round(x.days::numeric, 0)) ORDER BY x.n)
-              FROM (SELECT a.name AS account, k.opportunity_id, m.full_name AS owner, k.amount, k.currency, k.days, row_number() OVER (ORDER BY k.amount DESC NULLS LAST, k.days DESC, k.opportunity_id) AS n
-                      FROM stuck AS k JOIN crm_data.account AS a ON a.id = k.account_id LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
-                     WHERE k.stage_id = t.stage_id AND k.action_key IS NOT DISTINCT FROM t.action_key AND k.product_line IS NOT DISTINCT FROM t.product_line) AS x WHERE x.n <= 5),
+              FROM (SELECT a.name AS account, n.opportunity_id, m.full_name AS owner, n.amount, n.currency, n.days, n.n
+                      FROM (SELECT k.*, row_number() OVER (ORDER BY k.amount DESC NULLS LAST, k.days DESC, k.opportunity_id) AS n FROM stuck AS k
+                             WHERE k.stage_id = t.stage_id AND k.action_key IS NOT DISTINCT FROM t.action_key AND k.product_line IS NOT DISTINCT FROM t.product_line ORDER BY n LIMIT 5) AS n
+                      JOIN crm_data.account AS a ON a.id = n.account_id LEFT JOIN crm_data.member AS m ON m.id = n.owner_id) AS x),
            (SELECT jsonb_agg(jsonb_build_object('deal', c.opportunity_id, 'account', c.account, 'outcome', c.outcome, 'days', round(c.days_to_close::numeric, 0), 'shared', to_jsonb(c.shared),
                                                 'action_hours', (SELECT round((extract(epoch FROM min(w.done_at - w.created_at)) / 3600)::numeric, 1) FROM crm_data.task AS w
                                                                   WHERE w.object = 'opportunity' AND w.record_id = c.opportunity_id AND w.action_key = t.action_key AND w.state = 'done')) ORDER BY c.similarity DESC, c.opportunity_id)

@@ -23,11 +23,17 @@ $$;
 COMMENT ON FUNCTION crm._rule_value(jsonb) IS 'Internal: a figure of a rule, or the setting that holds it.';
 
 CREATE OR REPLACE FUNCTION crm._rule_vars(body jsonb) RETURNS jsonb
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(jsonb_object_agg(s.key, c.body -> 'value'), '{}')
-      FROM jsonb_each_text(coalesce(body -> 'settings', '{}')) AS s JOIN crm_data.config AS c ON c.kind = 'setting' AND c.key = s.value AND c.scope = '*' AND c.status = 'active'
+BEGIN
+    -- (every rule asks for every record: in this language the plan is kept)
+    IF NOT body ? 'settings' THEN
+        RETURN '{}';
+    END IF;
+    RETURN (SELECT coalesce(jsonb_object_agg(s.key, c.body -> 'value'), '{}')
+              FROM jsonb_each_text(body -> 'settings') AS s JOIN crm_data.config AS c ON c.kind = 'setting' AND c.key = s.value AND c.scope = '*' AND c.status = 'active');
+END
 $$;
 COMMENT ON FUNCTION crm._rule_vars(jsonb) IS 'Internal: the variables of a rule''s path: the settings that it names.';
 
@@ -91,11 +97,18 @@ DECLARE
     v_dedupe text;
     c record;
 BEGIN
-    SELECT x.owner_id, x.team_id, x.account_id INTO v_owner, v_team, v_account FROM (
-        SELECT o.owner_id, o.team_id, o.account_id FROM crm_data.opportunity AS o WHERE object = 'opportunity' AND o.id = id
-        UNION ALL SELECT k.owner_id, k.team_id, k.id FROM crm_data.account AS k WHERE object = 'account' AND k.id = id
-        UNION ALL SELECT l.owner_id, l.team_id, l.account_id FROM crm_data.lead AS l WHERE object = 'lead' AND l.id = id
-        UNION ALL SELECT k.owner_id, k.team_id, k.id FROM crm_data.contract AS t JOIN crm_data.account AS k ON k.id = t.account_id WHERE object = 'contract' AND t.id = id) AS x;
+    CASE object
+    WHEN 'account' THEN
+        SELECT k.owner_id, k.team_id, k.id INTO v_owner, v_team, v_account FROM crm_data.account AS k WHERE k.id = id;
+    WHEN 'opportunity' THEN
+        SELECT o.owner_id, o.team_id, o.account_id INTO v_owner, v_team, v_account FROM crm_data.opportunity AS o WHERE o.id = id;
+    WHEN 'lead' THEN
+        SELECT l.owner_id, l.team_id, l.account_id INTO v_owner, v_team, v_account FROM crm_data.lead AS l WHERE l.id = id;
+    WHEN 'contract' THEN
+        SELECT k.owner_id, k.team_id, k.id INTO v_owner, v_team, v_account FROM crm_data.contract AS t JOIN crm_data.account AS k ON k.id = t.account_id WHERE t.id = id;
+    ELSE
+        NULL;
+    END CASE;
     v_locale := coalesce((SELECT m.locale FROM crm_data.member AS m WHERE m.id = v_owner), 'zh');
     FOR a IN SELECT x.value FROM jsonb_array_elements(body -> 'then') AS x (value) LOOP
         n := n + 1;

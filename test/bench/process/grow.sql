@@ -14,7 +14,7 @@ SELECT 'B' || n, 'Company ' || n, '138' || lpad(n::text, 8, '0'), '+86138' || lp
   FROM was AS w CROSS JOIN generate_series(w.accounts + 1, :accounts) AS n;
 INSERT INTO crm_data.contact (account_id, name, phone, phone_norm, role_in_decision, owner_id, team_id, grade, last_contact_at) SELECT a.id, 'Contact ' || a.id, '139' || lpad(a.id::text, 8, '0'), '+86139' || lpad(a.id::text, 8, '0'), 'technical', a.owner_id, a.team_id, a.grade, a.last_contact_at FROM was AS w JOIN crm_data.account AS a ON a.code = 'B' || (substr(a.code, 2)::bigint) AND substr(a.code, 2)::bigint > w.accounts AND a.id % 4 = 0;
 INSERT INTO crm_data.interaction (account_id, kind, channel, direction, occurred_at, recorded_at, author_id, summary, quality, owner_id, team_id, grade)
-SELECT a0.id + n % (:accounts), (ARRAY['call', 'visit', 'meeting', 'chat', 'email'])[n % 5 + 1], 'phone', CASE n % 2 WHEN 0 THEN 'in' ELSE 'out' END, now() - make_interval(secs => ((n * 37) % 31536000)::float8), now(), w.m0 + n % 200, 'Follow-up ' || n, n % 100,
+SELECT a0.id + n % (:accounts), (ARRAY['call', 'visit', 'meeting', 'chat', 'email'])[n % 5 + 1], 'phone', CASE n % 2 WHEN 0 THEN 'in' ELSE 'out' END, now() - make_interval(secs => ((n * 37) % 31536000)::float8), now() - make_interval(secs => ((n * 37) % 31536000)::float8), w.m0 + n % 200, 'Follow-up ' || n, n % 100,
        w.m0 + (n % (:accounts) + 1) % 200, (SELECT min(id) FROM crm_data.team WHERE code LIKE 'b%') + ((n % (:accounts) + 1) % 200 + 1) % 20, (n % (:accounts) + 1) % 5
   FROM was AS w CROSS JOIN (SELECT min(id) AS id FROM crm_data.account) AS a0 CROSS JOIN generate_series(w.followups + 1, :followups) AS n;
 INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, owner_id, team_id, created_at)

@@ -34,6 +34,7 @@
 #include "partitioning/partdesc.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -64,8 +65,8 @@ struct CrmInsert
 static HTAB *inserts = NULL;
 
 static Oid partition_of(Relation parent, Datum key);
-static AttrNumber place_of(TupleDesc desc, const char *name, int hint);
-static void make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n);
+static AttrNumber place_of(TupleDesc desc, const char *name, Oid type, int hint);
+static void make_insert(CrmInsert *insert, Relation rel, const CrmColumn *columns, int n);
 static void end_of_transaction(XactEvent event, void *arg);
 static void relation_changed(Datum arg, Oid relid);
 static void catalog_changed(Datum arg, int cacheid, uint32 hashvalue);
@@ -145,27 +146,35 @@ partition_of(Relation parent, Datum key)
 }
 
 /*
- * Column of a name, at its usual place or wherever it is.
+ * Column of a name and type (InvalidOid: any), at its usual place or wherever it is.
  */
 static AttrNumber
-place_of(TupleDesc desc, const char *name, int hint)
+place_of(TupleDesc desc, const char *name, Oid type, int hint)
 {
-	if (hint < desc->natts && strcmp(NameStr(TupleDescAttr(desc, hint)->attname), name) == 0 &&
-		!TupleDescAttr(desc, hint)->attisdropped)
-		return hint + 1;
-	for (int i = 0; i < desc->natts; i++)
-		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0 && !TupleDescAttr(desc, i)->attisdropped)
-			return i + 1;
-	elog(ERROR, "a table of the engine has no column \"%s\"", name);
+	int place = hint < desc->natts ? hint : 0;
+
+	for (int i = 0; i < desc->natts; i++, place = (place + 1) % desc->natts)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, place);
+
+		if (strcmp(NameStr(att->attname), name) == 0 && !att->attisdropped &&
+			(!OidIsValid(type) || att->atttypid == type))
+			return place + 1;
+	}
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("the tables of %s are not those of this version of its library", CRM_SCHEMA),
+					errdetail("Column %s of %s is missing or of another type.", name,
+							  quote_identifier(get_rel_name(TupleDescAttr(desc, 0)->attrelid))),
+					errhint("Run CALL %s.migrate().", CRM_SCHEMA)));
 }
 
 /*
- * Column of a name.
+ * Column of a name and type; InvalidOid where no value of it is taken.
  */
 AttrNumber
-crm_direct_column(TupleDesc desc, const char *name)
+crm_direct_column(TupleDesc desc, const char *name, Oid type)
 {
-	return place_of(desc, name, 0);
+	return place_of(desc, name, type, 0);
 }
 
 /*
@@ -174,17 +183,17 @@ crm_direct_column(TupleDesc desc, const char *name)
 void
 crm_direct_text_key(ScanKey key, Relation rel, const char *column, Datum value)
 {
-	ScanKeyInit(key, crm_direct_column(RelationGetDescr(rel), column), BTEqualStrategyNumber, F_TEXTEQ, value);
+	ScanKeyInit(key, crm_direct_column(RelationGetDescr(rel), column, TEXTOID), BTEqualStrategyNumber, F_TEXTEQ, value);
 	key->sk_collation = DEFAULT_COLLATION_OID;
 }
 
 /*
- * A column of a row by its name.
+ * A column of a row by its name and type.
  */
 Datum
-crm_direct_value(HeapTuple row, Relation rel, const char *column, bool *isnull)
+crm_direct_value(HeapTuple row, Relation rel, const char *column, Oid type, bool *isnull)
 {
-	return heap_getattr(row, crm_direct_column(RelationGetDescr(rel), column), RelationGetDescr(rel), isnull);
+	return heap_getattr(row, crm_direct_column(RelationGetDescr(rel), column, type), RelationGetDescr(rel), isnull);
 }
 
 /*
@@ -193,15 +202,15 @@ crm_direct_value(HeapTuple row, Relation rel, const char *column, bool *isnull)
 bool
 crm_direct_is_null(HeapTuple row, Relation rel, const char *column)
 {
-	return heap_attisnull(row, crm_direct_column(RelationGetDescr(rel), column), RelationGetDescr(rel));
+	return heap_attisnull(row, crm_direct_column(RelationGetDescr(rel), column, InvalidOid), RelationGetDescr(rel));
 }
 
 /*
- * Start to insert into a table. names: the columns that come with each row, in their order, the same for every insert into the table; others
+ * Start to insert into a table. columns: those that come with each row, in their order, the same for every insert into the table; others
  * get their defaults.
  */
 CrmInsert *
-crm_insert_begin(Oid relid, const char *const *names, int n)
+crm_insert_begin(Oid relid, const CrmColumn *columns, int n)
 {
 	Relation rel = table_open(relid, RowExclusiveLock);
 	CrmInsert *insert;
@@ -231,7 +240,7 @@ crm_insert_begin(Oid relid, const char *const *names, int n)
 		insert->once = true;
 	}
 	if (!found || insert->context == NULL || !insert->valid)
-		make_insert(insert, rel, names, n);
+		make_insert(insert, rel, columns, n);
 	insert->rel = rel;
 	insert->in_use = true;
 	insert->target.info->ri_RelationDesc = rel;
@@ -251,7 +260,7 @@ crm_insert_begin(Oid relid, const char *const *names, int n)
  * Make ready what does not change from one insert to the next. It lives below CacheMemoryContext and holds nothing of the relation cache.
  */
 static void
-make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n)
+make_insert(CrmInsert *insert, Relation rel, const CrmColumn *columns, int n)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	EState *estate;
@@ -273,7 +282,7 @@ make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n)
 	insert->ncolumns = n;
 	for (int i = 0; i < n; i++)
 	{
-		insert->places[i] = place_of(desc, names[i], i);
+		insert->places[i] = place_of(desc, columns[i].name, columns[i].type, i);
 		named[insert->places[i] - 1] = true;
 	}
 	insert->defaults = NULL;
@@ -300,7 +309,7 @@ make_insert(CrmInsert *insert, Relation rel, const char *const *names, int n)
 }
 
 /*
- * Insert a row. values and nulls: in the order of the names.
+ * Insert a row. values and nulls: in the order of the columns.
  */
 void
 crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)

@@ -15,16 +15,23 @@
 /* most columns that a caller names */
 #define CRM_DIRECT_COLUMNS 32
 
+/* A column as the C code takes it to be: what comes with another type is refused, for a table of another version would be misread. */
+typedef struct CrmColumn
+{
+	const char *name;
+	Oid type;
+} CrmColumn;
+
 /* An insert under way. */
 typedef struct CrmInsert CrmInsert;
 
 extern Oid crm_direct_table(const char *name);
-extern AttrNumber crm_direct_column(TupleDesc desc, const char *name);
+extern AttrNumber crm_direct_column(TupleDesc desc, const char *name, Oid type);
 extern void crm_direct_text_key(ScanKey key, Relation rel, const char *column, Datum value);
-extern Datum crm_direct_value(HeapTuple row, Relation rel, const char *column, bool *isnull);
+extern Datum crm_direct_value(HeapTuple row, Relation rel, const char *column, Oid type, bool *isnull);
 extern bool crm_direct_is_null(HeapTuple row, Relation rel, const char *column);
 extern Oid crm_direct_partition(Relation parent, Datum key);
-extern CrmInsert *crm_insert_begin(Oid relid, const char *const *names, int n);
+extern CrmInsert *crm_insert_begin(Oid relid, const CrmColumn *columns, int n);
 extern void crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls);
 extern void crm_insert_end(CrmInsert *insert);
 extern HeapTuple crm_direct_find(Relation rel, Oid index, int nkeys, ScanKey keys,

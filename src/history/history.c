@@ -1267,9 +1267,15 @@ execute_as(Oid owner, SPIPlanPtr plan, Datum *values, const char *nulls, int exp
 static void
 write_changes(Oid owner, const PendingChange *changes, int n)
 {
-	static const char *const columns[] = {
-		"at",     "raw_at", "record_id",    "account_id", "op_seq",         "xid",  "version", "op",  "object",
-		"fields", "actor",  "session_name", "endpoint",   "client_version", "note", "salt",    "hash"};
+	static const CrmColumn columns[] = {{"at", TIMESTAMPTZOID}, {"raw_at", TIMESTAMPTZOID},
+										{"record_id", INT8OID}, {"account_id", INT8OID},
+										{"op_seq", INT8OID},    {"xid", XID8OID},
+										{"version", INT4OID},   {"op", CHAROID},
+										{"object", TEXTOID},    {"fields", TEXTOID},
+										{"actor", TEXTOID},     {"session_name", TEXTOID},
+										{"endpoint", TEXTOID},  {"client_version", TEXTOID},
+										{"note", TEXTOID},      {"salt", BYTEAOID},
+										{"hash", BYTEAOID}};
 	Relation parent = table_open(crm_direct_table("change"), RowExclusiveLock);
 	FullTransactionId xid = GetTopFullTransactionId();
 	CrmInsert *insert = NULL;

@@ -56,9 +56,9 @@ walk_month(Oid relid, const char *object, int64 id, int32 above, int32 upto, int
 {
 	Relation rel = table_open(relid, AccessShareLock);
 	TupleDesc desc = RelationGetDescr(rel);
-	AttrNumber record = crm_direct_column(desc, "record_id");
-	AttrNumber number = crm_direct_column(desc, "version");
-	AttrNumber kind = crm_direct_column(desc, "object");
+	AttrNumber record = crm_direct_column(desc, "record_id", INT8OID);
+	AttrNumber number = crm_direct_column(desc, "version", INT4OID);
+	AttrNumber kind = crm_direct_column(desc, "object", TEXTOID);
 	Relation index = open_index(rel, record);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	SysScanDesc scan;

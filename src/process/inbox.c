@@ -148,13 +148,13 @@ find_source(Payload *p)
 
 	crm_direct_text_key(&key, rel, "name", p->source);
 	row = crm_direct_find(rel, crm_direct_table("source_system_name_key"), 1, &key, NULL);
-	if (row && DatumGetBool(crm_direct_value(row, rel, "enabled", &isnull)) &&
+	if (row && DatumGetBool(crm_direct_value(row, rel, "enabled", BOOLOID, &isnull)) &&
 		!crm_direct_is_null(row, rel, "last_applied_at"))
 	{
-		TimestampTz seen = DatumGetTimestampTz(crm_direct_value(row, rel, "last_seen_at", &isnull));
+		TimestampTz seen = DatumGetTimestampTz(crm_direct_value(row, rel, "last_seen_at", TIMESTAMPTZOID, &isnull));
 
 		good = !isnull && seen >= GetCurrentTransactionStartTimestamp() - 10 * USECS_PER_SEC;
-		p->source_id = DatumGetInt64(crm_direct_value(row, rel, "id", &isnull));
+		p->source_id = DatumGetInt64(crm_direct_value(row, rel, "id", INT8OID, &isnull));
 	}
 	table_close(rel, NoLock);
 	return good;
@@ -192,13 +192,13 @@ find_account(Payload *p, Datum code)
 	crm_direct_text_key(&key, rel, "code", code);
 	row = crm_direct_find(rel, crm_direct_table("account_code_key"), 1, &key, NULL);
 	good = row != NULL && crm_direct_is_null(row, rel, "merged_into") && crm_direct_is_null(row, rel, "deleted_at") &&
-		   !is_among(crm_direct_value(row, rel, "sync_off", &isnull), p->source);
+		   !is_among(crm_direct_value(row, rel, "sync_off", TEXTARRAYOID, &isnull), p->source);
 	if (good)
 	{
-		p->account = DatumGetInt64(crm_direct_value(row, rel, "id", &isnull));
-		p->owner = crm_direct_value(row, rel, "owner_id", &p->no_owner);
-		p->team = crm_direct_value(row, rel, "team_id", &p->no_team);
-		p->grade = crm_direct_value(row, rel, "grade", &isnull);
+		p->account = DatumGetInt64(crm_direct_value(row, rel, "id", INT8OID, &isnull));
+		p->owner = crm_direct_value(row, rel, "owner_id", INT8OID, &p->no_owner);
+		p->team = crm_direct_value(row, rel, "team_id", INT8OID, &p->no_team);
+		p->grade = crm_direct_value(row, rel, "grade", INT2OID, &isnull);
 	}
 	table_close(rel, NoLock);
 	return good;
@@ -215,10 +215,10 @@ was_received(Payload *p)
 	ScanKeyData keys[3];
 	HeapTuple row;
 
-	ScanKeyInit(&keys[0], crm_direct_column(desc, "source_id"), BTEqualStrategyNumber, F_INT8EQ,
+	ScanKeyInit(&keys[0], crm_direct_column(desc, "source_id", INT8OID), BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(p->source_id));
 	crm_direct_text_key(&keys[1], rel, "external_id", p->external_id);
-	ScanKeyInit(&keys[2], crm_direct_column(desc, "digest"), BTEqualStrategyNumber, F_BYTEAEQ, p->digest);
+	ScanKeyInit(&keys[2], crm_direct_column(desc, "digest", BYTEAOID), BTEqualStrategyNumber, F_BYTEAEQ, p->digest);
 	row = crm_direct_find(rel, crm_direct_table("inbox_source_id_external_id_digest_key"), 3, keys, NULL);
 	table_close(rel, NoLock);
 	return row != NULL;
@@ -230,9 +230,19 @@ was_received(Payload *p)
 static void
 store_payload(Payload *p)
 {
-	static const char *const columns[] = {"id",        "source_id", "external_id", "kind",  "payload",
-										  "digest",    "source_ts", "ts_assumed",  "state", "object",
-										  "record_id", "attempts",  "processed_at"};
+	static const CrmColumn columns[] = {{"id", INT8OID},
+										{"source_id", INT8OID},
+										{"external_id", TEXTOID},
+										{"kind", TEXTOID},
+										{"payload", JSONBOID},
+										{"digest", BYTEAOID},
+										{"source_ts", TIMESTAMPTZOID},
+										{"ts_assumed", BOOLOID},
+										{"state", TEXTOID},
+										{"object", TEXTOID},
+										{"record_id", INT8OID},
+										{"attempts", INT4OID},
+										{"processed_at", TIMESTAMPTZOID}};
 	Datum values[lengthof(columns)];
 	bool nulls[lengthof(columns)] = {false};
 	CrmInsert *insert;
@@ -261,8 +271,11 @@ store_payload(Payload *p)
 static bool
 store_event(Payload *p)
 {
-	static const char *const columns[] = {"id",      "at",     "occurred_at", "account_id", "source_id", "kind",
-										  "channel", "detail", "owner_id",    "team_id",    "grade"};
+	static const CrmColumn columns[] = {
+		{"id", INT8OID},         {"at", TIMESTAMPTZOID}, {"occurred_at", TIMESTAMPTZOID},
+		{"account_id", INT8OID}, {"source_id", INT8OID}, {"kind", TEXTOID},
+		{"channel", TEXTOID},    {"detail", JSONBOID},   {"owner_id", INT8OID},
+		{"team_id", INT8OID},    {"grade", INT2OID}};
 	Relation parent = table_open(crm_direct_table("event"), RowExclusiveLock);
 	Relation accounts;
 	HeapTuple account;
@@ -303,7 +316,8 @@ store_event(Payload *p)
 static void
 tell_rules(Payload *p)
 {
-	static const char *const columns[] = {"kind", "object", "record_id", "event"};
+	static const CrmColumn columns[] = {
+		{"kind", TEXTOID}, {"object", TEXTOID}, {"record_id", INT8OID}, {"event", JSONBOID}};
 	char *event = psprintf("event.%s", p->kind);
 
 	if (crm_rules_listen(psprintf("inbox.%s", p->kind)))

@@ -241,10 +241,10 @@ config_body(const char *kind, const char *key, int64 *id, int32 *version, int64 
 
 	if (row)
 	{
-		*id = DatumGetInt64(crm_direct_value(row, rel, "id", &isnull));
-		*version = DatumGetInt32(crm_direct_value(row, rel, "version", &isnull));
+		*id = DatumGetInt64(crm_direct_value(row, rel, "id", INT8OID, &isnull));
+		*version = DatumGetInt32(crm_direct_value(row, rel, "version", INT4OID, &isnull));
 		if (*id != known)
-			body = DatumGetJsonbP(crm_direct_value(row, rel, "body", &isnull));
+			body = DatumGetJsonbP(crm_direct_value(row, rel, "body", JSONBOID, &isnull));
 	}
 	else
 		*id = 0;
@@ -543,15 +543,15 @@ read_members(void)
 		if (members.n == room)
 			members.member = repalloc(members.member, (room *= 2) * sizeof(Member));
 		m = &members.member[members.n++];
-		m->id = DatumGetInt64(crm_direct_value(row, rel, "id", &isnull));
-		m->team = DatumGetInt64(crm_direct_value(row, rel, "team_id", &m->no_team));
-		m->capacity = DatumGetInt32(crm_direct_value(row, rel, "capacity", &isnull));
-		m->rank = DatumGetInt16(crm_direct_value(row, rel, "rank", &isnull));
-		value = crm_direct_value(row, rel, "left_at", &isnull);
+		m->id = DatumGetInt64(crm_direct_value(row, rel, "id", INT8OID, &isnull));
+		m->team = DatumGetInt64(crm_direct_value(row, rel, "team_id", INT8OID, &m->no_team));
+		m->capacity = DatumGetInt32(crm_direct_value(row, rel, "capacity", INT4OID, &isnull));
+		m->rank = DatumGetInt16(crm_direct_value(row, rel, "rank", INT2OID, &isnull));
+		value = crm_direct_value(row, rel, "left_at", DATEOID, &isnull);
 		m->left_at = isnull ? DATEVAL_NOEND : DatumGetDateADT(value);
-		m->nregions = strings_of(crm_direct_value(row, rel, "regions", &isnull), &m->regions);
-		m->nindustries = strings_of(crm_direct_value(row, rel, "industries", &isnull), &m->industries);
-		value = crm_direct_value(row, rel, "role_name", &isnull);
+		m->nregions = strings_of(crm_direct_value(row, rel, "regions", TEXTARRAYOID, &isnull), &m->regions);
+		m->nindustries = strings_of(crm_direct_value(row, rel, "industries", TEXTARRAYOID, &isnull), &m->industries);
+		value = crm_direct_value(row, rel, "role_name", NAMEOID, &isnull);
 		m->sales = false;
 		if (!isnull && OidIsValid(sales))
 		{
@@ -758,8 +758,8 @@ choose_route(Lead *lead)
 static bool
 is_living(HeapTuple row, TupleDesc desc)
 {
-	return heap_attisnull(row, crm_direct_column(desc, "merged_into"), desc) &&
-		   heap_attisnull(row, crm_direct_column(desc, "deleted_at"), desc);
+	return heap_attisnull(row, crm_direct_column(desc, "merged_into", InvalidOid), desc) &&
+		   heap_attisnull(row, crm_direct_column(desc, "deleted_at", InvalidOid), desc);
 }
 
 /*
@@ -769,8 +769,8 @@ static bool
 is_recent(HeapTuple row, TupleDesc desc)
 {
 	bool isnull;
-	Datum recorded = heap_getattr(row, crm_direct_column(desc, "recorded_at"), desc, &isnull);
-	char *state = TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "state"), desc, &isnull));
+	Datum recorded = heap_getattr(row, crm_direct_column(desc, "recorded_at", TIMESTAMPTZOID), desc, &isnull);
+	char *state = TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "state", TEXTOID), desc, &isnull));
 
 	/* a month has as many days as it has: the long way counts */
 	return is_living(row, desc) &&
@@ -915,7 +915,7 @@ read_lead(Lead *lead)
 		row = crm_direct_find(rel, crm_direct_table("source_system_name_key"), 1, &key, NULL);
 		lead->has_source = row != NULL;
 		if (row)
-			lead->source_id = DatumGetInt64(crm_direct_value(row, rel, "id", &isnull));
+			lead->source_id = DatumGetInt64(crm_direct_value(row, rel, "id", INT8OID, &isnull));
 		table_close(rel, NoLock);
 	}
 	else
@@ -996,13 +996,36 @@ set_datum(Datum *values, bool *nulls, int i, Datum value)
 static void
 store_lead(Lead *lead, TimestampTz due)
 {
-	static const char *const columns[] = {
-		"id",          "source",     "source_id",   "channel",      "context",
-		"attrs",       "client_key", "name",        "company",      "title",
-		"phone",       "phone_norm", "email",       "email_norm",   "need",
-		"industry",    "region",     "province",    "city",         "district",
-		"occurred_at", "ts_assumed", "state",       "route",        "route_version",
-		"owner_id",    "team_id",    "assigned_at", "assign_count", "first_touch_due_at"};
+	static const CrmColumn columns[] = {{"id", INT8OID},
+										{"source", TEXTOID},
+										{"source_id", INT8OID},
+										{"channel", TEXTOID},
+										{"context", JSONBOID},
+										{"attrs", JSONBOID},
+										{"client_key", TEXTOID},
+										{"name", TEXTOID},
+										{"company", TEXTOID},
+										{"title", TEXTOID},
+										{"phone", TEXTOID},
+										{"phone_norm", TEXTOID},
+										{"email", TEXTOID},
+										{"email_norm", TEXTOID},
+										{"need", TEXTOID},
+										{"industry", TEXTOID},
+										{"region", TEXTOID},
+										{"province", TEXTOID},
+										{"city", TEXTOID},
+										{"district", TEXTOID},
+										{"occurred_at", TIMESTAMPTZOID},
+										{"ts_assumed", BOOLOID},
+										{"state", TEXTOID},
+										{"route", TEXTOID},
+										{"route_version", INT4OID},
+										{"owner_id", INT8OID},
+										{"team_id", INT8OID},
+										{"assigned_at", TIMESTAMPTZOID},
+										{"assign_count", INT4OID},
+										{"first_touch_due_at", TIMESTAMPTZOID}};
 	Datum values[lengthof(columns)];
 	bool nulls[lengthof(columns)] = {false};
 	CrmInsert *insert;
@@ -1047,8 +1070,17 @@ store_lead(Lead *lead, TimestampTz due)
 static void
 store_task(Lead *lead, TimestampTz due, const char *key)
 {
-	static const char *const columns[] = {"kind",        "object",   "record_id",  "title",    "mandatory", "due_at",
-										  "escalate_at", "priority", "dedupe_key", "owner_id", "team_id"};
+	static const CrmColumn columns[] = {{"kind", TEXTOID},
+										{"object", TEXTOID},
+										{"record_id", INT8OID},
+										{"title", TEXTOID},
+										{"mandatory", BOOLOID},
+										{"due_at", TIMESTAMPTZOID},
+										{"escalate_at", TIMESTAMPTZOID},
+										{"priority", INT2OID},
+										{"dedupe_key", TEXTOID},
+										{"owner_id", INT8OID},
+										{"team_id", INT8OID}};
 	Datum values[lengthof(columns)];
 	bool nulls[lengthof(columns)] = {false};
 	CrmInsert *insert;
@@ -1113,7 +1145,8 @@ read_topic(void)
 static void
 store_message(Lead *lead, TimestampTz due, const char *key)
 {
-	static const char *const columns[] = {"topic", "channel", "fallback", "recipient_id", "payload", "dedupe_key"};
+	static const CrmColumn columns[] = {{"topic", TEXTOID},        {"channel", TEXTOID},  {"fallback", TEXTARRAYOID},
+										{"recipient_id", INT8OID}, {"payload", JSONBOID}, {"dedupe_key", TEXTOID}};
 	Datum values[lengthof(columns)];
 	bool nulls[lengthof(columns)] = {false};
 	JsonbParseState *state = NULL;

@@ -260,9 +260,9 @@ visit_base(HeapTuple row, TupleDesc desc, int32 version, void *arg)
 
 	if (found->version != 0 && found->version < version)
 		return;
-	fields = DatumGetJsonbP(DirectFunctionCall1(
-		jsonb_in,
-		CStringGetDatum(TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "fields"), desc, &isnull)))));
+	fields = DatumGetJsonbP(
+		DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(heap_getattr(
+										  row, crm_direct_column(desc, "fields", TEXTOID), desc, &isnull)))));
 	change = getKeyJsonValueFromContainer(&fields->root, found->field, strlen(found->field), NULL);
 	if (change && change->type == jbvBinary && JsonContainerIsArray(change->val.binary.data))
 	{

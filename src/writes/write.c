@@ -984,10 +984,25 @@ update_row(CrmWriteTable *table, int64 id, ItemPointer place, const bool *writte
 static void
 store_operation(Request *request, Root *root, int64 op_seq, const char *state, int32 version, Jsonb *result)
 {
-	static const char *const columns[] = {"op_id",       "root_id",    "op_seq",       "record_id",      "client_ts",
-										  "applied_at",  "created_at", "base_version", "version",        "attempts",
-										  "root_object", "object",     "endpoint",     "client_version", "actor",
-										  "patch",       "mode",       "state",        "result"};
+	static const CrmColumn columns[] = {{"op_id", UUIDOID},
+										{"root_id", INT8OID},
+										{"op_seq", INT8OID},
+										{"record_id", INT8OID},
+										{"client_ts", TIMESTAMPTZOID},
+										{"applied_at", TIMESTAMPTZOID},
+										{"created_at", TIMESTAMPTZOID},
+										{"base_version", INT4OID},
+										{"version", INT4OID},
+										{"attempts", INT4OID},
+										{"root_object", TEXTOID},
+										{"object", TEXTOID},
+										{"endpoint", TEXTOID},
+										{"client_version", TEXTOID},
+										{"actor", TEXTOID},
+										{"patch", JSONBOID},
+										{"mode", TEXTOID},
+										{"state", TEXTOID},
+										{"result", JSONBOID}};
 	Datum values[lengthof(columns)] = {0};
 	bool nulls[lengthof(columns)] = {false};
 	const char *client = crm_history_client_version();
@@ -1042,9 +1057,14 @@ store_operation(Request *request, Root *root, int64 op_seq, const char *state, i
 static void
 store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *conflicts)
 {
-	static const char *const columns[] = {"op_id",        "object", "record_id", "account_id",  "field",
-										  "base",         "theirs", "mine",      "their_actor", "their_version",
-										  "base_version", "actor",  "state",     "created_at",  "created_by"};
+	static const CrmColumn columns[] = {{"op_id", UUIDOID},        {"object", TEXTOID},
+										{"record_id", INT8OID},    {"account_id", INT8OID},
+										{"field", TEXTOID},        {"base", JSONBOID},
+										{"theirs", JSONBOID},      {"mine", JSONBOID},
+										{"their_actor", TEXTOID},  {"their_version", INT4OID},
+										{"base_version", INT4OID}, {"actor", TEXTOID},
+										{"state", TEXTOID},        {"created_at", TIMESTAMPTZOID},
+										{"created_by", TEXTOID}};
 	bool is_account = strcmp(table->object, "account") == 0;
 	bool has_account = is_account || (table->account_id >= 0 && !record->nulls[table->account_id]);
 	int64 account = is_account ? request->id : has_account ? DatumGetInt64(record->values[table->account_id]) : 0;
@@ -1091,7 +1111,7 @@ store_conflicts(Request *request, CrmWriteTable *table, Record *record, List *co
 
 	/* an alert that is open already is the rule: it is looked for before a statement is run */
 	rel = table_open(crm_direct_table("alert"), AccessShareLock);
-	ScanKeyInit(&key, crm_direct_column(RelationGetDescr(rel), "dedupe_key"), BTEqualStrategyNumber, F_TEXTEQ,
+	ScanKeyInit(&key, crm_direct_column(RelationGetDescr(rel), "dedupe_key", TEXTOID), BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(alert));
 	key.sk_collation = DEFAULT_COLLATION_OID;
 	if (crm_direct_find(rel, crm_direct_table("alert_dedupe_key_idx"), 1, &key, NULL) == NULL)
@@ -1126,7 +1146,7 @@ visit_writer(HeapTuple row, TupleDesc desc, int32 version, void *arg)
 {
 	bool isnull;
 
-	*(char **) arg = TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "actor"), desc, &isnull));
+	*(char **) arg = TextDatumGetCString(heap_getattr(row, crm_direct_column(desc, "actor", TEXTOID), desc, &isnull));
 }
 
 /*

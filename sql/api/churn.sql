@@ -164,8 +164,7 @@ DECLARE
     cases bigint;
     lost bigint;
 BEGIN
-    PERFORM crm._check_fit_instant(as_of);
-    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM crm._begin_fit(as_of);
     -- customers as they were at twelve month starts whose horizon is over; the same customer counts as one over them
     SELECT crm.lattice_fit(r.dims, (NOT f.bought)::int, 1 / 12.0), count(DISTINCT r.account_id), count(DISTINCT r.account_id) FILTER (WHERE NOT f.bought)
       INTO fitted, cases, lost
@@ -192,8 +191,7 @@ DECLARE
     cases bigint;
     renewed bigint;
 BEGIN
-    PERFORM crm._check_fit_instant(as_of);
-    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM crm._begin_fit(as_of);
     -- contracts as they were at past month starts and that have run out since, with as long again as the activity is read for to sign late; the
     -- same contract counts as one over them
     SELECT crm.lattice_fit(x.dims, x.bought::int, x.share), count(DISTINCT x.contract_id), count(DISTINCT x.contract_id) FILTER (WHERE x.bought)

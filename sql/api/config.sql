@@ -464,7 +464,7 @@ BEGIN
     SELECT * INTO c FROM crm_data.config AS x WHERE x.id = id FOR UPDATE;
     UPDATE crm_data.config AS x SET status = 'retired', valid = tstzrange(lower(x.valid), greatest(now(), lower(x.valid))), updated_at = now(), updated_by = session_user
      WHERE x.kind = c.kind AND x.key = c.key AND x.scope = c.scope AND x.status IN ('active', 'canary') AND x.id <> id;
-    UPDATE crm_data.config AS x SET status = 'active', valid = tstzrange(now(), NULL), rollout_pct = NULL, canary_until = NULL, approver = c.approver, updated_at = now(), updated_by = session_user WHERE x.id = id;
+    UPDATE crm_data.config AS x SET status = 'active', valid = tstzrange(now(), NULL), activated_at = now(), rollout_pct = NULL, canary_until = NULL, approver = c.approver, updated_at = now(), updated_by = session_user WHERE x.id = id;
 END
 $$;
 COMMENT ON FUNCTION crm._config_activate(bigint) IS 'Internal: makes a version the active one and retires the one before.';

@@ -128,6 +128,9 @@ BEGIN
     INSERT INTO crm_data.alert (kind, level, message, dedupe_key)
     SELECT 'view_changed', 'red', format('View %s is not as it was made: %s. CALL crm.migrate() makes it again.', v.view, v.problem), 'view_changed:' || v.view FROM crm.verify_views() AS v
     ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+    INSERT INTO crm_data.alert (kind, level, message, dedupe_key)
+    SELECT 'doctor', 'red', format('%s: %s. %s', d.name, d.found, d.advice), 'doctor:' || d.name FROM crm.doctor() AS d WHERE d.status = 'error' AND d.name <> 'view definitions'
+    ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
     SELECT coalesce(jsonb_agg(jsonb_build_object('check', i.kind, 'problem', jsonb_build_object('en', coalesce(q.body ->> 'en', crm._say(i.kind, 'en')), 'zh', coalesce(q.body ->> 'zh', crm._say(i.kind, 'zh'))), 'severity', i.severity, 'open', i.open, 'new', i.fresh, 'gone', i.gone)
                               ORDER BY i.severity, i.open DESC, i.kind COLLATE "C"), '[]') INTO v_rows
       FROM (SELECT x.kind, min(x.severity) AS severity, count(*) FILTER (WHERE x.state = 'open') AS open, count(*) FILTER (WHERE x.state = 'open' AND x.created_at = now()) AS fresh, count(*) FILTER (WHERE x.resolved_at = now()) AS gone
@@ -144,7 +147,7 @@ BEGIN
     RETURN v_new + v_gone;
 END
 $$;
-COMMENT ON FUNCTION crm._job_consistency_scan(timestamptz) IS 'Job: contradictions between related records and broken quality rules become data issues with their steward, those that are no more are closed, replaced views raise an alert; stores the report. Above two million follow-ups a night compares a part of the customers with theirs. Answers how many issues are new or gone. Internal.';
+COMMENT ON FUNCTION crm._job_consistency_scan(timestamptz) IS 'Job: contradictions between related records and broken quality rules become data issues with their steward, those that are no more are closed, replaced views, and what crm.doctor finds broken, raise an alert; stores the report. Above two million follow-ups a night compares a part of the customers with theirs. Answers how many issues are new or gone. Internal.';
 
 -- ---------------------------------------------------------------- other systems
 

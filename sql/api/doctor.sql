@@ -137,6 +137,23 @@ BEGIN
         coalesce('missing or not ENABLE ALWAYS: ' || left(bad, 200), 'on every table with a history, always'),
         CASE WHEN bad IS NOT NULL THEN 'Run CALL crm.migrate(); then SELECT * FROM crm.integrity_check();' END;
 
+    -- keys between tables: without an index every look at what hangs on a record, and every merge, reads the whole table
+    SELECT string_agg(format('%s (%s)', c.conrelid::regclass, a.attname), ', ' ORDER BY c.conrelid::regclass::text, a.attname) INTO bad
+      FROM pg_constraint AS c JOIN pg_attribute AS a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+     WHERE c.contype = 'f' AND c.connamespace = 'crm_data'::regnamespace AND c.conparentid = 0
+       AND NOT EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.conrelid AND i.indkey[0] = c.conkey[1] AND i.indisvalid);
+    RETURN QUERY SELECT 'keys indexed', CASE WHEN bad IS NULL THEN 'ok' ELSE 'warning' END,
+        coalesce('no index on ' || left(bad, 200), 'every reference to another table has its index'),
+        CASE WHEN bad IS NOT NULL THEN 'CREATE INDEX ON crm_data.... (...); a migration makes it again where it was dropped by hand: REINDEX where it is invalid.' END;
+
+    -- what delivers in the background needs rights of its own, which nobody misses who looks at pages
+    SELECT string_agg(f.oid::regprocedure::text, ', ' ORDER BY f.proname) INTO bad
+      FROM pg_proc AS f WHERE f.pronamespace = 'crm'::regnamespace AND f.proname IN ('ingest', 'stage_external', 'retry_inbox', 'outbox_claim', 'outbox_ack', 'outbox_fail')
+       AND NOT (has_function_privilege('crm_sync', f.oid, 'EXECUTE') AND has_schema_privilege('crm_sync', 'crm', 'USAGE'));
+    RETURN QUERY SELECT 'background rights', CASE WHEN bad IS NULL THEN 'ok' ELSE 'error' END,
+        coalesce('crm_sync may not call ' || left(bad, 200), 'crm_sync may take in and deliver'),
+        CASE WHEN bad IS NOT NULL THEN 'Run CALL crm.migrate(); it grants them again.' END;
+
     -- partitions: the default one takes what has no month of its own, but then retiring a month means moving rows
     SELECT string_agg(c.relname, ', ' ORDER BY c.relname) INTO bad
       FROM pg_class AS c

@@ -130,8 +130,7 @@ DECLARE
     next_version int;
     stored int := 0;
 BEGIN
-    PERFORM crm._check_fit_instant(as_of);
-    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM crm._begin_fit(as_of);
     FOR span IN SELECT daterange(s.first, (s.first + u.step)::date)
                   FROM (VALUES ('month', interval '1 month'), ('quarter', interval '3 months')) AS u (unit, step), generate_series(0, 1) AS ahead,
                        LATERAL (SELECT (date_trunc(u.unit, today::timestamp) + ahead * u.step)::date AS first) AS s
@@ -275,8 +274,7 @@ DECLARE
     hits bigint;
     next_version int;
 BEGIN
-    PERFORM crm._check_fit_instant(as_of);
-    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM crm._begin_fit(as_of);
     -- the deals as they stood at the start of each of the last twelve months and were decided since; each judged by a win model of before that month
     SELECT crm.lattice_fit(r.dims, ((r.stated >= 0.5) = f.won)::int, 1, '{"order": 1}'), count(*), count(*) FILTER (WHERE (r.stated >= 0.5) = f.won)
       INTO fitted, cases, hits

@@ -165,6 +165,22 @@ END
 $$;
 COMMENT ON FUNCTION crm._apply_inbox(bigint) IS 'Internal: applies a payload that is in the inbox and notes what became of it; returns that.';
 
+CREATE OR REPLACE FUNCTION crm._apply_all(ids bigint[]) RETURNS int
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_id bigint;
+    v_n int := 0;
+BEGIN
+    FOREACH v_id IN ARRAY ids LOOP
+        v_n := v_n + (crm._apply_inbox(v_id) = 'applied')::int;
+    END LOOP;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._apply_all(bigint[]) IS 'Internal: applies payloads that are in the inbox, one after the other; returns how many were applied.';
+
 CREATE OR REPLACE FUNCTION crm.ingest(source text, external_id text, kind text, payload jsonb, source_ts timestamptz DEFAULT NULL) RETURNS jsonb
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -236,17 +252,9 @@ CREATE OR REPLACE FUNCTION crm.process_inbox(batch int DEFAULT 500) RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-    v_id bigint;
-    v_n int := 0;
 BEGIN
     PERFORM crm._require_role('crm_sync', 'crm_admin');
-    FOR v_id IN SELECT x.id FROM crm_data.inbox AS x WHERE x.state IN ('received', 'parked') AND x.next_at <= now() ORDER BY x.next_at, x.id LIMIT batch FOR UPDATE SKIP LOCKED LOOP
-        IF crm._apply_inbox(v_id) = 'applied' THEN
-            v_n := v_n + 1;
-        END IF;
-    END LOOP;
-    RETURN v_n;
+    RETURN crm._apply_all(ARRAY(SELECT x.id FROM crm_data.inbox AS x WHERE x.state IN ('received', 'parked') AND x.next_at <= now() ORDER BY x.next_at, x.id LIMIT batch FOR UPDATE SKIP LOCKED));
 END
 $$;
 COMMENT ON FUNCTION crm.process_inbox(int) IS
@@ -258,17 +266,9 @@ CREATE OR REPLACE FUNCTION crm.retry_inbox(source text, batch int DEFAULT 500, f
 AS $$
 DECLARE
     v_source bigint := crm._source_id(source);
-    v_id bigint;
-    v_n int := 0;
 BEGIN
     PERFORM crm._require_role('crm_sync', 'crm_admin');
-    FOR v_id IN SELECT x.id FROM crm_data.inbox AS x
-                 WHERE x.source_id = v_source AND (x.state IN ('received', 'parked') OR (force AND x.state = 'rejected')) ORDER BY x.id LIMIT batch FOR UPDATE SKIP LOCKED LOOP
-        IF crm._apply_inbox(v_id) = 'applied' THEN
-            v_n := v_n + 1;
-        END IF;
-    END LOOP;
-    RETURN v_n;
+    RETURN crm._apply_all(ARRAY(SELECT x.id FROM crm_data.inbox AS x WHERE x.source_id = v_source AND (x.state IN ('received', 'parked') OR (force AND x.state = 'rejected')) ORDER BY x.id LIMIT batch FOR UPDATE SKIP LOCKED));
 END
 $$;
 COMMENT ON FUNCTION crm.retry_inbox(text, int, boolean) IS 'Tries what is parked of a source again, with force what was rejected too, oldest first, with its original times; returns how many were applied. Errors: 22023 unknown source.';
@@ -298,16 +298,14 @@ AS $$
 DECLARE
     v_source bigint := crm._source_id(source);
     v_id bigint;
-    v_tried int := 0;
-    v_applied int := 0;
+    v_ids bigint[];
+    v_applied int;
     v_leads int := 0;
     v_routed int := 0;
 BEGIN
     PERFORM crm._require_role('crm_sync', 'crm_admin');
-    FOR v_id IN SELECT x.id FROM crm_data.inbox AS x WHERE x.source_id = v_source AND x.created_at >= since AND x.state IN ('received', 'parked', 'rejected', 'conflict') ORDER BY x.id FOR UPDATE SKIP LOCKED LOOP
-        v_tried := v_tried + 1;
-        v_applied := v_applied + (crm._apply_inbox(v_id) = 'applied')::int;
-    END LOOP;
+    v_ids := ARRAY(SELECT x.id FROM crm_data.inbox AS x WHERE x.source_id = v_source AND x.created_at >= since AND x.state IN ('received', 'parked', 'rejected', 'conflict') ORDER BY x.id FOR UPDATE SKIP LOCKED);
+    v_applied := crm._apply_all(v_ids);
     FOR v_id IN SELECT l.id FROM crm_data.lead AS l WHERE l.source_id = v_source AND l.recorded_at >= since AND l.state = 'unrouted' AND l.deleted_at IS NULL AND l.merged_into IS NULL ORDER BY l.occurred_at, l.id FOR UPDATE SKIP LOCKED LOOP
         v_leads := v_leads + 1;
         v_routed := v_routed + (crm.assign_lead(v_id) IS NOT NULL)::int;
@@ -315,7 +313,7 @@ BEGIN
     IF v_routed > 0 AND NOT EXISTS (SELECT FROM crm_data.lead AS l WHERE l.state = 'unrouted' AND l.deleted_at IS NULL) THEN
         UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = session_user WHERE a.dedupe_key = 'unrouted' AND a.state <> 'closed';
     END IF;
-    RETURN jsonb_build_object('payloads', v_tried, 'applied', v_applied, 'unrouted', v_leads, 'routed', v_routed);
+    RETURN jsonb_build_object('payloads', cardinality(v_ids), 'applied', v_applied, 'unrouted', v_leads, 'routed', v_routed);
 END
 $$;
 COMMENT ON FUNCTION crm.reprocess(text, timestamptz) IS

@@ -11,7 +11,7 @@ AS $$
            ('interaction', 'recorded_at', true, false, false, false), ('task', 'created_at', true, false, false, false), ('lead', 'recorded_at', true, false, false, false),
            ('account', 'created_at', true, false, false, false), ('contact', 'created_at', true, false, false, false), ('event', 'at', false, false, false, false),
            ('conflict', 'created_at', false, false, false, true), ('access_log', 'at', false, false, false, true),
-           ('inbox', 'created_at', false, false, false, true), ('approval', 'created_at', false, false, false, true)
+           ('inbox', 'created_at', false, false, false, true), ('approval', 'created_at', false, false, false, true), ('config', 'created_at', false, false, false, true)
 $$;
 COMMENT ON FUNCTION crm._metric_facts() IS
 'Internal: the facts that metrics are about: the column that says since when the database knows one, whether its rows have versions, money, a tax rate; engine: not a business object, for directors and administrators only.';
@@ -94,8 +94,8 @@ BEGIN
     END IF;
     IF v_measure IS NULL THEN
         RETURN QUERY SELECT '$.measure', 'a metric has a measure'::text;
-    ELSIF v_measure <> ALL ('{amount,count,share,mean,mean_days,mean_hours,filled_share}') THEN
-        RETURN QUERY SELECT '$.measure', format('unknown measure %L: amount, count, share, mean, mean_days, mean_hours or filled_share', v_measure);
+    ELSIF v_measure <> ALL ('{amount,count,share,mean,mean_days,mean_hours,p95_hours,filled_share}') THEN
+        RETURN QUERY SELECT '$.measure', format('unknown measure %L: amount, count, share, mean, mean_days, mean_hours, p95_hours or filled_share', v_measure);
     END IF;
     IF coalesce(body ->> 'en', '') = '' OR coalesce(body ->> 'zh', '') = '' THEN
         RETURN QUERY SELECT '$', 'a metric has a name in en and zh'::text;
@@ -174,7 +174,7 @@ BEGIN
         RETURN QUERY SELECT '$.fields', 'a share of what is filled has fields'::text;
     END IF;
     FOR v_key, v_type IN SELECT v.key, v.types FROM (VALUES ('from', 'date,timestamp with time zone', 'mean_'), ('to', 'date,timestamp with time zone', 'mean_'), ('field', 'smallint,integer,bigint,numeric,double precision', 'mean')) AS v (key, types, measure)
-                           WHERE body ? v.key OR v_measure = v.measure OR (v.measure = 'mean_' AND v_measure IN ('mean_days', 'mean_hours')) LOOP
+                           WHERE body ? v.key OR v_measure = v.measure OR (v.measure = 'mean_' AND v_measure IN ('mean_days', 'mean_hours', 'p95_hours')) LOOP
         IF coalesce(crm._metric_type(v_fact, body ->> v_key), '') <> ALL (string_to_array(v_type, ',')) THEN
             RETURN QUERY SELECT '$.' || v_key, format('%s has no such %L of a type that fits', v_fact, body ->> v_key);
         END IF;
@@ -313,6 +313,7 @@ BEGIN
         WHEN 'mean' THEN format('t.%I::numeric', body ->> 'field')
         WHEN 'mean_days' THEN format('extract(epoch FROM t.%I::timestamptz - t.%I::timestamptz) / 86400', body ->> 'to', body ->> 'from')
         WHEN 'mean_hours' THEN format('extract(epoch FROM t.%I::timestamptz - t.%I::timestamptz) / 3600', body ->> 'to', body ->> 'from')
+        WHEN 'p95_hours' THEN format('extract(epoch FROM t.%I::timestamptz - t.%I::timestamptz) / 3600', body ->> 'to', body ->> 'from')
         WHEN 'filled_share' THEN (SELECT format('(%s) / %s.0', string_agg(format('(nullif(t.%I::text, '''') IS NOT NULL)::int', x.v), ' + ' ORDER BY x.o), count(*)) FROM jsonb_array_elements_text(body -> 'fields') WITH ORDINALITY AS x (v, o))
         ELSE '1' END;
     -- dimensions: by number inside, by name outside
@@ -367,7 +368,7 @@ BEGIN
             (SELECT coalesce('GROUP BY ' || string_agg(format('m.%I', d), ', ' ORDER BY o), '') FROM unnest(dims) WITH ORDINALITY AS u (d, o)))
            ELSE format(', g AS (SELECT %s%s AS value, count(%s) FILTER (WHERE NOT x.at_hidden) AS n, count(*) FILTER (WHERE x.at_hidden) AS hidden, 0::bigint AS unpriced, NULL::jsonb AS rates FROM x %s)',
             (SELECT coalesce(string_agg(format('x.%I, ', d), '' ORDER BY o), '') FROM unnest(dims) WITH ORDINALITY AS u (d, o)),
-            CASE WHEN v_measure = 'count' AND body ? 'distinct_key' THEN 'count(DISTINCT x.at_key) FILTER (WHERE NOT x.at_hidden)' WHEN v_measure = 'count' THEN 'count(*) FILTER (WHERE NOT x.at_hidden)' ELSE 'avg(x.at_value) FILTER (WHERE NOT x.at_hidden)' END,
+            CASE WHEN v_measure = 'count' AND body ? 'distinct_key' THEN 'count(DISTINCT x.at_key) FILTER (WHERE NOT x.at_hidden)' WHEN v_measure = 'count' THEN 'count(*) FILTER (WHERE NOT x.at_hidden)' WHEN v_measure = 'p95_hours' THEN '(percentile_cont(0.95) WITHIN GROUP (ORDER BY x.at_value) FILTER (WHERE NOT x.at_hidden))::numeric' ELSE 'avg(x.at_value) FILTER (WHERE NOT x.at_hidden)' END,
             CASE v_measure WHEN 'count' THEN '*' ELSE 'x.at_value' END,
             (SELECT coalesce('GROUP BY ' || string_agg(format('x.%I', d), ', ' ORDER BY o), '') FROM unnest(dims) WITH ORDINALITY AS u (d, o))) END
         || format(' SELECT %s::jsonb, round(coalesce(g.value, %s)::numeric, %s), coalesce(g.n, 0), coalesce(g.hidden, 0), coalesce(g.unpriced, 0), g.rates FROM g',
@@ -423,7 +424,7 @@ BEGIN
             RAISE EXCEPTION 'no definition of "%" holds on %', name, lower(d.part) USING ERRCODE = 'invalid_parameter_value', HINT = 'SELECT * FROM crm.metric_list() shows since when each holds.';
         END IF;
         RETURN QUERY SELECT d.part, d.version, d.effective_from,
-               CASE d.body ->> 'measure' WHEN 'amount' THEN 'money' WHEN 'mean_days' THEN 'days' WHEN 'mean_hours' THEN 'hours' WHEN 'filled_share' THEN 'share' ELSE d.body ->> 'measure' END,
+               CASE d.body ->> 'measure' WHEN 'amount' THEN 'money' WHEN 'mean_days' THEN 'days' WHEN 'mean_hours' THEN 'hours' WHEN 'p95_hours' THEN 'hours' WHEN 'filled_share' THEN 'share' ELSE d.body ->> 'measure' END,
                CASE d.body ->> 'measure' WHEN 'amount' THEN crm._setting('organisation.currency', 'CNY') END, coalesce(basis, d.body ->> 'date_basis', 'end of period'),
                (SELECT f.engine FROM crm._metric_facts() AS f WHERE f.fact = d.body ->> 'fact'), v_fresh,
                crm._metric_statement(d.body, d.part, coalesce(dims, '{}'), at, basis, (SELECT f.engine FROM crm._metric_facts() AS f WHERE f.fact = d.body ->> 'fact'), NULL);

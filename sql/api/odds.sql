@@ -271,17 +271,19 @@ END
 $$;
 COMMENT ON FUNCTION crm._odds_definition(jsonb) IS 'SHA-256 over a configuration and the expressions of the features: what a fitted model stands on. Internal.';
 
-CREATE OR REPLACE FUNCTION crm._check_fit_instant(as_of timestamptz) RETURNS void
-    LANGUAGE plpgsql STABLE -- not STRICT: NULL is refused
+CREATE OR REPLACE FUNCTION crm._begin_fit(as_of timestamptz) RETURNS void
+    LANGUAGE plpgsql VOLATILE -- not STRICT: NULL is refused
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF as_of IS NULL OR as_of > now() + interval '1 minute' OR NOT isfinite(as_of) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a model is fitted to the past', HINT = 'Give an instant that is not after now.';
     END IF;
+    -- one fit at a time, and no online step meanwhile; deals go on being closed, their events wait in the queue
+    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
 END
 $$;
-COMMENT ON FUNCTION crm._check_fit_instant(timestamptz) IS 'Raises 22023 unless a model can be fitted to what was known at this instant. Internal.';
+COMMENT ON FUNCTION crm._begin_fit(timestamptz) IS 'Begins the fit of a model to what was known at an instant: raises 22023 for one that is not past, and waits until no other model is being fitted. Internal.';
 
 CREATE OR REPLACE FUNCTION crm.odds_refit(as_of timestamptz DEFAULT now()) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER -- not STRICT: NULL is refused
@@ -302,10 +304,8 @@ DECLARE
     overrides jsonb := '{}';
     o record;
 BEGIN
-    PERFORM crm._check_fit_instant(as_of);
     PERFORM crm._check_odds_config(config);
-    -- one refit at a time, and no online step meanwhile; deals go on being closed, their events wait in the queue
-    LOCK TABLE crm_data.model IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM crm._begin_fit(as_of);
 
     names := ARRAY(SELECT d FROM jsonb_array_elements_text(config -> 'dims') WITH ORDINALITY AS x (d, ord) ORDER BY ord);
     cuts := crm._stage_cuts(as_of, ARRAY(SELECT x::float8 / 100 FROM jsonb_array_elements_text(config #> '{buckets,stage_age,percentiles}') AS x));

@@ -16,6 +16,18 @@ $$;
 COMMENT ON FUNCTION crm._topic_channel(text) IS
 'Internal: the channel of a topic, and the channels that take over from it, by the active configuration of kind notification: the topic itself, else its family (report.*), else *.';
 
+CREATE OR REPLACE FUNCTION crm._link(object text, id text) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_link text := crm._setting('organisation.link', '');
+BEGIN
+    RETURN CASE WHEN v_link ~ '^https?://' THEN replace(replace(v_link, '{object}', object), '{id}', id) END;
+END
+$$;
+COMMENT ON FUNCTION crm._link(text, text) IS 'Internal: where a record is opened, by the setting organisation.link; NULL where there is none.';
+
 CREATE OR REPLACE FUNCTION crm._notify(topic text, dedupe_key text, payload jsonb, members bigint[], account bigint DEFAULT NULL) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -23,7 +35,10 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     v_rows int;
+    v_link text := CASE WHEN payload ? 'snapshot' THEN crm._link('report', payload ->> 'snapshot') WHEN payload ? 'task' THEN crm._link('task', payload ->> 'task') WHEN payload ? 'lead' THEN crm._link('lead', payload ->> 'lead')
+                        WHEN payload ? 'record' THEN crm._link(payload ->> 'object', payload ->> 'record') END;
 BEGIN
+    payload := payload || CASE WHEN v_link IS NOT NULL THEN jsonb_build_object('link', v_link) ELSE '{}' END;
     INSERT INTO crm_data.outbox (topic, channel, fallback, recipient_id, account_id, payload, dedupe_key)
     SELECT topic, t.channel, t.fallback, m.id, account, payload, dedupe_key || ':' || m.id
       FROM crm_data.member AS m CROSS JOIN crm._topic_channel(topic) AS t
@@ -34,7 +49,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._notify(text, text, jsonb, bigint[], bigint) IS
-'Internal: puts a message to some members into the outbox, on the channel that the topic has, once for each member and dedupe_key. The payload must hold only what the recipient may see. Returns the number of new messages.';
+'Internal: puts a message to some members into the outbox, on the channel that the topic has, once for each member and dedupe_key, with a link to what it is about. The payload must hold only what the recipient may see. Returns the number of new messages.';
 
 CREATE OR REPLACE FUNCTION crm._manager_of(member bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE

@@ -183,35 +183,38 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._local_time(timestamptz) IS 'Internal: an instant as a day and a minute of the organisation''s time zone.';
 
-CREATE OR REPLACE FUNCTION crm._html_cell(name text, value jsonb, unit text, said boolean, locale text) RETURNS text
+CREATE OR REPLACE FUNCTION crm._html_cell(name text, value jsonb, unit text, said boolean, locale text, link text DEFAULT NULL) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
     -- what is said of the column above stands beside the value where a phone shows rows as cards; how bad it is has a colour beside its word
-    SELECT format('<td data-l="%s"%s>%s</td>', crm._html(crm._say(name, locale)), CASE WHEN jsonb_typeof(value) = 'number' THEN ' class="n"' WHEN name ~ '_(at|on)$' THEN ' class="d"' ELSE '' END,
+    SELECT format('<td data-l="%s"%s>%s%s%s</td>', crm._html(crm._say(name, locale)), CASE WHEN jsonb_typeof(value) = 'number' THEN ' class="n"' WHEN name ~ '_(at|on)$' THEN ' class="d"' ELSE '' END,
+                  CASE WHEN link IS NOT NULL THEN format('<a href="%s">', crm._html(link)) ELSE '' END,
                   CASE WHEN said AND name IN ('level', 'status', 'severity') AND c.colour IS NOT NULL THEN format('<span class="dot %s"></span>', c.colour) ELSE '' END ||
                   crm._html(CASE WHEN jsonb_typeof(value) = 'number' AND (name ~ '_rate$' OR unit = 'share' AND name IN ('value', 'before', 'control', 'previous')) THEN round(100 * (value #>> '{}')::numeric) || '%'
                                  WHEN jsonb_typeof(value) = 'number' THEN crm._num((value #>> '{}')::numeric, CASE WHEN abs((value #>> '{}')::numeric) >= 10000 THEN 0 ELSE 2 END)
                                  -- midnight is a day, not a time
                                  WHEN jsonb_typeof(value) = 'string' AND name ~ '_at$' THEN coalesce(regexp_replace(crm._local_time(crm.parse_time(value #>> '{}')), ' 00:00$', ''), value #>> '{}')
-                                 WHEN said THEN crm._say(value #>> '{}', locale) ELSE crm._text_of(value, locale) END))
+                                 WHEN said THEN crm._say(value #>> '{}', locale) ELSE crm._text_of(value, locale) END),
+                  CASE WHEN link IS NOT NULL THEN '</a>' ELSE '' END)
       FROM (SELECT CASE WHEN value #>> '{}' IN ('red', 'error', 'differs', 'poor') THEN 'red' WHEN value #>> '{}' IN ('orange', 'jumped') THEN 'orange' WHEN value #>> '{}' IN ('yellow', 'warning') THEN 'yellow'
                         WHEN value #>> '{}' IN ('green', 'ok') THEN 'green' END AS colour) AS c
 $$;
-COMMENT ON FUNCTION crm._html_cell(text, jsonb, text, boolean, text) IS 'Internal: a value of a report''s row as a cell: *_rate, and figures of a row whose unit is share, as percent, *_at as local time, the day alone at midnight, what is to be said in the reader''s language.';
+COMMENT ON FUNCTION crm._html_cell(text, jsonb, text, boolean, text, text) IS 'Internal: a value of a report''s row as a cell: *_rate, and figures of a row whose unit is share, as percent, *_at as local time, the day alone at midnight, what is to be said in the reader''s language; link: where it leads.';
 
 CREATE OR REPLACE FUNCTION crm._html_table(rows_ jsonb, columns text[], say text[], locale text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- a column that is empty throughout is left out, and one currency for all is said once; a table of more than four, or of four with several texts, is wide: a phone shows it as cards
+    -- a column that is empty throughout is left out, and one currency for all is said once; the first leads to the record where the organisation has said how; a table of more than four, or of four with several texts, is wide: a phone shows it as cards
     WITH c AS (SELECT c.name, c.o, bool_or(jsonb_typeof(x -> c.name) = 'number') AS figures
                  FROM unnest(columns) WITH ORDINALITY AS c (name, o), jsonb_array_elements(rows_) AS x GROUP BY c.name, c.o HAVING bool_or(coalesce(x -> c.name, 'null') <> 'null') AND (c.name <> 'currency' OR count(DISTINCT x ->> 'currency') > 1))
     SELECT coalesce((SELECT format('<p class="u">%s</p>', crm._html(format(crm._say('in_currency', locale), min(x ->> 'currency')))) FROM jsonb_array_elements(rows_) AS x
                       WHERE 'currency' = ANY (columns) AND jsonb_typeof(x -> 'currency') = 'string' HAVING count(DISTINCT x ->> 'currency') = 1), '')
            || format('<div class="scroll"><table%s><tr>', CASE WHEN (SELECT count(*) > 4 OR count(*) = 4 AND count(*) FILTER (WHERE NOT c.figures AND c.name <> 'currency') > 1 FROM c) THEN ' class="wide"' ELSE '' END)
            || (SELECT string_agg(format('<th%s>%s</th>', CASE WHEN c.figures THEN ' class="n"' ELSE '' END, crm._html(crm._say(c.name, locale))), '' ORDER BY c.o) FROM c) || '</tr>'
-           || (SELECT string_agg('<tr>' || (SELECT string_agg(crm._html_cell(c.name, x -> c.name, x ->> 'unit', c.name = ANY (say), locale), '' ORDER BY c.o) FROM c) || '</tr>', '' ORDER BY xo)
+           || (SELECT string_agg('<tr>' || (SELECT string_agg(crm._html_cell(c.name, x -> c.name, x ->> 'unit', c.name = ANY (say), locale,
+                                                                               CASE WHEN c.o = f.o THEN coalesce(crm._link(x ->> 'object', x ->> 'record_id'), crm._link('account', x ->> 'account_id')) END), '' ORDER BY c.o) FROM c, (SELECT min(o) AS o FROM c) AS f) || '</tr>', '' ORDER BY xo)
                  FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (x, xo)) || '</table></div>'
 $$;
 COMMENT ON FUNCTION crm._html_table(jsonb, text[], text[], text) IS 'Internal: rows of a report as a table; say names the columns whose values are words of the reports.';
@@ -247,7 +250,7 @@ AS $$
                   crm._html(crm._say('amount', locale)), crm._num((x.r ->> 'amount')::numeric, 0), crm._html(x.r ->> 'currency'), crm._html(crm._say('median_days', locale)), crm._html(x.r ->> 'median_days'))
               || (SELECT format('<div class="scroll"><table class="wide"><tr><th>%s</th><th>%s</th><th class="n">%s</th><th class="n">%s</th></tr>%s</table></div>', crm._html(crm._say('customer', locale)), crm._html(crm._say('owner', locale)),
                                 crm._html(crm._say('amount', locale)), crm._html(crm._say('days', locale)),
-                                string_agg(format('<tr><td>%s</td><td data-l="%s">%s</td><td data-l="%s" class="n">%s %s</td><td data-l="%s" class="n">%s</td></tr>', crm._html(c ->> 'account'), crm._html(crm._say('owner', locale)), crm._html(c ->> 'owner'),
+                                string_agg(format('<tr>%s<td data-l="%s">%s</td><td data-l="%s" class="n">%s %s</td><td data-l="%s" class="n">%s</td></tr>', crm._html_cell('customer', c -> 'account', NULL, false, locale, crm._link('opportunity', c ->> 'deal')), crm._html(crm._say('owner', locale)), crm._html(c ->> 'owner'),
                                                   crm._html(crm._say('amount', locale)), crm._num((c ->> 'amount')::numeric, 0), crm._html(c ->> 'currency'), crm._html(crm._say('days', locale)), crm._html(c ->> 'days')), '' ORDER BY o))
                     FROM jsonb_array_elements(CASE jsonb_typeof(x.r -> 'customers') WHEN 'array' THEN x.r -> 'customers' ELSE '[]' END) WITH ORDINALITY AS u (c, o))
               || coalesce((SELECT format('<h3>%s</h3><ul>%s</ul>', crm._html(crm._say('cases', locale)),
@@ -305,7 +308,7 @@ BEGIN
     END IF;
     RETURN format('<!DOCTYPE html><html lang="%s"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="Content-Security-Policy" content="default-src ''none''; style-src ''unsafe-inline''"><title>%s</title>', v_locale, crm._html(v_title))
         || '<style>body{font:16px/1.5 system-ui,-apple-system,"PingFang SC","Microsoft YaHei","Noto Sans CJK SC",sans-serif;margin:0 auto;max-width:760px;padding:16px;color:#111827;background:#fff}h1{font-size:24px;line-height:1.25;margin:8px 0}h2{font-size:18px;margin:28px 0 6px}h3{font-size:15px;margin:14px 0 4px}p{margin:4px 0 10px}'
-        || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 6px;border-bottom:1px solid #e5e7eb;vertical-align:top}td{overflow-wrap:break-word;min-width:44px}th{word-break:keep-all}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}td.n{white-space:nowrap}.d{white-space:nowrap}.u{font-size:13px;color:#6b7280;margin:10px 0 0}.dot{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:5px;background:#9ca3af}.dot.red{background:#dc2626}.dot.orange{background:#ea580c}.dot.yellow{background:#eab308}.dot.green{background:#16a34a}.scroll{overflow-x:auto;margin:8px 0}ul{padding-left:20px;margin:4px 0}li{overflow-wrap:anywhere}'
+        || 'table{border-collapse:collapse;width:100%;font-size:14px}th,td{text-align:left;padding:6px 6px;border-bottom:1px solid #e5e7eb;vertical-align:top}td{overflow-wrap:break-word;min-width:44px}th{word-break:keep-all}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}td.n{white-space:nowrap}.d{white-space:nowrap}a{color:#1d4ed8;text-decoration:none}.u{font-size:13px;color:#6b7280;margin:10px 0 0}.dot{display:inline-block;width:10px;height:10px;border-radius:5px;margin-right:5px;background:#9ca3af}.dot.red{background:#dc2626}.dot.orange{background:#ea580c}.dot.yellow{background:#eab308}.dot.green{background:#16a34a}.scroll{overflow-x:auto;margin:8px 0}ul{padding-left:20px;margin:4px 0}li{overflow-wrap:anywhere}'
         || '@media(max-width:520px){table.wide,table.wide tbody{display:block}table.wide tr{display:flex;flex-wrap:wrap;gap:1px 14px;border-bottom:1px solid #d1d5db;padding:8px 0}table.wide tr:first-child{display:none}table.wide td{display:block;border:0;padding:0;min-width:0;text-align:left;overflow-wrap:anywhere;white-space:normal}table.wide td::before{content:attr(data-l)" ";color:#6b7280}table.wide td:first-child{flex:0 0 100%;font-weight:600}table.wide td:first-child:not(.n)::before{display:none}table.wide td:empty{display:none}}'
         || 'footer{margin-top:32px;font-size:12px;color:#6b7280;overflow-wrap:anywhere}svg{display:block;width:100%;max-width:560px;height:auto}svg text{font-size:14px;fill:#111827}svg .v{text-anchor:end}svg .c{text-anchor:middle;font-size:13px}svg .h{font-size:13px}svg .o{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}</style></head><body>'
         || format('<h1>%s</h1>', crm._html(v_title)) || CASE WHEN b ? 'due_at' THEN format('<p>%s</p>', crm._html(crm._local_time((b ->> 'due_at')::timestamptz))) ELSE '' END

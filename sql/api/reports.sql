@@ -346,26 +346,26 @@ COMMENT ON FUNCTION crm._report_readers(text) IS 'Internal: the members whose ro
 
 -- The morning list of one member: what is due, whom nobody has spoken to, what expires.
 CREATE OR REPLACE FUNCTION crm._morning_brief(member bigint, at timestamptz)
-    RETURNS TABLE (kind text, account text, title text, due_at timestamptz, days int)
+    RETURNS TABLE (kind text, account text, title text, due_at timestamptz, days int, object text, record_id bigint)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    (SELECT 'todo', a.name, k.title, k.due_at, ceil(extract(epoch FROM k.due_at - at) / 86400)::int
+    (SELECT 'todo', a.name, k.title, k.due_at, ceil(extract(epoch FROM k.due_at - at) / 86400)::int, 'task', k.id
        FROM (SELECT t.* FROM crm_data.task AS t WHERE t.owner_id = member AND t.state = 'open' AND t.created_at <= at ORDER BY t.priority DESC, t.due_at, t.id LIMIT crm._setting('board.top_todos', '3')::int) AS k
        LEFT JOIN crm_data.account AS a ON a.id = k.account_id)
     UNION ALL
-    (SELECT 'silent', a.name, NULL, a.last_contact_at, floor(extract(epoch FROM at - a.last_contact_at) / 86400)::int
+    (SELECT 'silent', a.name, NULL, a.last_contact_at, floor(extract(epoch FROM at - a.last_contact_at) / 86400)::int, 'account', a.id
        FROM crm_data.account AS a
       WHERE a.owner_id = member AND a.deleted_at IS NULL AND a.merged_into IS NULL AND a.last_contact_at < at - make_interval(days => crm._setting('followup.alert_days', '30')::int)
       ORDER BY a.last_contact_at, a.id LIMIT 20)
     UNION ALL
-    (SELECT 'expiring', a.name, c.code, c.expires_on::timestamptz, c.expires_on - at::date
+    (SELECT 'expiring', a.name, c.code, c.expires_on::timestamptz, c.expires_on - at::date, 'contract', c.id
        FROM crm_data.contract AS c JOIN crm_data.account AS a ON a.id = c.account_id
       WHERE c.owner_id = member AND c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND c.expires_on BETWEEN at::date AND at::date + crm._setting('renewal.window', '90')::int
       ORDER BY c.expires_on, c.id LIMIT 20)
     UNION ALL
     -- what was heard since the morning before of those who stand against him
-    (SELECT 'competitor_move', a.name, o.competitor, max(i.occurred_at), floor(extract(epoch FROM _morning_brief.at - max(i.occurred_at)) / 86400)::int
+    (SELECT 'competitor_move', a.name, o.competitor, max(i.occurred_at), floor(extract(epoch FROM _morning_brief.at - max(i.occurred_at)) / 86400)::int, 'account', a.id
        FROM crm_data.opportunity AS o JOIN crm_data.account AS a ON a.id = o.account_id JOIN crm_data.interaction AS i ON i.account_id = o.account_id
       WHERE o.owner_id = member AND o.outcome = 'open' AND o.deleted_at IS NULL AND o.competitor <> '' AND i.retracted_at IS NULL AND i.occurred_at > _morning_brief.at - interval '1 day' AND i.occurred_at <= _morning_brief.at
         AND position(lower(o.competitor) IN lower(concat_ws(' ', i.summary, i.body))) > 0
@@ -374,13 +374,13 @@ $$;
 COMMENT ON FUNCTION crm._morning_brief(bigint, timestamptz) IS 'Internal: the morning list of a member: the first tasks, customers without contact for followup.alert_days, contracts that expire within renewal.window, follow-ups of the day before that speak of the competitor of an open deal.';
 
 CREATE OR REPLACE FUNCTION crm.morning_brief(at timestamptz DEFAULT now())
-    RETURNS TABLE (kind text, account text, title text, due_at timestamptz, days int)
+    RETURNS TABLE (kind text, account text, title text, due_at timestamptz, days int, object text, record_id bigint)
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT b.* FROM crm._morning_brief(crm.me(), at) AS b
 $$;
-COMMENT ON FUNCTION crm.morning_brief(timestamptz) IS 'The caller''s morning list: the first tasks (todo), customers nobody has spoken to for followup.alert_days (silent), contracts that expire within renewal.window (expiring), follow-ups of the day before that speak of the competitor of an open deal (competitor_move).';
+COMMENT ON FUNCTION crm.morning_brief(timestamptz) IS 'The caller''s morning list: the first tasks (todo), customers nobody has spoken to for followup.alert_days (silent), contracts that expire within renewal.window (expiring), follow-ups of the day before that speak of the competitor of an open deal (competitor_move); object and record_id are what to open.';
 
 CREATE OR REPLACE FUNCTION crm._job_morning_brief(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

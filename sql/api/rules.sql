@@ -37,6 +37,16 @@ END
 $$;
 COMMENT ON FUNCTION crm._rule_vars(jsonb) IS 'Internal: the variables of a rule''s path: the settings that it names.';
 
+CREATE OR REPLACE FUNCTION crm._rule_holds(body jsonb, doc jsonb) RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN jsonb_path_exists(doc, (body ->> 'when')::jsonpath, CASE WHEN body ? 'settings' THEN crm._rule_vars(body) ELSE '{}' END, true);
+END
+$$;
+COMMENT ON FUNCTION crm._rule_holds(jsonb, jsonb) IS 'Internal: whether the condition of a rule or signal finds something in a document; a missing field is never a match.';
+
 CREATE OR REPLACE FUNCTION crm._rule_delay(body jsonb) RETURNS interval
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -194,7 +204,7 @@ BEGIN
     IF NOT doc ? 'features' AND crm._needs_features(body ->> 'when') THEN
         doc := doc || coalesce(crm._features(object, id, at, paths), '{}') || '{"features": true}';
     END IF;
-    holds := jsonb_path_exists(doc, (body ->> 'when')::jsonpath, crm._rule_vars(body), true);
+    holds := crm._rule_holds(body, doc);
     v_key := format('%s:%s:%s', rule, object, id) || CASE CASE WHEN body ->> 'on' LIKE 'date.%' THEN 'record' ELSE body ->> 'once' END
         WHEN 'record' THEN ':' || coalesce(event ->> 'id', event ->> 'dedupe', '')
         WHEN 'stage' THEN ':' || coalesce(doc #>> '{opportunity,stage_id}', doc #>> '{journey,node}', '') ELSE '' END;
@@ -275,7 +285,7 @@ BEGIN
             IF v_old.body IS NOT NULL AND NOT doc ? 'features' AND crm._needs_features(v_old.body ->> 'when') THEN
                 doc := doc || coalesce(crm._features(object, id, at, v_paths), '{}') || '{"features": true}';
             END IF;
-            PERFORM crm._config_count(r.id, false, o.holds, o.holds IS DISTINCT FROM coalesce(v_old.body ->> 'on' = r.body ->> 'on' AND jsonb_path_exists(doc, (v_old.body ->> 'when')::jsonpath, crm._rule_vars(v_old.body), true), false));
+            PERFORM crm._config_count(r.id, false, o.holds, o.holds IS DISTINCT FROM coalesce(v_old.body ->> 'on' = r.body ->> 'on' AND crm._rule_holds(v_old.body, doc), false));
         EXCEPTION WHEN OTHERS THEN
             PERFORM crm._config_count(r.id, true, false, false);
             IF v_old.body IS NOT NULL THEN
@@ -325,7 +335,7 @@ BEGIN
     RETURN QUERY
     SELECT c.key, (c.body ->> 'weight')::int, c.body -> 'then' -> 0 FROM crm_data.config AS c
      WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status IN ('active', 'canary') AND (c.status = 'canary') = (c.key = ANY (v_trial))
-       AND jsonb_path_exists(doc, (c.body ->> 'when')::jsonpath, crm._rule_vars(c.body), true);
+       AND crm._rule_holds(c.body, doc);
 END
 $$;
 COMMENT ON FUNCTION crm._risk_signals(bigint, timestamptz) IS 'Internal: the risk signals that hold for a deal, each by the version that decides about it, with their weight and first action.';
@@ -343,13 +353,18 @@ BEGIN
     END IF;
     doc := crm._features('opportunity', deal, at);
     PERFORM crm._config_count(t.id, false, t.new, t.new IS DISTINCT FROM t.old)
-       FROM (SELECT c.id, jsonb_path_exists(doc, (c.body ->> 'when')::jsonpath, crm._rule_vars(c.body), true) AS new,
-                    coalesce((SELECT jsonb_path_exists(doc, (k.body ->> 'when')::jsonpath, crm._rule_vars(k.body), true) FROM crm_data.config AS k
+       FROM (SELECT c.id, crm._rule_holds(c.body, doc) AS new,
+                    coalesce((SELECT crm._rule_holds(k.body, doc) FROM crm_data.config AS k
                                WHERE k.kind = c.kind AND k.key = c.key AND k.scope = c.scope AND k.status = 'active'), false) AS old
                FROM crm_data.config AS c WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status = 'canary' AND c.key = ANY (v_trial)) AS t;
 END
 $$;
 COMMENT ON FUNCTION crm._try_signals(bigint, timestamptz) IS 'Internal: notes what the risk signals on trial say of a deal beside those in force.';
+
+CREATE OR REPLACE FUNCTION crm._risk_score(weights int[]) RETURNS int
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT round(100 * (1 - coalesce(exp(sum(ln(greatest(1 - w / 100.0, 1e-9)))), 1)))::int FROM unnest(weights) AS w);
+COMMENT ON FUNCTION crm._risk_score(int[]) IS 'Internal: points of risk from the weights of the signals that hold: 100 (1 - product of (1 - weight / 100)); 0 for none, therefore not STRICT.';
 
 CREATE OR REPLACE FUNCTION crm._risk_level(score numeric, before text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -374,7 +389,7 @@ DECLARE
     v_quality float8;
 BEGIN
     SELECT * INTO o FROM crm_data.opportunity AS x WHERE x.id = deal;
-    SELECT round(100 * (1 - coalesce(exp(sum(ln(greatest(1 - s.weight / 100.0, 1e-9)))), 1)))::numeric INTO v_score FROM crm._risk_signals(deal, at) AS s;
+    SELECT crm._risk_score(array_agg(s.weight)) INTO v_score FROM crm._risk_signals(deal, at) AS s;
     PERFORM crm._try_signals(deal, at);
     v_level := crm._risk_level(v_score, o.risk_level);
     -- what was said lately counts most: half after the half-life of the model
@@ -408,7 +423,7 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH s AS MATERIALIZED (SELECT * FROM crm._risk_signals(opp, now())),
-         t AS (SELECT round(100 * (1 - coalesce(exp(sum(ln(greatest(1 - s.weight / 100.0, 1e-9)))), 1)))::int AS score FROM s)
+         t AS (SELECT crm._risk_score(array_agg(s.weight)) AS score FROM s)
     SELECT t.score, crm._risk_level(t.score, o.risk_level), s.signal, s.weight, coalesce(c.body ->> v_locale, c.body ->> 'en')
       FROM t LEFT JOIN s ON true LEFT JOIN crm_data.config AS c ON c.kind = 'risk_signal' AND c.key = s.signal AND c.scope = '*' AND c.status = 'active'
      ORDER BY s.weight DESC, s.signal;

@@ -15,6 +15,7 @@ CREATE TABLE crm_data.config (
     valid tstzrange,
     author text NOT NULL,
     proposed_at timestamptz,
+    activated_at timestamptz,
     approver text,
     note text,
     digest bytea GENERATED ALWAYS AS (sha256(decode(replace(body::text, '\', '\\'), 'escape'))) STORED,
@@ -45,6 +46,7 @@ COMMENT ON COLUMN crm_data.config.canary_until IS 'When a canary without an anom
 COMMENT ON COLUMN crm_data.config.valid IS 'When the version was or is in force; NULL while it never was.';
 COMMENT ON COLUMN crm_data.config.author IS 'Who wrote it.';
 COMMENT ON COLUMN crm_data.config.proposed_at IS 'When it was proposed.';
+COMMENT ON COLUMN crm_data.config.activated_at IS 'When it came into force; NULL for what was so from the beginning.';
 COMMENT ON COLUMN crm_data.config.approver IS 'Who approved it, never the author.';
 COMMENT ON COLUMN crm_data.config.note IS 'Why it was written.';
 COMMENT ON COLUMN crm_data.config.digest IS 'SHA-256 over the body''s text; written with decode because convert_to is not immutable.';

@@ -1142,6 +1142,24 @@ read_topic(void)
 	return topic.channel != 0;
 }
 
+/*
+ * Where a lead is opened, as crm._link says it; NULL where the organisation has not said how.
+ */
+static char *
+lead_link(int64 id)
+{
+	char *link = setting("organisation.link");
+	Datum filled;
+
+	if (!link || (strncmp(link, "http://", 7) != 0 && strncmp(link, "https://", 8) != 0))
+		return NULL;
+	filled = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID, CStringGetTextDatum(link),
+									 CStringGetTextDatum("{object}"), CStringGetTextDatum("lead"));
+	filled = DirectFunctionCall3Coll(replace_text, C_COLLATION_OID, filled, CStringGetTextDatum("{id}"),
+									 CStringGetTextDatum(psprintf(INT64_FORMAT, id)));
+	return TextDatumGetCString(filled);
+}
+
 static void
 store_message(Lead *lead, TimestampTz due, const char *key)
 {
@@ -1152,10 +1170,13 @@ store_message(Lead *lead, TimestampTz due, const char *key)
 	JsonbParseState *state = NULL;
 	char buffer[MAXDATELEN + 1];
 	char *need = lead->need;
+	char *link = lead_link(lead->id);
 	CrmInsert *insert;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	crm_object_push_number(&state, "lead", lead->id);
+	if (link)
+		crm_object_push_text(&state, "link", link);
 	if (lead->company)
 		crm_object_push_text(&state, "company", lead->company);
 	else

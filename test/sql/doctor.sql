@@ -15,6 +15,8 @@ GRANT EXECUTE ON FUNCTION crm.version() TO PUBLIC;
 ALTER TABLE crm_data.lead OWNER TO CURRENT_USER;
 CREATE POLICY hole ON crm_data.contract FOR SELECT USING (true);
 ALTER ROLE crm_gate LOGIN;
+DROP INDEX crm_data.contact_account_id_idx;
+REVOKE EXECUTE ON FUNCTION crm.outbox_claim(text, int, text[]) FROM crm_sync;
 DELETE FROM crm_data.schema_version WHERE version = 1;
 SELECT * FROM pg_temp.found();
 ROLLBACK;

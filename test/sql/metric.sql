@@ -112,7 +112,7 @@ SELECT crm.metric('pipeline', :q1, '{month}');
 -- definitions that are none; every problem at once, and none that raises
 SELECT v.path, v.message FROM crm.config_validate('metric', '{"en": "x", "zh": "x", "fact": "contract", "measure": "amount", "amount_basis": "half", "recognition": "never", "date_basis": "amount", "colour": 1, "dims": ["moon"], "valid_from": "soon", "signs": {"a": 2}, "weight": "code", "distinct_key": ["code"],
     "filters": [{"field": "moon", "in": ["x"]}, {"field": "state", "in": []}, {"field": "amount", "in": ["many"]}, {"field": "state", "like": "x"}, {"field": "signed_on", "is": "empty"}, {"field": "amount", "min": "a"}, {"field": "state", "in": [{"a": 1}]}]}') AS v;
-SELECT t.body, v.message FROM (VALUES ('{"en": "x", "zh": "x", "fact": 7, "measure": []}'), ('{"en": "x", "zh": "x", "fact": "pg_class", "measure": "count"}'), ('{"en": "x", "zh": "x", "fact": "config", "measure": "count"}'), ('{"en": "x", "zh": "x", "fact": "account", "measure": "amount", "filters": {}}'),
+SELECT t.body, v.message FROM (VALUES ('{"en": "x", "zh": "x", "fact": 7, "measure": []}'), ('{"en": "x", "zh": "x", "fact": "pg_class", "measure": "count"}'), ('{"en": "x", "zh": "x", "fact": "member", "measure": "count"}'), ('{"en": "x", "zh": "x", "fact": "account", "measure": "amount", "filters": {}}'),
     ('{"en": "x", "zh": "x", "fact": "opportunity", "measure": "amount", "amount_basis": "net"}'), ('{"en": "x", "zh": "x", "fact": "contract", "measure": "amount", "amount_basis": "received"}'), ('{"en": "x", "zh": "x", "fact": "opportunity", "measure": "share"}'),
     ('{"en": "x", "zh": "x", "fact": "stage_history", "measure": "mean_days", "from": "id"}'), ('{"en": "x", "zh": "x", "fact": "account", "measure": "filled_share", "fields": "phone"}'), ('{"en": "x", "zh": "x", "fact": "interaction", "measure": "mean", "field": "summary"}'), ('{"en": "x", "zh": "x", "fact": "account", "measure": "count", "filters": [1]}')) AS t (body), crm.config_validate('metric', t.body::jsonb) AS v;
 SELECT v.path, v.message FROM crm.config_validate('report', '{"metrics": ["bookings", "moon", 7]}') AS v;
@@ -129,6 +129,17 @@ SELECT value FROM crm._metric_figures('{"fact": "contract", "measure": "count", 
 SELECT c.key, d.dim FROM crm_data.config AS c CROSS JOIN LATERAL (SELECT x AS dim FROM jsonb_array_elements_text(c.body -> 'dims') AS x UNION ALL SELECT 'month' WHERE c.body ? 'date_basis') AS d
  CROSS JOIN LATERAL (SELECT count(*) AS n FROM crm.metric(c.key, '[2004-01-01,2004-02-01)', ARRAY[d.dim])) AS v CROSS JOIN LATERAL (SELECT count(*) AS n FROM crm._metric_figures(c.body, '[2004-01-01,2004-02-01)', ARRAY[d.dim])) AS t
  WHERE c.kind = 'metric' AND c.status = 'active' AND v.n <> t.n;
+-- how long payloads take from their source, all but one of twenty; and drafts to their effect
+INSERT INTO crm_data.inbox (source_id, external_id, kind, payload, digest, state, created_at, source_ts, processed_at)
+SELECT (SELECT id FROM crm_data.source_system WHERE name = 'web'), 'metric p95 ' || n, 'x', '{}', sha256('x'), 'applied', '2003-05-06 12:00', '2003-05-06 12:00', timestamptz '2003-05-06 12:00' + make_interval(hours => CASE n WHEN 21 THEN 500 ELSE n END) FROM generate_series(1, 21) AS n;
+SELECT value, unit, records FROM crm.metric('payload_delay', '[2003-05-01,2003-06-01)');
+DELETE FROM crm_data.inbox WHERE external_id LIKE 'metric p95 %';
+BEGIN;
+INSERT INTO crm_data.config (kind, key, version, body, author, created_at) VALUES ('flag', 'metric', 1, '{"on": true}', 'a', now() - interval '3 hours') RETURNING id AS flag \gset
+UPDATE crm_data.config SET approver = 'b' WHERE id = :flag;
+SELECT crm._config_activate(:flag);
+SELECT value, unit FROM crm.metric('config_hours', daterange(((now() AT TIME ZONE 'Asia/Shanghai')::date), ((now() AT TIME ZONE 'Asia/Shanghai')::date + 1)), '{kind}') WHERE dim ->> 'kind' = 'flag';
+ROLLBACK;
 -- leave as found
 DELETE FROM crm_data.config WHERE kind = 'metric' AND key = 'bookings' AND version > 1;
 UPDATE crm_data.config SET status = 'active', valid = '(,)' WHERE kind = 'metric' AND key = 'bookings';

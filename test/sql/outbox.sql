@@ -43,3 +43,18 @@ RESET ROLE;
 DELETE FROM crm_data.outbox WHERE parent_id IS NOT NULL AND recipient_id IN (:one, :two);
 DELETE FROM crm_data.outbox WHERE recipient_id IN (:one, :two);
 DELETE FROM crm_data.alert WHERE kind = 'channel_down';
+-- a message leads to what it is about, where the organisation has said how, the short way of a lead too; and so do rows of a page
+BEGIN;
+SELECT crm._link('task', '1') IS NULL AS nowhere_yet;
+UPDATE crm_data.config SET body = '{"value": "https://crm.example.com/{object}/{id}?a=1&b=2"}' WHERE kind = 'setting' AND key = 'organisation.link' AND status = 'active';
+SELECT crm._notify(v.topic, v.topic || ' link', v.payload::jsonb, ARRAY[(SELECT id FROM crm_data.member WHERE full_name = 'Out One')]) AS sent
+  FROM (VALUES ('task.overdue', '{"task": 7}'), ('report.x', '{"report": "x", "snapshot": 8}'), ('alert.x', '{"object": "opportunity", "record": 9}'), ('other', '{"yours": 3}')) AS v (topic, payload);
+SELECT payload ->> 'link' AS link FROM crm_data.outbox WHERE dedupe_key LIKE '% link:%' ORDER BY id;
+UPDATE crm_data.member SET capacity = 10 WHERE full_name = 'Out One';
+SELECT crm.capture_lead('{"phone": "13911110055"}') ->> 'lead' AS l \gset
+SELECT payload ->> 'link' = 'https://crm.example.com/lead/' || :l || '?a=1&b=2' AS leads_to_the_lead FROM crm_data.outbox WHERE topic = 'task.first_touch' AND payload ->> 'lead' = :'l';
+SELECT (regexp_matches(crm.report_html('x', '{"columns": ["account", "days"], "rows": [{"account": "<A>", "days": 1, "object": "contract", "record_id": 5, "account_id": 6}, {"account": "B", "account_id": 6}, {"account": "C"}]}', 'en'), '<td data-l="Customer">.*?</td>', 'g'))[1] AS cell;
+UPDATE crm_data.config SET body = '{"value": "javascript:alert(1)//{id}"}' WHERE kind = 'setting' AND key = 'organisation.link' AND status = 'active';
+SELECT crm._link('task', '1') IS NULL AS only_the_web;
+ROLLBACK;
+

@@ -71,18 +71,18 @@ DECLARE
     o record;
 BEGIN
     FOR o IN SELECT c.body ->> 'object' AS name, string_agg(format('SELECT %L, %L, %L WHERE jsonb_path_exists(d.doc, %L::jsonpath, ''{}'', true)', 'quality.' || c.key, c.body ->> 'field', coalesce(c.body ->> 'severity', 'warning'), c.body ->> 'when'), ' UNION ALL ' ORDER BY c.key) AS rules,
-                    string_agg(c.body ->> 'when', ' ') AS conditions, string_agg(format('jsonb_path_exists(d.doc, %L::jsonpath, ''{}'', true)', c.body ->> 'when'), ' OR ') AS broken
+                    string_agg(c.body ->> 'when', ' ') AS conditions, c.body ->> 'object' = 'account' AND bool_or(c.body ->> 'when' ~ 'uscc_valid') AS uscc, string_agg(format('jsonb_path_exists(d.doc, %L::jsonpath, ''{}'', true)', c.body ->> 'when'), ' OR ') AS broken
                FROM crm_data.config AS c JOIN crm_data.field AS f ON f.object = c.body ->> 'object' AND f.name = 'updated_at'
               WHERE c.kind = 'quality_rule' AND c.scope = '*' AND c.status = 'active' GROUP BY 1 ORDER BY 1 LOOP
         -- a condition sees the columns that the rules name, or all when one asks for whatever there is
         RETURN QUERY EXECUTE format($q$
-            SELECT r.kind, %1$L, t.id, %2$s, r.field, NULL::text, NULL::text, r.severity
-              FROM crm_data.%1$I AS t CROSS JOIN LATERAL (SELECT %3$s %5$s AS doc OFFSET 0) AS d CROSS JOIN LATERAL (%6$s) AS r (kind, field, severity) WHERE %4$s (%7$s)$q$,
+            SELECT r.kind, %1$L, d.id, d.account_id, r.field, NULL::text, NULL::text, r.severity
+              FROM (SELECT t.id, %2$s AS account_id, %3$s AS doc FROM crm_data.%1$I AS t WHERE %4$s true OFFSET 0) AS d CROSS JOIN LATERAL (%5$s) AS r (kind, field, severity) WHERE %6$s$q$,
             o.name, CASE o.name WHEN 'account' THEN 't.id' ELSE CASE WHEN EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = o.name AND f.name = 'account_id') THEN 't.account_id' ELSE 'NULL::bigint' END END,
-            CASE WHEN o.conditions ~ '\*' THEN 'to_jsonb(t)'
-                 ELSE (SELECT 'jsonb_build_object(' || coalesce(string_agg(format('%L, t.%I', f.name, f.name), ', ' ORDER BY f.id), '') || ')' FROM crm_data.field AS f WHERE f.object = o.name AND NOT f.custom AND o.conditions ~ ('\m' || f.name || '\M')) END,
+            CASE WHEN o.conditions ~ '\*' THEN 'to_jsonb(t)' || CASE WHEN o.uscc THEN ' || jsonb_build_object(''uscc_valid'', crm.uscc_valid(t.uscc))' ELSE '' END
+                 ELSE (SELECT 'jsonb_build_object(' || concat_ws(', ', CASE WHEN o.uscc THEN '''uscc_valid'', crm.uscc_valid(t.uscc)' END, string_agg(format('%L, t.%I', f.name, f.name), ', ' ORDER BY f.id)) || ')' FROM crm_data.field AS f WHERE f.object = o.name AND NOT f.custom AND o.conditions ~ ('\m' || f.name || '\M')) END,
             (SELECT coalesce(string_agg(format('t.%I IS NULL AND ', f.name), ''), '') FROM crm_data.field AS f WHERE f.object = o.name AND f.name IN ('deleted_at', 'merged_into')),
-            CASE WHEN o.name = 'account' AND o.conditions ~ 'uscc_valid' THEN '|| jsonb_build_object(''uscc_valid'', crm.uscc_valid(t.uscc))' ELSE '' END, o.rules, o.broken);
+            o.rules, o.broken);
     END LOOP;
 END
 $$;

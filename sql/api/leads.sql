@@ -563,17 +563,19 @@ BEGIN
     END IF;
     IF member IS NULL AND r IS NOT NULL THEN
         -- the fewest open tasks for his capacity; what cannot be matched by region or industry is still somebody's.
-        -- Of many who fit equally well four are drawn by the number of the lead, so that the cost does not grow with the organisation; and who has as
+        -- Of more than four who fit equally well two are drawn by the number of the lead, so that the cost does not grow with the organisation; and who has as
         -- much as he can carry is full, however much more it is. crm._capture_new chooses by the same rules.
         v_sales := crm._members_with('{crm_sales}');
         v_region := CASE WHEN r #> '{to,match}' ? 'region' THEN coalesce((c.body #>> '{weights,region}')::int, 3) ELSE 0 END;
         v_industry := CASE WHEN r #> '{to,match}' ? 'industry' THEN coalesce((c.body #>> '{weights,industry}')::int, 2) ELSE 0 END;
         SELECT f.id INTO member
-          FROM (SELECT m.id, m.capacity, hashint8extended(m.id, l.id) AS draw, coalesce((l.region = ANY (m.regions))::int * v_region, 0) + coalesce((l.industry = ANY (m.industries))::int * v_industry, 0) AS fit
+          FROM (SELECT q.*, count(*) OVER (PARTITION BY q.fit) AS fitting, row_number() OVER (PARTITION BY q.fit ORDER BY q.draw) AS nth FROM (
+                SELECT m.id, m.capacity, hashint8extended(m.id, l.id) AS draw, coalesce((l.region = ANY (m.regions))::int * v_region, 0) + coalesce((l.industry = ANY (m.industries))::int * v_industry, 0) AS fit
                   FROM crm_data.member AS m
-                 WHERE (m.left_at IS NULL OR m.left_at > current_date) AND m.capacity > 0 AND m.id <> ALL (exclude) AND CASE WHEN v_sales <> '{}' THEN m.id = ANY (v_sales) ELSE m.rank < 5 END
-                 ORDER BY 4 DESC, 3 LIMIT 4) AS f
+                 WHERE (m.left_at IS NULL OR m.left_at > current_date) AND m.capacity > 0 AND m.id <> ALL (exclude) AND CASE WHEN v_sales <> '{}' THEN m.id = ANY (v_sales) ELSE m.rank < 5 END) AS q
+                 ORDER BY q.fit DESC, q.draw LIMIT 4) AS f
           CROSS JOIN LATERAL (SELECT count(*) AS n FROM (SELECT FROM crm_data.task AS t WHERE t.owner_id = f.id AND t.state = 'open' LIMIT f.capacity) AS t) AS k
+         WHERE f.fitting <= 4 OR f.nth <= 2
          ORDER BY f.fit DESC, k.n::float8 / f.capacity, CASE WHEN k.n >= f.capacity THEN f.draw END, f.id
          LIMIT 1;
     END IF;

@@ -66,8 +66,9 @@ extern PGDLLEXPORT Datum crm_match_lock(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum crm_match_pause(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum crm_match_paused(PG_FUNCTION_ARGS);
 
-/* members who fit equally well are drawn; as many are compared by what they have to do */
-#define DRAWN 4
+/* members who fit equally well are compared by what they have to do; of more than a few, some are drawn, and of two the better is nearly the best */
+#define FEW 4
+#define DRAWN 2
 
 /* a word that says which region or industry it is */
 typedef struct Word
@@ -624,7 +625,8 @@ static Member *
 choose_member(Lead *lead)
 {
 	DateADT today = GetSQLCurrentDate();
-	Candidate drawn[DRAWN];
+	Candidate drawn[FEW];
+	int fitting = 0;
 	Member *best = NULL;
 	double best_load = 0;
 	int64 best_draw = 0;
@@ -655,21 +657,24 @@ choose_member(Lead *lead)
 		if (fit < best_fit)
 			continue;
 		if (fit > best_fit)
-			n = 0;
+			n = fitting = 0;
+		fitting++;
 		best_fit = fit;
 		draw = DatumGetInt64(DirectFunctionCall2(hashint8extended, Int64GetDatum(m->id), Int64GetDatum(lead->id)));
 		for (place = n; place > 0 && drawn[place - 1].draw > draw; place--)
-			if (place < DRAWN)
+			if (place < FEW)
 				drawn[place] = drawn[place - 1];
-		if (place < DRAWN)
+		if (place < FEW)
 		{
 			drawn[place].member = m;
 			drawn[place].draw = draw;
-			n = Min(n + 1, DRAWN);
+			n = Min(n + 1, FEW);
 		}
 	}
 	if (n == 0)
 		return NULL;
+	if (fitting > FEW)
+		n = DRAWN;
 	rel = table_open(crm_direct_table("task"), AccessShareLock);
 	index = index_open(crm_direct_table("task_owner_open_idx"), AccessShareLock);
 	for (int i = 0; i < n; i++)

@@ -1038,7 +1038,7 @@ CREATE OR REPLACE FUNCTION crm._match_on_update() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    ids CONSTANT bigint[] := crm._match_noted(TG_RELID);
+    ids CONSTANT bigint[] := crm._match_noted(('crm_data.' || TG_ARGV[0])::regclass);
 BEGIN
     IF ids <> '{}' THEN
         PERFORM crm._match_records(TG_ARGV[0], ids), crm._match_withdraw(TG_ARGV[0], ids);
@@ -1047,7 +1047,9 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm._match_on_update() IS
-'Trigger that looks again for duplicates of the records whose match fields a statement changed, all of them when it fires for the first, and withdraws suggestions for which nothing speaks any more. Argument: the object. Internal. Errors: 40001 as in crm._match_records.';
+'Trigger that looks again for duplicates of the records whose match fields a statement changed, all of them when it fires for the first, or, for a statement on a view, after its last, and withdraws suggestions for which nothing speaks any more. Argument: the object. Internal. Errors: 40001 as in crm._match_records.';
+
+GRANT EXECUTE ON FUNCTION crm._match_on_update() TO crm_gate;
 
 DROP TRIGGER IF EXISTS match_insert ON crm_data.account;
 CREATE TRIGGER match_insert AFTER INSERT ON crm_data.account REFERENCING NEW TABLE AS fresh

@@ -104,6 +104,13 @@ AS $$
             UNION ALL
             SELECT o.first_id, 3, format('COMMENT ON TRIGGER write ON %s IS %L', o.view, 'Writes what the person changed and may change.') FROM object AS o
             UNION ALL
+            -- the rows of an update through the view are one statement each for the table: their duplicates are looked for together
+            SELECT o.first_id, 4, format('CREATE OR REPLACE TRIGGER match_update AFTER UPDATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION crm._match_on_update(%L)', o.view, o.object)
+              FROM object AS o WHERE o.object IN ('account', 'contact', 'lead')
+            UNION ALL
+            SELECT o.first_id, 5, format('COMMENT ON TRIGGER match_update ON %s IS %L', o.view, 'Looks again for duplicates of what the statement changed.')
+              FROM object AS o WHERE o.object IN ('account', 'contact', 'lead')
+            UNION ALL
             SELECT c.first_id, c.id, format('COMMENT ON COLUMN %s.%I IS %L', c.view, c.name, c.comment) FROM col AS c) AS x
      ORDER BY x.first_id, x.id
 $$;

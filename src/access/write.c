@@ -29,6 +29,7 @@
 #include "common/row_update.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "match/trigger.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "utils/acl.h"
@@ -169,6 +170,7 @@ crm_write_view(PG_FUNCTION_ARGS)
 	HeapTuple volatile result = NULL;
 	Oid user;
 	int security;
+	Oid volatile held = InvalidOid;
 	StatementState *volatile state = statement_state(fcinfo);
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_INSTEAD(data->tg_event) ||
@@ -195,6 +197,8 @@ crm_write_view(PG_FUNCTION_ARGS)
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(state->gate, security | SECURITY_LOCAL_USERID_CHANGE);
 	info->in_use++;
+	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		held = crm_match_hold(info->base);
 	PG_TRY();
 	{
 		if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
@@ -211,6 +215,8 @@ crm_write_view(PG_FUNCTION_ARGS)
 	PG_FINALLY();
 	{
 		info->in_use--;
+		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+			(void) crm_match_hold(held);
 		SetUserIdAndSecContext(user, security);
 	}
 	PG_END_TRY();

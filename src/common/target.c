@@ -40,6 +40,7 @@ crm_target_make(CrmTarget *target, EState *estate, Relation rel, Index place)
 	for (int i = 0; info->ri_TrigDesc != NULL && i < info->ri_TrigDesc->numtriggers; i++)
 		fmgr_info_cxt(info->ri_TrigDesc->triggers[i].tgfoid, &info->ri_TrigFunctions[i], CurrentMemoryContext);
 
+	target->index_memory = AllocSetContextCreate(CurrentMemoryContext, "crm indexes", ALLOCSET_SMALL_SIZES);
 	ExecOpenIndices(info, false);
 	target->indexes = palloc(sizeof(Oid) * Max(info->ri_NumIndices, 1));
 	for (int i = 0; i < info->ri_NumIndices; i++)
@@ -68,7 +69,7 @@ crm_target_open_indexes(CrmTarget *target)
 	for (int i = 0; i < target->info->ri_NumIndices; i++)
 	{
 		target->info->ri_IndexRelationDescs[i] = index_open(target->indexes[i], RowExclusiveLock);
-		target->info->ri_IndexRelationInfo[i]->ii_Context = GetPerTupleMemoryContext(target->estate);
+		target->info->ri_IndexRelationInfo[i]->ii_Context = target->index_memory;
 	}
 }
 
@@ -91,6 +92,7 @@ crm_target_close_indexes(CrmTarget *target)
 		index_close(index, NoLock);
 		target->info->ri_IndexRelationDescs[i] = NULL;
 	}
+	MemoryContextReset(target->index_memory);
 }
 
 /*

@@ -16,6 +16,7 @@ typedef struct CrmTarget
 	ResultRelInfo *info; /* its relation and indexes are open only while a row is written */
 	TupleDesc desc;      /* a copy that is not counted for any transaction */
 	Oid *indexes;
+	MemoryContext index_memory; /* what access methods keep from row to row, while the indexes are open */
 } CrmTarget;
 
 extern void crm_target_make(CrmTarget *target, EState *estate, Relation rel, Index place);

@@ -45,6 +45,7 @@ typedef struct Note
 static Note *notes; /* in TopTransactionContext */
 static size_t notes_n, notes_cap;
 static int paused; /* transaction level that stopped the triggers, 0 none */
+static Oid held;   /* table that a statement on its view is updating, row by row */
 
 /* Nothing noted in a transaction outlives it. */
 static void
@@ -77,6 +78,19 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 			notes[i - 1].level = level - 1;
 		paused = Min(paused, level - 1);
 	}
+}
+
+/*
+ * A view's updates are one statement a row for the table. What they note waits for the trigger after the statement on the view, so that all its
+ * rows are compared at once. Answers what was held before, for the caller to put back, also after an error.
+ */
+Oid
+crm_match_hold(Oid rel)
+{
+	Oid before = held;
+
+	held = rel;
+	return before;
 }
 
 /* Called when the library is loaded. */
@@ -135,7 +149,7 @@ compare_ids(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* crm._match_noted(source): the ids noted of a table, each once and ascending; they are forgotten then. */
+/* crm._match_noted(source): the ids noted of a table, each once and ascending; they are forgotten then. None while they are held. */
 Datum
 crm_match_noted(PG_FUNCTION_ARGS)
 {
@@ -145,6 +159,8 @@ crm_match_noted(PG_FUNCTION_ARGS)
 	size_t left = 0;
 	size_t once = 0;
 
+	if (rel == held)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
 	if (notes_n * sizeof(Datum) > MaxAllocSize / 2)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("one statement changes the match fields of too many records"),

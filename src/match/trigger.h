@@ -6,5 +6,6 @@
 #define CRM_MATCH_TRIGGER_H
 
 extern void crm_match_init(void);
+extern Oid crm_match_hold(Oid rel);
 
 #endif /* CRM_MATCH_TRIGGER_H */

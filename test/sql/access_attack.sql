@@ -79,6 +79,30 @@ CREATE FUNCTION fold(internal) RETURNS internal LANGUAGE c AS '$libdir/crm', 'cr
 CREATE FUNCTION seen(text) RETURNS text LANGUAGE sql SUPPORT crm._guard_support AS 'SELECT $1';
 DO $$ BEGIN PERFORM crm._guard_support(NULL); RAISE NOTICE 'called'; EXCEPTION WHEN OTHERS THEN RAISE NOTICE 'refused'; END $$;
 SELECT crm._see('account', :hidden);
+-- who writes to a hidden customer is hidden, too, and its history brings nothing back
+RESET ROLE;
+CREATE ROLE attack_steward LOGIN IN ROLE crm_steward;
+INSERT INTO crm_data.member (role_name, full_name) VALUES ('attack_steward', 'attack steward');
+INSERT INTO crm_data.contact (account_id, name) VALUES (:hidden, 'SECRET contact') RETURNING id AS gone \gset
+SELECT crm._engine_write('erase');
+DELETE FROM crm_data.contact WHERE id = :gone;
+SELECT crm._engine_write('none');
+SELECT concat_ws('/', object, record_id, max(version)) AS deletion FROM crm_data.change WHERE object = 'contact' AND record_id = :gone GROUP BY object, record_id \gset
+-- a steward who is to see his own customers only
+UPDATE crm_data.config SET body = '{"role": "crm_steward", "rows": [{"object": "*", "verbs": ["read", "write"], "scope": "own"}]}' WHERE kind = 'row_policy' AND key = 'crm_steward' AND status = 'active';
+UPDATE crm_data.account SET owner_id = (SELECT id FROM crm_data.member WHERE role_name = 'attack_steward') WHERE code = 'ATTACK-3';
+UPDATE crm_data.account SET lease_endpoint = 'attack desk ' || code, lease_until = clock_timestamp() + interval '20 seconds' WHERE code IN ('ATTACK-2', 'ATTACK-3');
+SET ROLE attack_steward;
+SELECT application FROM crm.locks() WHERE application LIKE 'attack desk%';
+\set VERBOSITY sqlstate
+SELECT crm.restore('account', :hidden, 1);
+\set VERBOSITY terse
+SELECT crm.restore_row(:'deletion');
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+UPDATE crm_data.account SET owner_id = NULL WHERE code = 'ATTACK-3';
+SET ROLE attack_rep;
+SET search_path = attack, crm, pg_catalog;
 SELECT crm._soft_delete('account', :hidden);
 SELECT crm._access_findings();
 SELECT crm._disable_login('postgres');

@@ -72,6 +72,16 @@ CREATE TEMP VIEW mine AS SELECT 1 AS id;
 CREATE TRIGGER steal INSTEAD OF UPDATE ON mine FOR EACH ROW EXECUTE FUNCTION crm._write_view('account');
 CREATE RULE steal AS ON UPDATE TO crm.account DO ALSO NOTIFY x;
 RESET ROLE;
+-- the rows of one statement are compared together, and with each other, after the last of them
+CREATE TEMP TABLE pairs AS SELECT id FROM crm_data.duplicate_pair;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '1000') WHERE kind = 'setting' AND key = 'blast_radius.rows';
+UPDATE crm.account SET name = '杭州连枝仪表有限公司', phone = '0571-86660' || CASE code WHEN 'ACCESS-5' THEN '555' WHEN 'ACCESS-6' THEN '555' ELSE '6' || lpad(substr(code, 8), 2, '0') END,
+       uscc = CASE WHEN code IN ('ACCESS-5', 'ACCESS-6') THEN '91330100MA27XYZ055' END WHERE code IN ('ACCESS-5', 'ACCESS-6', 'ACCESS-7');
+SELECT count(*) FROM crm_data.duplicate_pair AS d JOIN crm_data.account AS a ON a.id = d.a_id JOIN crm_data.account AS b ON b.id = d.b_id
+ WHERE d.object_a = 'account' AND d.object_b = 'account' AND d.id NOT IN (SELECT id FROM pairs) AND a.code IN ('ACCESS-5', 'ACCESS-6') AND b.code IN ('ACCESS-5', 'ACCESS-6');
+-- also in a subtransaction that was tried in vain
+DO $$ BEGIN UPDATE crm.account SET name = '宁波孤舟纸业', grade = CASE code WHEN 'ACCESS-9' THEN -1 ELSE grade END WHERE code IN ('ACCESS-8', 'ACCESS-9'); EXCEPTION WHEN check_violation THEN RAISE WARNING 'refused'; END $$;
+SELECT crm._match_noted('crm_data.account') AS left_over;
 -- a customer changes hands: what hangs on it follows, and the old owner sees none of it
 UPDATE crm_data.account SET (owner_id, grade) = (SELECT id, 3 FROM crm_data.member WHERE role_name = 'access_colleague') WHERE code = 'ACCESS-1';
 SET ROLE access_rep;

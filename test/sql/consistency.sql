@@ -31,6 +31,16 @@ SELECT i.kind, i.state FROM crm_data.data_issue AS i JOIN crm_data.account AS a 
 SELECT crm._job_consistency_scan('2005-01-05 02:30') AS nothing;
 UPDATE crm_data.account SET email = 'b@example.com', updated_at = now() WHERE name = 'Cons B';
 SELECT crm._job_consistency_scan('2005-01-06 02:30') AS one_gone;
+-- of one kind so many a night: a rule that many records break does not fill the house with its issues
+BEGIN;
+INSERT INTO crm_data.account (name, code, uscc) SELECT 'Cons Many ' || n, 'CONS-M' || n, 'wrong ' || n FROM generate_series(1, 9) AS n;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '4') WHERE kind = 'setting' AND key = 'consistency.max_issues';
+SELECT crm._job_consistency_scan('2005-01-07 02:30') > 0 AS found;
+SELECT i.kind, count(*) FROM crm_data.data_issue AS i JOIN crm_data.account AS a ON a.id = i.account_id WHERE a.name LIKE 'Cons Many%' AND i.state = 'open' GROUP BY 1 ORDER BY 1;
+-- the next ones come when these are gone
+SELECT crm._job_consistency_scan('2005-01-08 02:30') > 0 AS more;
+SELECT count(*) FROM crm_data.data_issue AS i JOIN crm_data.account AS a ON a.id = i.account_id WHERE a.name LIKE 'Cons Many%' AND i.state = 'open' AND i.kind = 'quality.account.bad_uscc';
+ROLLBACK;
 -- a row of keys that lie, which only a superuser can make
 BEGIN;
 SET LOCAL session_replication_role = replica;

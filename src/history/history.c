@@ -102,6 +102,7 @@ static HTAB *tables = NULL;
 static CrmWriteContext write_context;
 static CrmEngineWrite engine_write = ENGINE_WRITE_NONE;
 static int engine_write_level = 0;
+static int context_level = 0; /* of the transaction in which a function in SQL said how changes come; 0: none did */
 static uint8 secret[CRM_HASH_LEN]; /* of this transaction, for salts */
 static bool has_secret = false;
 static SPIPlanPtr last_plan = NULL;
@@ -205,6 +206,7 @@ crm_history_engine_context(PG_FUNCTION_ARGS)
 	write_context.note =
 		PG_ARGISNULL(2) ? NULL : MemoryContextStrdup(TopTransactionContext, text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	write_context.op_seq = 0;
+	context_level = GetCurrentTransactionNestLevel();
 	PG_RETURN_VOID();
 }
 
@@ -229,13 +231,14 @@ end_of_transaction(XactEvent event, void *arg)
 	{
 		engine_write = ENGINE_WRITE_NONE;
 		memset(&write_context, 0, sizeof(write_context));
+		context_level = 0;
 		explicit_bzero(secret, sizeof(secret));
 		has_secret = false;
 	}
 }
 
 /*
- * An abort takes back what was allowed inside it. The context is its caller's to restore.
+ * An abort takes back what was allowed and said inside it; what C code said is its own to restore.
  */
 static void
 end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
@@ -243,6 +246,13 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionI
 	if (event == SUBXACT_EVENT_ABORT_SUB && engine_write != ENGINE_WRITE_NONE &&
 		GetCurrentTransactionNestLevel() <= engine_write_level)
 		engine_write = ENGINE_WRITE_NONE;
+	if (event == SUBXACT_EVENT_ABORT_SUB && context_level >= GetCurrentTransactionNestLevel())
+	{
+		memset(&write_context, 0, sizeof(write_context));
+		context_level = 0;
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		context_level = Min(context_level, GetCurrentTransactionNestLevel() - 1);
 }
 
 /*

@@ -14,7 +14,8 @@
 #include "utils/resowner.h"
 
 /*
- * Whether something was done; if it says no or fails, nothing was. Whoever asks the server to stop is heard.
+ * Whether something was done; if it says no or fails, nothing was. Whoever asks the server to stop is heard: after it was undone, for he may
+ * be caught further up, where only his own subtransaction is ended.
  */
 bool
 crm_attempt(bool (*what)(void *), void *arg)
@@ -22,6 +23,7 @@ crm_attempt(bool (*what)(void *), void *arg)
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
+	ErrorData *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(caller);
@@ -31,15 +33,9 @@ crm_attempt(bool (*what)(void *), void *arg)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ASSERT_FAILURE)
-			PG_RE_THROW();
 		FlushErrorState();
-		elog(DEBUG1, "undone: %s", error->message);
-		FreeErrorData(error);
 		done = false;
 	}
 	PG_END_TRY();
@@ -49,5 +45,12 @@ crm_attempt(bool (*what)(void *), void *arg)
 		RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(caller);
 	CurrentResourceOwner = owner;
+	if (error)
+	{
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ASSERT_FAILURE)
+			ReThrowError(error);
+		elog(DEBUG1, "undone: %s", error->message);
+		FreeErrorData(error);
+	}
 	return done;
 }

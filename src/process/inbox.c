@@ -21,6 +21,7 @@
 #include "common/direct.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "history/history.h"
 #include "mb/pg_wchar.h"
 #include "process/attempt.h"
 #include "process/listen.h"
@@ -387,6 +388,9 @@ crm_ingest_behaviour(PG_FUNCTION_ARGS)
 	int len;
 	bytea *raw;
 	JsonbParseState *state = NULL;
+	CrmWriteContext context = {0};
+	CrmWriteContext saved;
+	volatile bool done = false;
 
 	memset(&p, 0, sizeof(p));
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2) || PG_ARGISNULL(3) || GetDatabaseEncoding() != PG_UTF8)
@@ -409,7 +413,21 @@ crm_ingest_behaviour(PG_FUNCTION_ARGS)
 	SET_VARSIZE(raw, VARHDRSZ + len);
 	memcpy(VARDATA(raw), written, len);
 	p.digest = DirectFunctionCall1(sha256_bytea, PointerGetDatum(raw));
-	if (was_received(&p) || !crm_attempt(apply, &p))
+	if (was_received(&p))
+		PG_RETURN_NULL();
+	/* what its rules change says which system it came from, and is not sent back there */
+	context.endpoint = psprintf("sync.%s", TextDatumGetCString(p.source));
+	saved = crm_history_context_set(context);
+	PG_TRY();
+	{
+		done = crm_attempt(apply, &p);
+	}
+	PG_FINALLY();
+	{
+		crm_history_context_restore(saved);
+	}
+	PG_END_TRY();
+	if (!done)
 		PG_RETURN_NULL();
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);

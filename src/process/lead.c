@@ -8,8 +8,9 @@
  * a place on the map, a campaign, a routing on trial, nobody to give it to, a transaction with one snapshot for all of it. What goes wrong
  * is undone first.
  *
- * Versions of configuration never change, so what is made of one is kept by its number until another is in force; the members are kept until one of
- * them, or the membership of a role, changes.
+ * What is made of a version of configuration is kept for its row until another is in force (a version never changes, but a superuser may repair one);
+ * the members are kept until one of them, or the membership of a role, changes. What a lead gets of either is copied: a trigger that the lead
+ * fires may take in another, after something has changed.
  *
  * Locking: the locks of the lead's match keys, taken before it is looked for, so that of two simultaneous writers of one customer the second sees
  * the first; and what the inserts' foreign keys lock. Memory: what is kept lives below CacheMemoryContext; all else ends with the call.
@@ -92,12 +93,19 @@ typedef struct Route
 	bool by_industry;
 } Route;
 
+/* The row of a version of configuration; all zero: none. */
+typedef struct Version
+{
+	ItemPointerData place;
+	TransactionId writer;
+	int32 version;
+} Version;
+
 /* An assignment in force. */
 typedef struct Assignment
 {
 	MemoryContext context;
-	int64 id; /* of its version; 0: none */
-	int32 version;
+	Version row;
 	bool odd; /* for the long way */
 	Words regions;
 	Words industries;
@@ -127,6 +135,7 @@ typedef struct Members
 	MemoryContext context;
 	Oid relid;
 	bool valid;
+	bool whole; /* no error came in between */
 	int n;
 	Member *member;
 } Members;
@@ -135,7 +144,7 @@ typedef struct Members
 typedef struct Topic
 {
 	MemoryContext context;
-	int64 id;      /* of the configuration's version; 0: none */
+	Version row;
 	Datum channel; /* 0: none */
 	Datum fallback;
 } Topic;
@@ -155,9 +164,13 @@ typedef struct Lead
 	bool at_assumed;
 	bool has_source;
 	int64 source_id;
-	Assignment *assignment;
-	Route *route;
-	Member *member;
+	char *route;
+	int32 route_version;
+	int64 owner;
+	int64 team;
+	bool no_team;
+	Datum message_channel;
+	Datum message_fallback;
 	int minutes; /* for the first touch */
 } Lead;
 
@@ -230,25 +243,26 @@ config_row(Relation rel, const char *index, const char *kind, const char *key)
 }
 
 /*
- * The body and number of the version in force, NULL when there is none.
+ * The body of the version in force, NULL when there is none or it is the row that is known. row: which it is.
  */
 static Jsonb *
-config_body(const char *kind, const char *key, int64 *id, int32 *version, int64 known)
+config_body(const char *kind, const char *key, Version *row, Version *known)
 {
 	Relation rel = table_open(crm_direct_table("config"), AccessShareLock);
-	HeapTuple row = config_row(rel, "config_one_active_idx", kind, key);
+	HeapTuple found = config_row(rel, "config_one_active_idx", kind, key);
 	Jsonb *body = NULL;
 	bool isnull;
 
-	if (row)
+	memset(row, 0, sizeof(*row));
+	if (found)
 	{
-		*id = DatumGetInt64(crm_direct_value(row, rel, "id", INT8OID, &isnull));
-		*version = DatumGetInt32(crm_direct_value(row, rel, "version", INT4OID, &isnull));
-		if (*id != known)
-			body = DatumGetJsonbP(crm_direct_value(row, rel, "body", JSONBOID, &isnull));
+		row->place = found->t_self;
+		row->writer = HeapTupleHeaderGetRawXmin(found->t_data);
+		row->version = DatumGetInt32(crm_direct_value(found, rel, "version", INT4OID, &isnull));
+		if (known == NULL || row->version != known->version || row->writer != known->writer ||
+			!ItemPointerEquals(&row->place, &known->place))
+			body = DatumGetJsonbP(crm_direct_value(found, rel, "body", JSONBOID, &isnull));
 	}
-	else
-		*id = 0;
 	table_close(rel, NoLock);
 	return body;
 }
@@ -295,9 +309,8 @@ plain_text(Jsonb *object, const char *key, bool *odd)
 static char *
 setting(const char *key)
 {
-	int64 id;
-	int32 version;
-	Jsonb *body = config_body("setting", key, &id, &version, 0);
+	Version row;
+	Jsonb *body = config_body("setting", key, &row, NULL);
 	bool odd = false;
 
 	return body ? plain_text(body, "value", &odd) : NULL;
@@ -372,7 +385,7 @@ key_of_words(Words *words, const char *text)
 {
 	for (int i = 0; i < words->n; i++)
 		if (strstr(text, words->word[i].text))
-			return words->word[i].key;
+			return pstrdup(words->word[i].key);
 	return NULL;
 }
 
@@ -460,11 +473,10 @@ read_routes(Jsonb *body, Assignment *into)
 static Assignment *
 current_assignment(void)
 {
-	int64 id;
-	int32 version;
-	Jsonb *body = config_body("assignment", "default", &id, &version, assignment.id);
+	Version row;
+	Jsonb *body = config_body("assignment", "default", &row, &assignment.row);
 
-	if (id == 0 || on_trial("assignment", "default"))
+	if (row.version == 0 || on_trial("assignment", "default"))
 		return NULL;
 	if (body)
 	{
@@ -475,14 +487,13 @@ current_assignment(void)
 		memset(&assignment, 0, sizeof(assignment));
 		assignment.context = AllocSetContextCreate(CacheMemoryContext, "crm assignment", ALLOCSET_SMALL_SIZES);
 		old = MemoryContextSwitchTo(assignment.context);
-		assignment.version = version;
 		assignment.odd = !read_words(body, "regions", false, &assignment.regions) ||
 						 !read_words(body, "industries", true, &assignment.industries) ||
 						 !read_routes(body, &assignment);
 		assignment.region_weight = weight_of(body, "region", 3);
 		assignment.industry_weight = weight_of(body, "industry", 2);
 		MemoryContextSwitchTo(old);
-		assignment.id = id;
+		assignment.row = row;
 	}
 	return assignment.odd ? NULL : &assignment;
 }
@@ -520,7 +531,7 @@ read_members(void)
 	Oid sales = get_role_oid("crm_sales", true);
 	int room = 64;
 
-	if (members.valid)
+	if (members.valid && members.whole)
 		return;
 	rel = table_open(crm_direct_table("member"), AccessShareLock);
 	if (members.context)
@@ -531,6 +542,7 @@ read_members(void)
 	members.context = AllocSetContextCreate(CacheMemoryContext, "crm members", ALLOCSET_DEFAULT_SIZES);
 	/* before the rows are read: what changes now makes it invalid again */
 	members.valid = true;
+	members.whole = false;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
 	old = MemoryContextSwitchTo(members.context);
@@ -565,6 +577,7 @@ read_members(void)
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
+	members.whole = true;
 }
 
 static bool
@@ -622,7 +635,7 @@ typedef struct Candidate
  * Who gets a lead: crm._route_lead says the same in SQL. NULL: nobody.
  */
 static Member *
-choose_member(Lead *lead)
+choose_member(Lead *lead, Assignment *how, Route *route)
 {
 	DateADT today = GetSQLCurrentDate();
 	Candidate drawn[FEW];
@@ -649,11 +662,8 @@ choose_member(Lead *lead)
 
 		if (m->left_at <= today || m->capacity <= 0 || !(any_sales ? m->sales : m->rank < 5))
 			continue;
-		fit = (lead->route->by_region && among(lead->region, m->nregions, m->regions) ? lead->assignment->region_weight
-																					  : 0) +
-			  (lead->route->by_industry && among(lead->industry, m->nindustries, m->industries)
-				   ? lead->assignment->industry_weight
-				   : 0);
+		fit = (route->by_region && among(lead->region, m->nregions, m->regions) ? how->region_weight : 0) +
+			  (route->by_industry && among(lead->industry, m->nindustries, m->industries) ? how->industry_weight : 0);
 		if (fit < best_fit)
 			continue;
 		if (fit > best_fit)
@@ -713,14 +723,14 @@ push_if(JsonbParseState **state, const char *name, const char *text)
  * The first route whose condition holds for the lead, NULL when none does.
  */
 static Route *
-choose_route(Lead *lead)
+choose_route(Lead *lead, Assignment *how)
 {
 	Datum doc = 0;
 	Datum none = 0;
 
-	for (int i = 0; i < lead->assignment->nroutes; i++)
+	for (int i = 0; i < how->nroutes; i++)
 	{
-		Route *route = &lead->assignment->routes[i];
+		Route *route = &how->routes[i];
 
 		if (route->when == 0)
 			return route;
@@ -854,9 +864,8 @@ read_context(Lead *lead)
 		pushJsonbValue(&states[i], WJB_BEGIN_OBJECT, NULL);
 	if (crm_object_get(lead->doc, "context", &v) && v.type == jbvBinary && JsonContainerIsObject(v.val.binary.data))
 	{
-		int64 id;
-		int32 version;
-		Jsonb *body = config_body("form", "lead.capture", &id, &version, 0);
+		Version row;
+		Jsonb *body = config_body("form", "lead.capture", &row, NULL);
 
 		if (body == NULL || crm_object_get(body, "context", &list) == NULL || list.type != jbvBinary ||
 			!JsonContainerIsArray(list.val.binary.data))
@@ -965,20 +974,28 @@ route_lead(Lead *lead)
 	char *place = joined(lead->province, lead->city);
 	char *words = joined(lead->company, lead->need);
 	char *minutes;
+	Assignment *how = current_assignment();
+	Route *route;
+	Member *member;
 
-	lead->assignment = current_assignment();
-	if (lead->assignment == NULL)
+	if (how == NULL)
 		return false;
 	if (lead->region == NULL && place[0] != '\0')
-		lead->region = key_of_words(&lead->assignment->regions, place);
+		lead->region = key_of_words(&how->regions, place);
 	if (lead->industry == NULL && words[0] != '\0')
-		lead->industry =
-			key_of_words(&lead->assignment->industries, str_tolower(words, strlen(words), DEFAULT_COLLATION_OID));
-	lead->route = choose_route(lead);
-	lead->member = lead->route ? choose_member(lead) : NULL;
+		lead->industry = key_of_words(&how->industries, str_tolower(words, strlen(words), DEFAULT_COLLATION_OID));
+	route = choose_route(lead, how);
+	member = route ? choose_member(lead, how, route) : NULL;
+	if (member == NULL)
+		return false;
+	lead->route = pstrdup(route->name);
+	lead->route_version = how->row.version;
+	lead->owner = member->id;
+	lead->team = member->team;
+	lead->no_team = member->no_team;
 	minutes = setting("lead.first_touch");
 	lead->minutes = minutes ? pg_strtoint32(minutes) : 5;
-	return lead->member != NULL && lead->minutes > 0;
+	return lead->minutes > 0;
 }
 
 /*
@@ -1059,11 +1076,11 @@ store_lead(Lead *lead, TimestampTz due)
 	values[20] = TimestampTzGetDatum(lead->at);
 	values[21] = BoolGetDatum(lead->at_assumed);
 	values[22] = CStringGetTextDatum("assigned");
-	values[23] = CStringGetTextDatum(lead->route->name);
-	values[24] = Int32GetDatum(lead->assignment->version);
-	values[25] = Int64GetDatum(lead->member->id);
-	values[26] = Int64GetDatum(lead->member->team);
-	nulls[26] = lead->member->no_team;
+	values[23] = CStringGetTextDatum(lead->route);
+	values[24] = Int32GetDatum(lead->route_version);
+	values[25] = Int64GetDatum(lead->owner);
+	values[26] = Int64GetDatum(lead->team);
+	nulls[26] = lead->no_team;
 	values[27] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	values[28] = Int32GetDatum(1);
 	values[29] = TimestampTzGetDatum(due);
@@ -1100,9 +1117,9 @@ store_task(Lead *lead, TimestampTz due, const char *key)
 	values[5] = values[6] = TimestampTzGetDatum(due);
 	values[7] = Int16GetDatum(8);
 	values[8] = CStringGetTextDatum(key);
-	values[9] = Int64GetDatum(lead->member->id);
-	values[10] = Int64GetDatum(lead->member->team);
-	nulls[10] = lead->member->no_team;
+	values[9] = Int64GetDatum(lead->owner);
+	values[10] = Int64GetDatum(lead->team);
+	nulls[10] = lead->no_team;
 	insert = crm_insert_begin(crm_direct_table("task"), columns, lengthof(columns));
 	crm_insert_row(insert, values, nulls);
 	crm_insert_end(insert);
@@ -1114,15 +1131,14 @@ store_task(Lead *lead, TimestampTz due, const char *key)
 static bool
 read_topic(void)
 {
-	int64 id;
-	int32 version;
+	Version row;
 	MemoryContext old;
 	Datum channel;
 	Datum fallback;
 	bool isnull;
 
-	if (config_body("notification", "default", &id, &version, topic.id) == NULL)
-		return id != 0 && topic.channel != 0;
+	if (config_body("notification", "default", &row, &topic.row) == NULL)
+		return row.version != 0 && topic.channel != 0;
 	if (topic.context)
 		MemoryContextDelete(topic.context);
 	memset(&topic, 0, sizeof(topic));
@@ -1143,7 +1159,7 @@ read_topic(void)
 		}
 	}
 	SPI_finish();
-	topic.id = id;
+	topic.row = row;
 	return topic.channel != 0;
 }
 
@@ -1192,11 +1208,11 @@ store_message(Lead *lead, TimestampTz due, const char *key)
 		crm_object_push_null(&state, "need");
 	crm_object_push_text(&state, "due", JsonEncodeDateTime(buffer, TimestampTzGetDatum(due), TIMESTAMPTZOID, NULL));
 	values[0] = CStringGetTextDatum("task.first_touch");
-	values[1] = topic.channel;
-	values[2] = topic.fallback;
-	values[3] = Int64GetDatum(lead->member->id);
+	values[1] = lead->message_channel;
+	values[2] = lead->message_fallback;
+	values[3] = Int64GetDatum(lead->owner);
 	values[4] = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
-	values[5] = CStringGetTextDatum(psprintf("%s:" INT64_FORMAT, key, lead->member->id));
+	values[5] = CStringGetTextDatum(psprintf("%s:" INT64_FORMAT, key, lead->owner));
 	insert = crm_insert_begin(crm_direct_table("outbox"), columns, lengthof(columns));
 	crm_insert_row(insert, values, nulls);
 	crm_insert_end(insert);
@@ -1217,6 +1233,8 @@ capture(void *arg)
 	lead->id = nextval_internal(crm_direct_table("lead_id_seq"), false);
 	if (!route_lead(lead) || !read_topic())
 		return false;
+	lead->message_channel = datumCopy(topic.channel, false, -1);
+	lead->message_fallback = datumCopy(topic.fallback, false, -1);
 	due = GetCurrentTransactionStartTimestamp() + lead->minutes * USECS_PER_MINUTE;
 	key = psprintf("first_touch:" INT64_FORMAT ":1", lead->id);
 	/* that there is nobody like it was found out above, under the locks of its keys */
@@ -1245,7 +1263,7 @@ crm_capture_new(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	crm_object_push_number(&state, "lead", lead.id);
-	crm_object_push_number(&state, "owner", lead.member->id);
+	crm_object_push_number(&state, "owner", lead.owner);
 	crm_object_push_null(&state, "account");
 	crm_object_push_bool(&state, "duplicate", false);
 	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));

@@ -75,6 +75,14 @@ SELECT crm._ingest_behaviour(s, x, k, p::jsonb, t) AS nothing FROM (VALUES ('tel
     ('telephony', '5', 'scroll', '{"account_code": ["INBOX-1"]}', NULL), ('telephony', '6', 'scroll', '["account_code"]', NULL), ('telephony', '7', 'scroll', '{"account_code": "INBOX-1", "value": 7}', NULL), ('telephony', '8', 'scroll', '{"account_code": "INBOX-3"}', NULL),
     ('telephony', '9', 'scroll', '{"account_code": "INBOX-1", "email": "a@b.cn"}', NULL), ('telephony', '10', 'scroll', '{"account_code": "INBOX-1"}', 'infinity'), ('telephony', '11', 'scroll', '{"account_code": "INBOX-1"}', '-infinity'),
     ('telephony', NULL, 'scroll', '{"account_code": "INBOX-1"}', NULL), ('telephony', '12', 'scroll', NULL, NULL)) AS v (s, x, k, p, t) GROUP BY 1;
+-- what its rules write came from its source, and after an abort nothing does
+SELECT crm._ingest_behaviour('telephony', 'origin', 'chat_file', '{"account_code": "INBOX-1", "file_name": "origin.pdf"}', NULL) ->> 'state' AS state;
+SELECT c.endpoint FROM crm_data.change AS c JOIN crm_data.interaction AS i ON c.object = 'interaction' AND c.record_id = i.id WHERE i.detail ->> 'file_name' = 'origin.pdf';
+SAVEPOINT s;
+SELECT crm._engine_write('none', 'sync.telephony');
+ROLLBACK TO s;
+INSERT INTO crm_data.account (code, name) VALUES ('INBOX-8', 'Inbox eight');
+SELECT count(*) AS ours FROM crm_data.change AS c JOIN crm_data.account AS a ON c.object = 'account' AND c.record_id = a.id WHERE a.code = 'INBOX-8' AND c.endpoint IS NULL;
 -- what goes wrong on it is undone and said
 CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''not this one''; END';
 CREATE TRIGGER refuse BEFORE INSERT ON crm_data.event FOR EACH ROW WHEN (NEW.kind = 'scroll') EXECUTE FUNCTION pg_temp.refuse();

@@ -163,6 +163,22 @@ UPDATE crm_data.member SET capacity = 0;
 SELECT crm._capture_new('{"phone": "13922220003"}') AS nobody_to_give_it_to;
 UPDATE crm_data.member AS m SET capacity = c.capacity FROM lead_capacity AS c WHERE c.id = m.id;
 DROP TABLE lead_ways, lead_capacity;
+-- a version that a superuser repairs is another at once; a stop is heard by whoever waits for it, and the transaction goes on
+BEGIN;
+UPDATE crm_data.config SET body = jsonb_set(body, '{routes}', '[{"name": "repaired", "when": "$", "to": {}}]') WHERE kind = 'assignment' AND key = 'default' AND status = 'active';
+SELECT crm._capture_new('{"phone": "13922220004", "client_key": "lt repaired"}') IS NOT NULL AS short;
+SELECT route FROM crm_data.lead WHERE client_key = 'lt repaired';
+CREATE FUNCTION pg_temp.stop() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''stop'' USING ERRCODE = ''query_canceled''; END';
+CREATE TRIGGER stop BEFORE INSERT ON crm_data.lead FOR EACH ROW WHEN (NEW.name = 'stop') EXECUTE FUNCTION pg_temp.stop();
+DO $$BEGIN PERFORM crm.capture_lead('{"phone": "13922220005", "name": "stop"}'); EXCEPTION WHEN query_canceled THEN RAISE WARNING 'stopped'; END$$;
+SELECT count(*) AS none FROM crm_data.lead WHERE name = 'stop';
+-- a trigger of the lead changes its owner's row and takes another lead in: each keeps its own
+CREATE FUNCTION pg_temp.again() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN UPDATE crm_data.member SET capacity = capacity + 1 WHERE id = NEW.owner_id; PERFORM crm.capture_lead('{"phone": "13922220006", "name": "inner"}'); RETURN NULL; END$$;
+CREATE TRIGGER again AFTER INSERT ON crm_data.lead FOR EACH ROW WHEN (NEW.name = 'outer') EXECUTE FUNCTION pg_temp.again();
+UPDATE crm_data.member SET capacity = CASE full_name WHEN 'Lead Ann' THEN 40 ELSE 0 END;
+SELECT crm._capture_new('{"phone": "13922220007", "name": "outer"}') -> 'owner' = to_jsonb(:ann) AS hers;
+SELECT count(*) AS leads, count(*) FILTER (WHERE t.owner_id = :ann AND l.owner_id = :ann) AS hers FROM crm_data.lead AS l JOIN crm_data.task AS t ON t.object = 'lead' AND t.record_id = l.id WHERE l.name IN ('outer', 'inner');
+ROLLBACK;
 -- the stage is inferred from what was done: held back while actions are open, forward when they are not, back when a customer compares again; a replay does nothing
 INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, amount, product_line, competitor, next_step, owner_id, team_id)
 SELECT :acc, 'LEAD2', 'Lead deal 2', p.id, s.id, 1000, 'platform', 'Rival Co', 'a proof of concept', m.id, m.team_id FROM crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id AND s.code = 'needs', crm_data.member AS m WHERE p.code = 'standard' AND m.full_name = 'Lead Ann';

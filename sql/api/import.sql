@@ -30,7 +30,8 @@ BEGIN
               FROM pg_attribute AS a
               LEFT JOIN crm_data.field AS r ON r.object = import_fields.object AND r.name = a.attname
              WHERE a.attrelid = format('crm_data.%I', import_fields.object)::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-               AND coalesce(r.write_class, 'text') NOT IN ('engine', 'fixed')
+               -- what is set once, when a lead comes, may come by a file too
+               AND (coalesce(r.write_class, 'text') NOT IN ('engine', 'fixed') OR (import_fields.object = 'lead' AND a.attname IN ('source', 'channel', 'occurred_at')))
                AND a.attname NOT IN ('id', 'merged_into', 'created_at', 'created_by', 'updated_at', 'updated_by', 'row_version', 'field_version', 'last_hash', 'last_at',
                                      'deleted_at', 'op_seq', 'source_id', 'pipeline_id', 'furthest_stage_id', 'role_name')
            ) AS f
@@ -124,7 +125,7 @@ BEGIN ATOMIC
            ('lead', 'need', ARRAY['description', 'requirement', '需求', '需求描述']),
            ('lead', 'occurred_at', ARRAY['created', 'submitted_at', '提交时间']),
            ('lead', 'phone', ARRAY['mobile', '手机', '电话']),
-           ('lead', 'name', ARRAY['lead_name', '姓名', '线索']),
+           ('lead', 'name', ARRAY['lead_name', 'contact', 'contact_name', '姓名', '线索', '联系人']),
            ('lead', 'company', ARRAY['公司', '公司名称']),
            ('lead', 'source', ARRAY['lead_source', '来源']),
            ('contract', 'code', ARRAY['contract_no', 'contract_number', '合同编号']),
@@ -221,14 +222,14 @@ BEGIN
         RAISE EXCEPTION 'unknown part of a mapping: %', v_bad USING ERRCODE = 'invalid_parameter_value', HINT = 'A mapping has columns, values, defaults and scale.';
     END IF;
     SELECT string_agg(k, ', ' ORDER BY k) INTO v_bad FROM jsonb_object_keys(coalesce(options, '{}')) AS k
-     WHERE k NOT IN ('delimiter', 'date_order', 'unknown', 'unresolved', 'create_missing', 'on_duplicate', 'pipeline', 'engaged_stage', 'as_of', 'shift_days', 'rank');
+     WHERE k NOT IN ('delimiter', 'date_order', 'unknown', 'unresolved', 'create_missing', 'on_duplicate', 'pipeline', 'engaged_stage', 'as_of', 'shift_days', 'rank', 'assign');
     IF v_bad IS NOT NULL THEN
         RAISE EXCEPTION 'unknown import option: %', v_bad USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Options: delimiter, date_order, unknown, unresolved, create_missing, on_duplicate, pipeline, engaged_stage, as_of, shift_days, rank.';
+            HINT = 'Options: delimiter, date_order, unknown, unresolved, create_missing, on_duplicate, pipeline, engaged_stage, as_of, shift_days, rank, assign.';
     END IF;
     IF coalesce(options ->> 'date_order', 'MDY') NOT IN ('MDY', 'DMY') OR coalesce(options ->> 'unknown', 'report') NOT IN ('report', 'attrs', 'refuse')
        OR coalesce(options ->> 'unresolved', 'reject') NOT IN ('reject', 'null') OR coalesce(options ->> 'on_duplicate', 'merge') NOT IN ('merge', 'skip', 'insert')
-       OR jsonb_typeof(coalesce(options -> 'create_missing', '[]')) <> 'array' THEN
+       OR jsonb_typeof(coalesce(options -> 'create_missing', '[]')) <> 'array' OR jsonb_typeof(coalesce(options -> 'assign', 'true')) <> 'boolean' THEN
         RAISE EXCEPTION 'an import option has a value it cannot have' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'date_order: MDY, DMY. unknown: report, attrs, refuse. unresolved: reject, null. on_duplicate: merge, skip, insert. create_missing: a list of fields.';
     END IF;
@@ -250,7 +251,7 @@ COMMENT ON FUNCTION crm.import_begin(text, text, jsonb, jsonb, text) IS
 'Opens an import and returns its number. After it, in the same session: \copy crm.import_line (line) FROM ''file'' WITH (FORMAT csv, DELIMITER E''\x01'', QUOTE E''\x02''), or crm.import_load; the first line is the header.
 object: see crm.import_fields. source: name of the system the rows come from, made when new; its identifiers make later imports of the same rows updates.
 mapping: {"columns": {"heading": "field", "heading": null to ignore}, "values": {"heading": {"found": "meant"}}, "defaults": {"field": "value when empty"}, "scale": {"heading": factor}}; NULL: the active configuration field_map/<source>:<object>, else by the headings.
-options: delimiter (found by itself); date_order MDY or DMY (found by itself where the file tells); unknown columns: report (default), attrs (kept there) or refuse; unresolved references: reject (default) or null; create_missing: reference fields whose missing records are made; on_duplicate of a record of another source: merge (default; fields survive as the configuration survivorship says), skip or insert; pipeline and engaged_stage (codes) for deals; as_of: day the file describes; shift_days: added to all dates; rank: field by whose value rows are applied first.
+options: delimiter (found by itself); date_order MDY or DMY (found by itself where the file tells); unknown columns: report (default), attrs (kept there) or refuse; unresolved references: reject (default) or null; create_missing: reference fields whose missing records are made; on_duplicate of a record of another source: merge (default; fields survive as the configuration survivorship says), skip or insert; pipeline and engaged_stage (codes) for deals; as_of: day the file describes; shift_days: added to all dates; rank: field by whose value rows are applied first; assign: leads without an owner that are not older than 30 days are given to somebody, their clocks start then (default true).
 Errors: 42501 not the caller''s to add and change; 22023 unknown object, mapping part or option; 22004 no source.';
 
 CREATE OR REPLACE FUNCTION crm._import_line_insert() RETURNS trigger
@@ -744,7 +745,8 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
-    SELECT array_agg(x) INTO v_cmp FROM unnest(v_cmp) AS x WHERE x NOT IN ('owner_id', 'steward_id', 'team_id', 'pool_id') OR regexp_replace(x, '_id$', '') = ANY (v_explicit);
+    SELECT array_agg(x) INTO v_cmp FROM unnest(v_cmp) AS x WHERE (x NOT IN ('owner_id', 'steward_id', 'team_id', 'pool_id') OR regexp_replace(x, '_id$', '') = ANY (v_explicit))
+       AND NOT EXISTS (SELECT FROM crm_data.field AS once WHERE once.object = b.object AND once.name = x AND once.write_class = 'fixed');
 
     -- the table's own checks, on the columns that the file fills
     FOR c IN
@@ -1289,6 +1291,13 @@ BEGIN
         SELECT b.source_id, y.key, b.object, r.record_id, sha256(convert_to(r.raw::text, 'UTF8'))
           FROM crm_data.import_row AS r CROSS JOIN LATERAL (SELECT r.doc ->> '_key' AS key UNION SELECT jsonb_array_elements_text(r.doc -> '_also')) AS y WHERE r.id = ANY (v_ids)
         ON CONFLICT (source_id, object, external_id) DO UPDATE SET record_id = EXCLUDED.record_id, digest = EXCLUDED.digest, updated_at = now(), updated_by = session_user;
+
+        -- a backlog of leads finds its people like any other lead, the oldest first; its clocks start now. What is old is history.
+        IF b.object = 'lead' AND coalesce((b.options ->> 'assign')::boolean, true) THEN
+            PERFORM crm.assign_lead(l.id) FROM crm_data.lead AS l JOIN crm_data.import_row AS r ON r.record_id = l.id
+              WHERE r.id = ANY (v_ids) AND r.action = 'insert' AND l.state = 'new' AND l.owner_id IS NULL AND l.occurred_at > now() - interval '30 days' ORDER BY l.occurred_at, l.id;
+            UPDATE crm_data.import_row AS r SET after_version = l.row_version FROM crm_data.lead AS l WHERE r.id = ANY (v_ids) AND r.action = 'insert' AND l.id = r.record_id;
+        END IF;
 
         v_n := cardinality(v_ids);
         UPDATE crm_data.import_batch AS x SET rows_applied = x.rows_applied + v_n, applied_at = now(), updated_at = now(), updated_by = session_user

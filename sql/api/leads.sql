@@ -745,10 +745,12 @@ DECLARE
     t record;
     v_n int := 0;
 BEGIN
-    FOR t IN SELECT k.id, k.record_id, k.owner_id, k.account_id, m.manager_id FROM crm_data.task AS k JOIN crm_data.lead AS l ON l.id = k.record_id LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
+    FOR t IN SELECT k.id, k.record_id, k.owner_id, k.account_id, m.manager_id, l.deleted_at IS NULL AND l.merged_into IS NULL AND l.state NOT IN ('converted', 'disqualified') AS waits FROM crm_data.task AS k JOIN crm_data.lead AS l ON l.id = k.record_id LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
               WHERE k.kind = 'first_touch' AND k.object = 'lead' AND k.state = 'open' AND k.escalated_at IS NULL AND k.escalate_at < now() AND l.first_touch_at IS NULL
               ORDER BY k.escalate_at LIMIT lim FOR UPDATE OF k SKIP LOCKED LOOP
-        UPDATE crm_data.task AS k SET state = 'cancelled', done_at = now(), escalated_at = now(), notified_at = coalesce(k.notified_at, now()), escalations = k.escalations + 1, updated_at = now() WHERE k.id = t.id;
+        UPDATE crm_data.task AS k SET state = 'cancelled', done_at = now(), escalated_at = now(), notified_at = coalesce(k.notified_at, now()), escalations = k.escalations + t.waits::int, updated_at = now() WHERE k.id = t.id;
+        -- nobody waits who is gone, merged or done with
+        CONTINUE WHEN NOT t.waits;
         INSERT INTO crm_data.alert (kind, level, object, record_id, account_id, message, owner_id, dedupe_key)
         VALUES ('first_touch', 'orange', 'lead', t.record_id, t.account_id, 'A new lead was not spoken to in time; it goes to somebody else.', t.owner_id, 'first_touch:' || t.id) ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
         PERFORM crm._notify('task.first_touch', 'first_touch_breach:' || t.id, jsonb_build_object('lead', t.record_id, 'missed_by', t.owner_id), array_remove(ARRAY[t.manager_id], NULL), t.account_id);

@@ -35,7 +35,7 @@ CREATE OR REPLACE FUNCTION crm.my_board(at timestamptz DEFAULT now())
     LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
-    (SELECT 'todo', a.name, k.title, k.due_at, floor(extract(epoch FROM k.due_at - at) / 86400)::int, NULL, NULL::int, NULL::bigint, NULL::numeric, NULL, NULL::numeric
+    (SELECT 'todo', a.name, k.title, k.due_at, crm._days_until(k.due_at, at), NULL, NULL::int, NULL::bigint, NULL::numeric, NULL, NULL::numeric
        FROM crm.task AS k LEFT JOIN crm.account AS a ON a.id = k.account_id
       WHERE k.owner_id = crm.me() AND k.state = 'open' AND k.created_at <= at
       ORDER BY k.priority DESC, k.due_at NULLS LAST, k.id LIMIT crm._setting('board.top_todos', '3')::int)

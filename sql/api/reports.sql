@@ -344,13 +344,25 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._report_readers(text) IS 'Internal: the members whose roles a report goes to.';
 
+CREATE OR REPLACE FUNCTION crm._days_until(due timestamptz, at timestamptz) RETURNS int
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
+BEGIN
+    RETURN (due AT TIME ZONE v_tz)::date - (at AT TIME ZONE v_tz)::date;
+END
+$$;
+COMMENT ON FUNCTION crm._days_until(timestamptz, timestamptz) IS 'Internal: days from one local day to another, as people count them: 0 for today, 1 for tomorrow, negative for what is over.';
+
 -- The morning list of one member: what is due, whom nobody has spoken to, what expires.
 CREATE OR REPLACE FUNCTION crm._morning_brief(member bigint, at timestamptz)
     RETURNS TABLE (kind text, account text, title text, due_at timestamptz, days int, object text, record_id bigint)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    (SELECT 'todo', a.name, k.title, k.due_at, ceil(extract(epoch FROM k.due_at - at) / 86400)::int, 'task', k.id
+    (SELECT 'todo', a.name, k.title, k.due_at, crm._days_until(k.due_at, at), 'task', k.id
        FROM (SELECT t.* FROM crm_data.task AS t WHERE t.owner_id = member AND t.state = 'open' AND t.created_at <= at ORDER BY t.priority DESC, t.due_at, t.id LIMIT crm._setting('board.top_todos', '3')::int) AS k
        LEFT JOIN crm_data.account AS a ON a.id = k.account_id)
     UNION ALL

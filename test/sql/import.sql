@@ -249,6 +249,28 @@ SELECT crm.import_load(:batch, E'name,annual revenue,owner\nImp Steward,5,Nobody
 SELECT crm.import_validate(:batch);
 \set VERBOSITY terse
 RESET ROLE;
+-- a backlog of leads: with its own times, given to somebody as it comes in, its clocks from now; what is a year old is history, and an option leaves all alone
+INSERT INTO crm_data.member (full_name, capacity) VALUES ('Import Seller', 10);
+SELECT crm.import_begin('lead', 'file') AS leads \gset
+SELECT crm.import_load(:leads, E'公司,联系人,手机,来源,提交时间\n' || string_agg(format('线索公司%s,张%s,1391234%s,tradeshow,%s', n, n, lpad(n::text, 4, '0'), to_char(now() - CASE n WHEN 3 THEN interval '1 year' ELSE interval '3 hours' END, 'YYYY-MM-DD HH24:MI')), E'\n' ORDER BY n)) > 0 AS loaded FROM generate_series(1, 3) AS n;
+SELECT item, row_count FROM crm.import_validate(:leads) WHERE item LIKE 'unknown%' OR item = 'insert';
+CALL crm.import_apply(:leads);
+SELECT l.name, l.source, l.state, l.owner_id IS NOT NULL AS owned, l.occurred_at < now() - interval '2 hours' AS its_time, NOT l.ts_assumed AS told, l.first_touch_due_at > now() AS clock_starts_now, t.state AS task
+  FROM crm_data.lead AS l LEFT JOIN crm_data.task AS t ON t.object = 'lead' AND t.record_id = l.id AND t.kind = 'first_touch' WHERE l.company LIKE '线索公司%' ORDER BY l.company;
+CALL crm.import_undo(:leads);
+SELECT count(*) AS gone FROM crm_data.lead WHERE company LIKE '线索公司%' AND deleted_at IS NOT NULL;
+-- the clock of a lead that is gone troubles nobody, nor does it stop the others'
+UPDATE crm_data.task SET escalate_at = now() - interval '1 minute' WHERE object = 'lead' AND kind = 'first_touch' AND state = 'open' AND record_id IN (SELECT id FROM crm_data.lead WHERE company LIKE '线索公司%');
+CALL crm.tick();
+SELECT t.state, t.escalations, count(*) FROM crm_data.task AS t JOIN crm_data.lead AS l ON l.id = t.record_id AND t.object = 'lead' WHERE l.company LIKE '线索公司%' GROUP BY 1, 2;
+SELECT crm.import_begin('lead', 'file', NULL, '{"assign": false}') AS leads \gset
+SELECT crm.import_load(:leads, E'company,phone\n线索公司9,13912349999\n') > 0 AS loaded;
+SELECT count(*) > 0 AS validated FROM crm.import_validate(:leads);
+CALL crm.import_apply(:leads);
+SELECT state, owner_id IS NULL AS left_alone FROM crm_data.lead WHERE company = '线索公司9';
+CALL crm.import_undo(:leads);
+SELECT crm.import_begin('lead', 'file', NULL, '{"assign": "yes"}');
+UPDATE crm_data.member SET left_at = current_date, capacity = 0 WHERE full_name = 'Import Seller';
 -- leave as found
 UPDATE crm_data.account SET deleted_at = now() WHERE (name LIKE 'Imp %' OR name LIKE 'Shift %') AND deleted_at IS NULL;
 

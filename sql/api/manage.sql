@@ -690,13 +690,12 @@ COMMENT ON FUNCTION crm.offboard(bigint, bigint) IS
 member: who leaves. handover_to: who takes over, NULL for the manager.
 Errors: 42501 no right offboard; P0002 no such member; 22023 nobody to take over.';
 
-CREATE OR REPLACE FUNCTION crm._job_access_audit(due_at timestamptz) RETURNS bigint
+CREATE OR REPLACE FUNCTION crm._job_access_watch(due_at timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     found_rows bigint;
-    snapshot bigint;
 BEGIN
     INSERT INTO crm_data.alert (kind, level, object, message, dedupe_key)
     SELECT 'access.' || replace(a.kind, ' ', '_'), CASE a.severity WHEN 'error' THEN 'red' ELSE 'orange' END, 'member', format('%s: %s (%s)', a.kind, a.subject, a.detail),
@@ -705,6 +704,20 @@ BEGIN
      WHERE a.severity <> 'info'
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS found_rows = ROW_COUNT;
+    RETURN found_rows;
+END
+$$;
+COMMENT ON FUNCTION crm._job_access_watch(timestamptz) IS 'The daily look at access: every finding of crm.access_audit(), as a role that is inherited too deeply to count, becomes an alert unless it is one already; answers how many are new. Internal.
+due_at: when the job was due.';
+
+CREATE OR REPLACE FUNCTION crm._job_access_audit(due_at timestamptz) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    found_rows bigint := crm._job_access_watch(due_at);
+    snapshot bigint;
+BEGIN
     snapshot := crm._report_store('access_audit', tstzrange(due_at - interval '1 month', due_at, '[)'), due_at,
         jsonb_build_object('title', crm._report_title('access_audit'), 'say', '["severity", "kind"]'::jsonb, 'columns', '["subject", "severity", "kind", "detail"]'::jsonb,
                            'rows', (SELECT coalesce(jsonb_agg(to_jsonb(a) ORDER BY array_position(ARRAY['error', 'warning', 'info'], a.severity), a.kind, a.subject, a.detail), '[]') FROM crm._access_findings() AS a)));
@@ -712,7 +725,7 @@ BEGIN
     RETURN found_rows;
 END
 $$;
-COMMENT ON FUNCTION crm._job_access_audit(timestamptz) IS 'The monthly audit of access: every finding that is not open already becomes an alert, and all are stored as a report; answers how many are new. Internal.
+COMMENT ON FUNCTION crm._job_access_audit(timestamptz) IS 'The monthly audit of access: what crm._job_access_watch does, and all findings are stored as a report; answers how many are new. Internal.
 due_at: when the job was due.';
 
 CREATE OR REPLACE FUNCTION crm._permission_matrix() RETURNS TABLE (role_name name, object text, may_create text, may_read text, may_update text, may_delete text, may_export text, may_summarize text)

@@ -457,6 +457,7 @@ FROM (VALUES
     ('journey_watch', 'hour', '15 minutes', '_job_journey_watch', 'latest', 'Customers who stand still on a journey'),
     ('score_accounts', 'day', '4 hours', '_job_score_accounts', 'latest', 'Risk of every open deal and information health of every customer'),
     ('score_models', 'day', '4 hours 15 minutes', '_job_score_models', 'latest', 'Timing of the forecast; win probability, credibility, churn and renewal beside the records'),
+    ('access_watch', 'day', '3 hours 15 minutes', '_job_access_watch', 'latest', 'Alerts of what is amiss with roles and rights'),
     ('drift', 'day', '5 hours', '_job_drift', 'all', 'Drift of features, scores and calibration'),
     ('followup_watch', 'day', '7 hours', '_job_followup_watch', 'latest', 'Customers without contact for 7 and 30 days'),
     ('date_rules', 'day', '6 hours 30 minutes', '_job_date_rules', 'latest', 'Rules on days that come: so long after a date of a record, or before it'),

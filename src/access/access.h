@@ -176,5 +176,6 @@ extern void crm_plan_note_guard(void);
 
 /* write.c */
 extern void crm_write_init(void);
+extern void crm_count_removal(const char *object);
 
 #endif /* CRM_ACCESS_H */

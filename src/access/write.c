@@ -131,6 +131,7 @@ static int condition_values(const ViewInfo *info, int nargs, const Datum *values
 							char *argnulls, bool with_version);
 static StatementState *statement_state(FunctionCallInfo fcinfo);
 static void count_row(StatementState *state, const ViewInfo *info);
+static void count_one(int64 *rows, int64 *limit, const char *object);
 static void relation_changed(Datum arg, Oid relid);
 
 /*
@@ -786,27 +787,55 @@ condition_values(const ViewInfo *info, int nargs, const Datum *values, const boo
 static void
 count_row(StatementState *state, const ViewInfo *info)
 {
-	if (++state->rows == 1 || info->version < 0 || crm_profile()->unrestricted)
+	if (info->version >= 0)
+		count_one(&state->rows, &state->limit, info->object);
+}
+
+/*
+ * One more row. The first is free of questions.
+ */
+static void
+count_one(int64 *rows, int64 *limit, const char *object)
+{
+	if (++*rows == 1 || crm_profile()->unrestricted)
 		return;
-	if (state->limit == 0 || state->rows == state->limit + 1)
+	if (*limit == 0 || *rows == *limit + 1)
 	{
 		Oid types[2] = {TEXTOID, INT8OID};
-		Datum args[2] = {CStringGetTextDatum(info->object), Int64GetDatum(state->limit)};
+		Datum args[2] = {CStringGetTextDatum(object), Int64GetDatum(*limit)};
 		bool isnull;
 
 		SPI_connect();
 		if (SPI_execute_with_args("SELECT " CRM_SCHEMA "._rows_allowed($1, $2)", 2, types, args, NULL, false, 1) !=
 			SPI_OK_SELECT)
 			elog(ERROR, "could not ask how many rows are allowed");
-		state->limit = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		*limit = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 		SPI_finish();
 	}
-	if (state->rows > state->limit)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_CRM_TOO_MANY_ROWS),
-			 errmsg("the statement touches more than %lld rows of %s", (long long) state->limit, info->object),
-			 errhint("Ask for an approval with %s.request_approval('bulk', '%s', ...).", CRM_SCHEMA, info->object)));
+	if (*rows > *limit)
+		ereport(ERROR,
+				(errcode(ERRCODE_CRM_TOO_MANY_ROWS),
+				 errmsg("the statement touches more than %lld rows of %s", (long long) *limit, object),
+				 errhint("Ask for an approval with %s.request_approval('bulk', '%s', ...).", CRM_SCHEMA, object)));
+}
+
+/*
+ * The same for records that a client's statement removes one by one, by a function. A statement that removes now of one object and now of
+ * another counts both together.
+ */
+void
+crm_count_removal(const char *object)
+{
+	static TimestampTz statement = 0;
+	static int64 rows = 0;
+	static int64 limit = 0;
+
+	if (statement != GetCurrentStatementStartTimestamp())
+	{
+		statement = GetCurrentStatementStartTimestamp();
+		rows = limit = 0;
+	}
+	count_one(&rows, &limit, object);
 }
 
 /*

@@ -278,6 +278,14 @@ write_request(Request *request)
 		request->has_base = false;
 	}
 	check_rights(request, table, &record);
+	if (strncmp(request->endpoint, "sync.", 5) != 0 && JB_ROOT_IS_OBJECT(request->patch))
+	{
+		JsonbValue deleted;
+
+		if (getKeyJsonValueFromContainer(&request->patch->root, "deleted_at", strlen("deleted_at"), &deleted) &&
+			deleted.type != jbvNull)
+			crm_count_removal(table->object);
+	}
 
 	if (root.leased && strcmp(root.lease_endpoint, request->endpoint) != 0)
 	{

@@ -205,6 +205,17 @@ SELECT crm.preview_as('crm_admin', 'account', :account);
 SELECT * FROM crm.effective_roles();
 SELECT * FROM crm.effective_roles((SELECT id FROM crm.member WHERE full_name = 'access_boss'));
 
+-- one statement removes 20 records at most, also by a function called row by row, in a query or in a loop
+SET ROLE access_rep;
+SELECT count(crm.remove('account', id, row_version)) FROM crm.account WHERE code LIKE 'ACCESS-%';
+\echo :LAST_ERROR_SQLSTATE
+DO $$ DECLARE a record; BEGIN FOR a IN SELECT id, row_version FROM crm.account WHERE code LIKE 'ACCESS-%' LOOP PERFORM crm.write('account', a.id, gen_random_uuid(), 'web', a.row_version, '{"deleted_at": "2020-01-01"}'); END LOOP; END $$;
+SAVEPOINT removed;
+SELECT count(crm.remove('account', id, row_version)) AS removed FROM (SELECT id, row_version FROM crm.account WHERE code LIKE 'ACCESS-%' AND id <> :account ORDER BY id LIMIT 20) AS a;
+SELECT count(crm.write('account', id, gen_random_uuid(), 'web', row_version, '{"district": "x"}')) > 0 AS other_writes FROM crm.account WHERE code LIKE 'ACCESS-%';
+ROLLBACK TO removed;
+RESET ROLE;
+
 -- an intern deletes the scans of 127 customers: inherited over three steps he may nothing, a right without a scope is no right, and with both in order
 -- one statement reaches 20 rows at most, and none of them physically
 RESET ROLE;
@@ -262,6 +273,8 @@ SET ROLE access_boss;
 SELECT count(*), count(*) FILTER (WHERE owner_id = crm.me()) AS mine FROM crm.account WHERE code LIKE 'ACCESS-%';
 SELECT count(*) FILTER (WHERE owner_id = crm.me()) AS deals FROM crm.opportunity WHERE account_id = :account;
 RESET ROLE;
-SELECT crm._job_access_audit(now()) > 0 AS alerts, crm._job_access_audit(now()) AS again;
+SELECT crm._job_access_watch(now()) > 0 AS alerts, crm._job_access_watch(now()) AS again;
+SELECT count(*) > 0 AS inert_role_told FROM crm_data.alert WHERE kind = 'access.inert_role';
+SELECT crm._job_access_audit(now()) AS none_new, crm._job_access_audit(now()) AS again;
 SELECT count(*) AS stored, bool_and(jsonb_array_length(body -> 'rows') > 0) AS rows FROM crm_data.report_snapshot WHERE report = 'access_audit';
 ROLLBACK;

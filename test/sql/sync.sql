@@ -118,3 +118,8 @@ SELECT crm.sync_subscribe(s, NULL) FROM unnest(ARRAY['erp', 'kingdee', 'esign'])
 UPDATE crm_data.source_system SET enabled = false WHERE name = 'kingdee';
 UPDATE crm_data.contract SET deleted_at = now() WHERE id = :con;
 UPDATE crm_data.account SET deleted_at = now() WHERE code LIKE 'SYNC-%';
+-- the index by time, once it is summarized, takes many changes of one statement: what it keeps from one row to the next must last as long
+SELECT count(brin_summarize_new_values(i.inhrelid)) > 0 AS summarized FROM pg_inherits AS i WHERE i.inhparent = 'crm_data.change_at_idx'::regclass;
+INSERT INTO crm_data.account (code, name, tags) SELECT 'SYNC-M' || n, 'Sync ' || n, ARRAY['高意向'] FROM generate_series(1, 200) AS n;
+SELECT count(*) AS changes FROM crm_data.change AS h JOIN crm_data.account AS a ON a.id = h.record_id WHERE h.object = 'account' AND a.code LIKE 'SYNC-M%';
+UPDATE crm_data.account SET deleted_at = now() WHERE code LIKE 'SYNC-M%';

@@ -161,7 +161,7 @@ DECLARE
     v_body jsonb;
     v_missing text[];
 BEGIN
-    SELECT c.body INTO v_body FROM crm_data.config AS c WHERE c.kind = 'form' AND c.key = 'opportunity' AND c.scope = '*' AND c.status = 'active';
+    SELECT c.body INTO v_body FROM crm_data.config AS c WHERE c.kind = 'form' AND c.key = 'opportunity' AND c.scope = '*' AND c.status = 'active' AND NOT c.body ? 'store' AND c.body ->> 'object' = 'opportunity';
     IF v_body IS NULL THEN
         RETURN;
     END IF;

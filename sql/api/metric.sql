@@ -94,8 +94,8 @@ BEGIN
     END IF;
     IF v_measure IS NULL THEN
         RETURN QUERY SELECT '$.measure', 'a metric has a measure'::text;
-    ELSIF v_measure <> ALL ('{amount,count,share,mean,mean_days,mean_hours,p95_hours,filled_share}') THEN
-        RETURN QUERY SELECT '$.measure', format('unknown measure %L: amount, count, share, mean, mean_days, mean_hours, p95_hours or filled_share', v_measure);
+    ELSIF v_measure <> ALL ('{amount,count,share,mean,mean_days,mean_hours,p95_hours,filled_share,repeat_share}') THEN
+        RETURN QUERY SELECT '$.measure', format('unknown measure %L: amount, count, share, mean, mean_days, mean_hours, p95_hours, filled_share or repeat_share', v_measure);
     END IF;
     IF coalesce(body ->> 'en', '') = '' OR coalesce(body ->> 'zh', '') = '' THEN
         RETURN QUERY SELECT '$', 'a metric has a name in en and zh'::text;
@@ -167,8 +167,10 @@ BEGIN
             END IF;
         END LOOP;
     END LOOP;
-    IF body ? 'distinct_key' AND v_measure IS DISTINCT FROM 'count' THEN
+    IF body ? 'distinct_key' AND coalesce(v_measure, '') NOT IN ('count', 'repeat_share') THEN
         RETURN QUERY SELECT '$.distinct_key', 'only what is counted has a distinct key'::text;
+    ELSIF v_measure = 'repeat_share' AND NOT body ? 'distinct_key' THEN
+        RETURN QUERY SELECT '$.distinct_key', 'a share of what is repeated has the key by which it is the same'::text;
     END IF;
     IF v_measure = 'filled_share' AND NOT body ? 'fields' THEN
         RETURN QUERY SELECT '$.fields', 'a share of what is filled has fields'::text;
@@ -368,7 +370,8 @@ BEGIN
             (SELECT coalesce('GROUP BY ' || string_agg(format('m.%I', d), ', ' ORDER BY o), '') FROM unnest(dims) WITH ORDINALITY AS u (d, o)))
            ELSE format(', g AS (SELECT %s%s AS value, count(%s) FILTER (WHERE NOT x.at_hidden) AS n, count(*) FILTER (WHERE x.at_hidden) AS hidden, 0::bigint AS unpriced, NULL::jsonb AS rates FROM x %s)',
             (SELECT coalesce(string_agg(format('x.%I, ', d), '' ORDER BY o), '') FROM unnest(dims) WITH ORDINALITY AS u (d, o)),
-            CASE WHEN v_measure = 'count' AND body ? 'distinct_key' THEN 'count(DISTINCT x.at_key) FILTER (WHERE NOT x.at_hidden)' WHEN v_measure = 'count' THEN 'count(*) FILTER (WHERE NOT x.at_hidden)' WHEN v_measure = 'p95_hours' THEN '(percentile_cont(0.95) WITHIN GROUP (ORDER BY x.at_value) FILTER (WHERE NOT x.at_hidden))::numeric' ELSE 'avg(x.at_value) FILTER (WHERE NOT x.at_hidden)' END,
+            CASE WHEN v_measure = 'count' AND body ? 'distinct_key' THEN 'count(DISTINCT x.at_key) FILTER (WHERE NOT x.at_hidden)' WHEN v_measure = 'count' THEN 'count(*) FILTER (WHERE NOT x.at_hidden)' WHEN v_measure = 'repeat_share' THEN '1 - count(DISTINCT x.at_key) FILTER (WHERE NOT x.at_hidden)::numeric / nullif(count(*) FILTER (WHERE NOT x.at_hidden), 0)'
+                 WHEN v_measure = 'p95_hours' THEN '(percentile_cont(0.95) WITHIN GROUP (ORDER BY x.at_value) FILTER (WHERE NOT x.at_hidden))::numeric' ELSE 'avg(x.at_value) FILTER (WHERE NOT x.at_hidden)' END,
             CASE v_measure WHEN 'count' THEN '*' ELSE 'x.at_value' END,
             (SELECT coalesce('GROUP BY ' || string_agg(format('x.%I', d), ', ' ORDER BY o), '') FROM unnest(dims) WITH ORDINALITY AS u (d, o))) END
         || format(' SELECT %s::jsonb, round(coalesce(g.value, %s)::numeric, %s), coalesce(g.n, 0), coalesce(g.hidden, 0), coalesce(g.unpriced, 0), g.rates FROM g',
@@ -424,7 +427,7 @@ BEGIN
             RAISE EXCEPTION 'no definition of "%" holds on %', name, lower(d.part) USING ERRCODE = 'invalid_parameter_value', HINT = 'SELECT * FROM crm.metric_list() shows since when each holds.';
         END IF;
         RETURN QUERY SELECT d.part, d.version, d.effective_from,
-               CASE d.body ->> 'measure' WHEN 'amount' THEN 'money' WHEN 'mean_days' THEN 'days' WHEN 'mean_hours' THEN 'hours' WHEN 'p95_hours' THEN 'hours' WHEN 'filled_share' THEN 'share' ELSE d.body ->> 'measure' END,
+               CASE d.body ->> 'measure' WHEN 'amount' THEN 'money' WHEN 'mean_days' THEN 'days' WHEN 'mean_hours' THEN 'hours' WHEN 'p95_hours' THEN 'hours' WHEN 'filled_share' THEN 'share' WHEN 'repeat_share' THEN 'share' ELSE d.body ->> 'measure' END,
                CASE d.body ->> 'measure' WHEN 'amount' THEN crm._setting('organisation.currency', 'CNY') END, coalesce(basis, d.body ->> 'date_basis', 'end of period'),
                (SELECT f.engine FROM crm._metric_facts() AS f WHERE f.fact = d.body ->> 'fact'), v_fresh,
                crm._metric_statement(d.body, d.part, coalesce(dims, '{}'), at, basis, (SELECT f.engine FROM crm._metric_facts() AS f WHERE f.fact = d.body ->> 'fact'), NULL);

@@ -1,12 +1,22 @@
 -- Default configuration: settings, picklists, policies, the standard pipeline, mapping and survivorship, routing, models, jobs. Rules and risk signals follow in a
 -- file of their own. Every row is version 1 and active: written by crm, approved by the release, in force since ever, and replaced by later versions like any other.
 
--- A setting is {value, unit, compare, source, description}: compare says how a figure is compared with the threshold, source names the document the figure comes
--- from (s0 to s4 are the incident reports behind the product, design is a decision of its own).
+-- A setting is {value, unit, min, max, compare, source, description}: min and max are the range of a number, by its unit where the setting has none of its own; compare
+-- says how a figure is compared with the threshold, source names the document the figure comes from (s0 to s4 are the incident reports behind the product, design is a
+-- decision of its own).
 INSERT INTO crm_data.config (kind, key, version, body, status, valid, author, approver)
 SELECT 'setting', v.key, 1,
        jsonb_strip_nulls(jsonb_build_object('unit', v.unit, 'compare', v.compare, 'source', v.source, 'description', v.description))
-           || jsonb_build_object('value', v.value::jsonb),
+           || jsonb_build_object('value', v.value::jsonb)
+           || CASE WHEN jsonb_typeof(v.value::jsonb) = 'number' THEN
+                  (SELECT jsonb_build_object('min', r.low, 'max', r.high)
+                     FROM (VALUES ('role.max_inherit_depth', 0, 9), ('access.min_group', 2, 1000000), ('rule.canary_pct', 0, 50), ('outbox.claim', 5, 3600), ('circuit.failures', 1, 1000), ('challenge.attempts', 1, 100),
+                                  ('retry.batch', 1, 100000), ('keep.event', 1, 1200), ('keep.change', 1, 1200), ('write_lease.ttl', 1, 3600), ('lock.timeout', 0, 3600), ('partition.months_ahead', 1, 120),
+                                  ('attachment.flag_over', 0, 999999999), ('challenge.ttl', 1, 1440), ('approval.ttl', 1, 365),
+                                  ('seconds', 0, 86400), ('minutes', 0, 10080), ('hours', 0, 8760), ('days', 0, 3650), ('working days', 0, 260), ('months', 0, 1200), ('day of month', 1, 28),
+                                  ('percent', 0, 100), ('percent of the deal', 0, 1000), ('points', 0, 100), ('points of 5', 1, 5), ('probability', 0, 1), ('share', 0, 1), ('times', 1, 1000),
+                                  ('amount in the organisation''s currency', 0, 999999999), ('*', 0, 1000000)) AS r (what, low, high)
+                    WHERE r.what IN (v.key, v.unit, '*') ORDER BY r.what = v.key DESC, r.what = v.unit DESC LIMIT 1) ELSE '{}' END,
        'active', '(,)', 'crm', 'release'
 FROM (VALUES
     ('stage.actions.min', '3', 'actions', '>=', 's0', 'Fewest mandatory actions of a stage'),
@@ -366,10 +376,12 @@ FROM (VALUES
     ('metric', 'actions_done', '{"en": "Stage actions done", "zh": "阶段动作完成率", "fact": "task", "measure": "share", "numerator": [{"field": "state", "in": ["done"]}], "denominator": [{"field": "kind", "in": ["stage_action"]}, {"field": "state", "not_in": ["cancelled"]}], "date_basis": "due_at", "dims": ["owner", "team", "stage", "action_key"], "valid_from": "2000-01-01"}'),
     ('metric', 'instalments_paid', '{"en": "Instalments paid", "zh": "分期回款率", "fact": "payment_plan", "measure": "share", "numerator": [{"field": "paid_on", "is": "not_null"}], "denominator": [{"field": "due_on", "is": "not_null"}], "date_basis": "due_on", "dims": ["owner", "team", "region", "industry", "type"], "valid_from": "2000-01-01"}'),
     ('metric', 'completeness', '{"en": "Completeness", "zh": "数据完整率", "fact": "account", "measure": "filled_share", "fields": ["phone", "email", "industry", "region", "uscc"], "dims": ["owner", "team", "region", "type"], "valid_from": "2000-01-01"}'),
+    ('metric', 'manager_intervention_days', '{"en": "Days until the manager steps in", "zh": "经理介入时长(天)", "note": "Mean days from the beginning of a task to the moment it was escalated to the manager; the difference between two periods says by how much earlier managers intervene.", "fact": "task", "measure": "mean_days", "from": "started_at", "to": "escalated_at", "date_basis": "escalated_at", "filters": [{"field": "kind", "in": ["stage_action"]}], "dims": ["owner", "team", "kind"], "valid_from": "2000-01-01"}'),
     -- about the engine itself: for directors and administrators
     ('metric', 'write_conflicts', '{"en": "Conflicting writes", "zh": "写入冲突数", "fact": "conflict", "measure": "count", "date_basis": "created_at", "valid_from": "2000-01-01"}'),
     ('metric', 'lookups', '{"en": "Values revealed", "zh": "敏感信息查看次数", "fact": "access_log", "measure": "count", "date_basis": "at", "filters": [{"field": "action", "in": ["reveal"]}], "dims": ["actor", "object"], "valid_from": "2000-01-01"}'),
     ('metric', 'payload_errors', '{"en": "Payloads refused", "zh": "接口错误率", "fact": "inbox", "measure": "share", "numerator": [{"field": "state", "in": ["rejected", "parked"]}], "denominator": [{"field": "state", "is": "not_null"}], "date_basis": "created_at", "dims": ["kind"], "valid_from": "2000-01-01"}'),
+    ('metric', 'lookup_repeats', '{"en": "Looked up again", "zh": "重复查询率", "note": "Share of the values revealed that the same person had revealed of the same record before in the period: 1 - different ones / all.", "fact": "access_log", "measure": "repeat_share", "distinct_key": ["actor", "object", "record_id", "field_id"], "date_basis": "at", "filters": [{"field": "action", "in": ["reveal"]}], "dims": ["actor", "object"], "valid_from": "2000-01-01"}'),
     ('metric', 'config_hours', '{"en": "Hours from a draft to its effect", "zh": "配置生效时长(小时)", "fact": "config", "measure": "mean_hours", "from": "created_at", "to": "activated_at", "date_basis": "activated_at", "dims": ["kind"], "valid_from": "2000-01-01"}'),
     ('metric', 'payload_delay', '{"en": "Hours from the source to us (95 %)", "zh": "数据接入延迟P95(小时)", "fact": "inbox", "measure": "p95_hours", "from": "source_ts", "to": "processed_at", "date_basis": "created_at", "dims": ["kind", "state"], "valid_from": "2000-01-01"}'),
     ('metric', 'approval_hours', '{"en": "Hours to a decision", "zh": "审批时长(小时)", "fact": "approval", "measure": "mean_hours", "from": "created_at", "to": "decided_at", "date_basis": "decided_at", "dims": ["kind", "object"], "valid_from": "2000-01-01"}'),

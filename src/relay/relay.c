@@ -206,6 +206,9 @@ check_endpoint(const char *file, const Endpoint *e)
 	const char *scheme = e->kind == KIND_SMTP ? "smtps://" : "https://";
 	const char *without = e->kind == KIND_SMTP ? "smtp://" : "http://";
 
+	for (const char *c = e->channel; *c != '\0'; c++)
+		if (!isalnum((unsigned char) *c) && *c != '_' && *c != '-' && *c != '.')
+			die("%s: a channel is named by letters, digits, _, - and .", file);
 	if (e->kind == KIND_NONE || e->url == NULL)
 		die("%s: section [%s] has no type or no url", file, e->channel);
 	/* smtp:// begins in clear and turns to TLS unless that is switched off */
@@ -819,6 +822,16 @@ query(const char *what, const char *statement, int n, const char *const *values)
 	return NULL;
 }
 
+static void
+drop_report(Report **p)
+{
+	Report *r = *p;
+
+	*p = r->next;
+	free(r->id);
+	free(r);
+}
+
 /*
  * Tell the database what became of messages; what it could not be told stays for later.
  */
@@ -852,27 +865,24 @@ send_reports(void)
 			say("%d of %d deliveries were reported too late: their claim had run out, and they go out again",
 				n - atoi(PQgetvalue(res, 0, 0)), n);
 		PQclear(res);
+		for (Report **p = &reports; *p != NULL;)
+			if ((*p)->delivered)
+				drop_report(p);
+			else
+				p = &(*p)->next;
 	}
 	free(ids);
-	for (Report **p = &reports; *p != NULL;)
+	while (reports != NULL)
 	{
-		Report *r = *p;
+		const char *values[] = {reports->id, relay_name, reports->error, reports->permanent ? "true" : "false"};
+		PGresult *res = query("cannot report", "SELECT crm.outbox_fail($1, $2, $3, $4)", 4, values);
 
-		if (!r->delivered)
-		{
-			const char *values[] = {r->id, relay_name, r->error, r->permanent ? "true" : "false"};
-			PGresult *res = query("cannot report", "SELECT crm.outbox_fail($1, $2, $3, $4)", 4, values);
-
-			if (res == NULL)
-				break;
-			say("message %s: %s", r->id, PQgetvalue(res, 0, 0));
-			PQclear(res);
-		}
-		*p = r->next;
-		free(r->id);
-		free(r);
+		if (res == NULL)
+			return;
+		say("message %s: %s", reports->id, PQgetvalue(res, 0, 0));
+		PQclear(res);
+		drop_report(&reports);
 	}
-	/* acknowledged ones behind one that could not be told would be acknowledged twice, which is harmless */
 }
 
 /*
@@ -896,9 +906,6 @@ claim(int room)
 			char *literal;
 			char *more;
 
-			for (const char *c = e->channel; *c != '\0'; c++)
-				if (!isalnum((unsigned char) *c) && *c != '_' && *c != '-' && *c != '.')
-					die("a channel is named by letters, digits, _, - and .");
 			literal = print("\"%s\"", e->channel);
 			more = print("%s%s%s", list, *list ? "," : "", literal);
 			free(literal);
@@ -934,12 +941,13 @@ stop(int signal)
 }
 
 /*
- * Work until told to stop, or, if once, until nothing is due.
+ * Work until told to stop, or, if once, until nothing is due. False when the database could not be asked.
  */
-static void
+static bool
 work(bool once)
 {
 	bool due = true;
+	bool asked = true;
 	long retry_after = 0;
 	struct timespec last_try;
 	struct timespec last_claim;
@@ -981,6 +989,7 @@ work(bool once)
 			clock_gettime(CLOCK_MONOTONIC, &last_claim);
 			/* a full hand means that there may be more */
 			due = n == room;
+			asked = n >= 0;
 			if (n >= 0 && reports != NULL)
 				send_reports();
 		}
@@ -1023,6 +1032,7 @@ work(bool once)
 			}
 		}
 	}
+	return asked;
 }
 
 int
@@ -1030,6 +1040,7 @@ main(int argc, char **argv)
 {
 	struct sigaction action = {0};
 	bool once = false;
+	bool asked;
 	const char *file = NULL;
 	int left = 0;
 
@@ -1055,7 +1066,7 @@ main(int argc, char **argv)
 	sigaction(SIGPIPE, &action, NULL);
 	multi = need(curl_multi_init());
 
-	work(once);
+	asked = work(once);
 
 	for (; deliveries != NULL; left++)
 		forget(deliveries);
@@ -1069,5 +1080,5 @@ main(int argc, char **argv)
 		PQfinish(db);
 	curl_multi_cleanup(multi);
 	curl_global_cleanup();
-	return left > 0 ? 1 : 0;
+	return left > 0 || !asked ? 1 : 0;
 }

@@ -383,6 +383,7 @@ def bad_input(dir, ports):
             ('a number that is none', lambda t: t.replace('parallel = 8', 'parallel = many'), 0o600, 'parallel is a whole number'),
             ('an address without TLS', lambda t: t.replace('tls = off', '', 1), 0o600, 'tls = off'),
             ('an unknown type', lambda t: t.replace('type = wecom', 'type = pigeon'), 0o600, 'type is'),
+            ('a channel that is none', lambda t: t.replace('[webhook]', '[web"hook]'), 0o600, 'channel'),
             ('a section twice', lambda t: t + '[wecom]\ntype = wecom\nurl = https://example.com/\n', 0o600, 'twice'),
             ('mail without a sender', lambda t: t.replace('from = crm@example.com', ''), 0o600, 'from'),
             ('no section', lambda t: t[:t.index('# robots')], 0o600, 'at least one section')):
@@ -390,13 +391,18 @@ def bad_input(dir, ports):
         ok(code == 2 and words in text and 'TOKEN' not in text and 'SEC-' not in text, 'a configuration is refused: ' + what, code, text)
     code, text = answer(lambda t: t.replace('dbname=' + DB, 'dbname=nowhere'), args=('--once',))
     ok(code == 2 and 'no database' in text, 'no database: said, and given up when it runs once', code, text)
+    sql('DROP ROLE IF EXISTS crm_relay_stranger')
+    sql('CREATE ROLE crm_relay_stranger LOGIN')
+    code, text = answer(lambda t: t.replace('crm_relay_login', 'crm_relay_stranger'), args=('--once',))
+    sql('DROP ROLE crm_relay_stranger')
+    ok(code == 1 and 'cannot claim' in text, 'a role that may not claim: said, and no success', code, text)
     done = subprocess.run([RELAY], capture_output=True, text=True)
     ok(done.returncode == 2 and 'usage' in done.stderr, 'no configuration: how it is used')
 
 
 def main():
     if shutil.which('curl-config') is None:
-        print('1..0 # SKIP libcurl4-openssl-dev is not installed')
+        print('libcurl4-openssl-dev is not installed')
         return 77
     made = subprocess.run(['make', '--no-print-directory', '-s', '-C', TOP, 'relay', 'PG_CONFIG=' + os.environ.get('PG_CONFIG', 'pg_config'), 'WERROR=1'], capture_output=True, text=True)
     ok(made.returncode == 0, 'make relay', made.stdout + made.stderr)

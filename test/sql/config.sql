@@ -37,7 +37,18 @@ SELECT crm.config_approve('setting', 'board.top_todos', 2);
 RESET ROLE;
 SELECT crm._setting('board.top_todos', '0') AS in_force;
 SELECT version, status, author, approver, lower(valid) IS NULL AS since_ever, upper(valid) IS NULL AS open FROM crm.config_list('setting') WHERE key = 'board.top_todos' ORDER BY version;
-SELECT crm.config_diff('setting', 'board.top_todos', 1, 2) - 'compare' - 'source' - 'description';
+SELECT crm.config_diff('setting', 'board.top_todos', 1, 2) - 'compare' - 'source' - 'description' - 'min' - 'max';
+-- a figure out of its range goes nowhere
+SET ROLE conf_ann;
+SELECT crm.config_put('setting', 'challenge.attempts', '{"value": 0}') AS version;
+\set VERBOSITY default
+\set SHOW_CONTEXT never
+SELECT crm.config_propose('setting', 'challenge.attempts', 2);
+\set VERBOSITY terse
+SELECT crm.config_put('setting', 'challenge.attempts', '{"value": 100}') AS version;
+SELECT crm.config_propose('setting', 'challenge.attempts', 3);
+RESET ROLE;
+DELETE FROM crm_data.config WHERE kind = 'setting' AND key = 'challenge.attempts' AND version > 1;
 -- a version never changes
 SET ROLE crm_owner;
 UPDATE crm_data.config SET body = '{}' WHERE kind = 'setting' AND key = 'board.top_todos';

@@ -14,6 +14,9 @@ FROM unnest(ARRAY['stage.actions.min', 'stage.actions.max', 'action.overdue.quot
 WHERE NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.key = k.key AND c.status = 'active')
 ORDER BY 1;
 SELECT key FROM crm_data.config WHERE kind = 'setting' AND NOT body ?& ARRAY['value', 'source', 'description'] ORDER BY key;
+-- every setting says what it means and in what unit, a number also in what range, which its value is in; every metric has a name and what it counts by
+SELECT key FROM crm_data.config WHERE kind = 'setting' AND author = 'crm' AND (length(body ->> 'description') < 15 OR coalesce(body ->> 'unit', '') = '' OR jsonb_typeof(body -> 'value') = 'number' AND NOT coalesce((body ->> 'value')::numeric BETWEEN (body ->> 'min')::numeric AND (body ->> 'max')::numeric, false)) ORDER BY key;
+SELECT key FROM crm_data.config WHERE kind = 'metric' AND author = 'crm' AND ('' IN (coalesce(body ->> 'en', ''), coalesce(body ->> 'zh', ''), coalesce(body ->> 'fact', ''), coalesce(body ->> 'measure', ''))) ORDER BY key;
 -- the thresholds that decide something, with their comparison
 SELECT key, body ->> 'compare' AS compare, body -> 'value' AS value, body ->> 'unit' AS unit
 FROM crm_data.config

@@ -140,6 +140,16 @@ UPDATE crm_data.config SET approver = 'b' WHERE id = :flag;
 SELECT crm._config_activate(:flag);
 SELECT value, unit FROM crm.metric('config_hours', daterange(((now() AT TIME ZONE 'Asia/Shanghai')::date), ((now() AT TIME ZONE 'Asia/Shanghai')::date + 1)), '{kind}') WHERE dim ->> 'kind' = 'flag';
 ROLLBACK;
+-- looked up again: two of five were the same person, record and field; days until the manager steps in
+BEGIN;
+INSERT INTO crm_data.access_log (at, actor, action, object, record_id, field_id) SELECT '2004-02-10', v.who, v.what, 'account', v.rec, f.id FROM (VALUES ('a', 'reveal', 1), ('a', 'reveal', 1), ('a', 'reveal', 1), ('b', 'reveal', 1), ('a', 'reveal', 2), ('a', 'export', 1)) AS v (who, what, rec), crm_data.field AS f
+ WHERE f.object = 'account' AND f.name = 'phone';
+INSERT INTO crm_data.task (kind, object, record_id, title, started_at, escalated_at) VALUES ('stage_action', 'opportunity', 0, 'x', '2004-02-10', '2004-02-13 12:00'), ('stage_action', 'opportunity', 0, 'x', '2004-02-10', '2004-02-12'), ('follow_up', 'account', 0, 'x', '2004-02-10', '2004-02-29');
+SELECT m.key, x.value, x.unit, x.records FROM (VALUES ('lookup_repeats'), ('lookups'), ('manager_intervention_days')) AS m (key), crm.metric(m.key, '[2004-02-01,2004-03-01)') AS x ORDER BY 1;
+SELECT x.dim ->> 'actor' AS actor, x.value FROM crm.metric('lookup_repeats', '[2004-02-01,2004-03-01)', '{actor}') AS x ORDER BY 1;
+SELECT value IS NULL AS of_nothing FROM crm.metric('lookup_repeats', '[2004-03-01,2004-04-01)');
+ROLLBACK;
+SELECT v.message FROM crm.config_validate('metric', '{"en": "x", "zh": "x", "fact": "access_log", "measure": "repeat_share"}') AS v;
 -- leave as found
 DELETE FROM crm_data.config WHERE kind = 'metric' AND key = 'bookings' AND version > 1;
 UPDATE crm_data.config SET status = 'active', valid = '(,)' WHERE kind = 'metric' AND key = 'bookings';

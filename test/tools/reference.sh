@@ -39,7 +39,18 @@ SQL
 SELECT format('| `crm.%s` | %s |', c.relname, replace(coalesce(obj_description(c.oid, 'pg_class'), ''), E'\n', ' '))
   FROM pg_class AS c WHERE c.relnamespace = 'crm'::regnamespace AND c.relkind = 'v' ORDER BY c.relname COLLATE "C";
 SQL
-    printf '\n## Settings\n\nThe settings of the CRM itself are configuration: `SELECT * FROM crm.config_list('"'"'setting'"'"')`. These are settings of the server session.\n\n| setting | default | meaning |\n|---|---|---|\n'
+    printf '\n## Configuration: settings\n\nChanged with `crm.config_put('"'"'setting'"'"', name, {"value": ..})` and the approval of a second person. Compared: how a figure is held against the setting.\n\n| setting | default | unit | range | compared | meaning |\n|---|---|---|---|---|---|\n'
+    ask <<'SQL'
+SELECT format('| `%s` | %s | %s | %s | %s | %s |', c.key, replace(c.body ->> 'value', '|', '\|'), c.body ->> 'unit', (c.body ->> 'min') || ' to ' || (c.body ->> 'max'), c.body ->> 'compare', replace(c.body ->> 'description', '|', '\|'))
+  FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.status = 'active' ORDER BY c.key COLLATE "C";
+SQL
+    printf '\n## Configuration: metrics\n\nDefinitions for `crm.metric`.\n\n| metric | what it is | fact | measure | by date | split by |\n|---|---|---|---|---|---|\n'
+    ask <<'SQL'
+SELECT format('| `%s` | %s | %s | %s | %s | %s |', c.key, concat_ws('. ', c.body ->> 'en', replace(c.body ->> 'note', '|', '\|')), c.body ->> 'fact', c.body ->> 'measure', coalesce(c.body ->> 'date_basis', 'end of period'),
+              (SELECT string_agg(d, ', ' ORDER BY o) FROM jsonb_array_elements_text(c.body -> 'dims') WITH ORDINALITY AS u (d, o)))
+  FROM crm_data.config AS c WHERE c.kind = 'metric' AND c.status = 'active' ORDER BY c.key COLLATE "C";
+SQL
+    printf '\n## Settings of the session\n\nThese are settings of the server session.\n\n| setting | default | meaning |\n|---|---|---|\n'
     ask <<'SQL'
 SELECT format('| `%s` | %s | %s |', s.name, coalesce(nullif(s.boot_val, ''), '(empty)'), s.short_desc)
   FROM (SELECT crm.version()) AS loaded, pg_settings AS s WHERE s.name LIKE 'crm.%' ORDER BY s.name COLLATE "C";

@@ -156,6 +156,7 @@ ISOLATION ?= \
 	writes_sql \
 	writes_months \
 	odds_queue \
+	take_in \
 	sync_log \
 	claim
 

@@ -66,14 +66,15 @@ SELECT e.detail FROM crm_data.event AS e JOIN crm_data.account AS a ON a.id = e.
 -- the short way of behaviour leaves what the long way leaves, and takes nothing else
 UPDATE crm_data.source_system SET last_seen_at = now(), last_applied_at = now() WHERE name = 'telephony';
 BEGIN;
-SELECT crm._ingest_behaviour('telephony', 'short', 'scroll', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}}', '2026-01-02') - 'inbox' - 'record' AS short;
-SELECT crm.ingest('telephony', 'long', 'scroll', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}, "phone": "1"}', '2026-01-02') - 'inbox' - 'record' AS long;
-SELECT count(*), count(DISTINCT to_jsonb(e) - 'id') AS alike FROM crm_data.event AS e WHERE e.kind = 'scroll';
-SELECT count(*), count(DISTINCT to_jsonb(i) - '{id,external_id,payload,digest}'::text[]) AS alike FROM crm_data.inbox AS i WHERE i.kind = 'scroll';
-SELECT crm._ingest_behaviour(s, x, k, p::jsonb, t) AS nothing FROM (VALUES ('telephony', 'short', 'scroll', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}}', timestamptz '2026-01-02'), ('nowhere', '1', 'scroll', '{"account_code": "INBOX-1"}', NULL),
+SELECT crm._ingest_behaviour('telephony', 'short', 'page_view', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}}', '2026-01-02') - 'inbox' - 'record' AS short;
+SELECT crm.ingest('telephony', 'long', 'page_view', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}, "phone": "1"}', '2026-01-02') - 'inbox' - 'record' AS long;
+SELECT count(*), count(DISTINCT to_jsonb(e) - 'id') AS alike FROM crm_data.event AS e WHERE e.kind = 'page_view' AND e.occurred_at = '2026-01-02';
+SELECT count(*), count(DISTINCT to_jsonb(i) - '{id,external_id,payload,digest}'::text[]) AS alike FROM crm_data.inbox AS i WHERE i.kind = 'page_view' AND i.source_ts = '2026-01-02';
+SELECT count(*), count(DISTINCT to_jsonb(e) - 'id' || jsonb_build_object('event', e.event - 'id')) AS alike FROM crm_data.rule_event AS e WHERE e.kind = 'event.page_view' AND (e.event ->> 'occurred_at')::timestamptz = '2026-01-02';
+SELECT crm._ingest_behaviour(s, x, k, p::jsonb, t) AS nothing FROM (VALUES ('telephony', 'short', 'page_view', '{"account_code": "INBOX-1", "channel": "web", "page": "/a", "nix": null, "empty": "", "deep": {"null": null}}', timestamptz '2026-01-02'), ('nowhere', '1', 'scroll', '{"account_code": "INBOX-1"}', NULL),
     ('telephony', '', 'scroll', '{"account_code": "INBOX-1"}', NULL), ('telephony', '2', 'form', '{"account_code": "INBOX-1"}', NULL), ('telephony', '3', '', '{"account_code": "INBOX-1"}', NULL), ('telephony', '4', 'scroll', '{"account_code": "INBOX-9"}', NULL),
     ('telephony', '5', 'scroll', '{"account_code": ["INBOX-1"]}', NULL), ('telephony', '6', 'scroll', '["account_code"]', NULL), ('telephony', '7', 'scroll', '{"account_code": "INBOX-1", "value": 7}', NULL), ('telephony', '8', 'scroll', '{"account_code": "INBOX-3"}', NULL),
-    ('telephony', '9', 'scroll', '{"account_code": "INBOX-1", "email": "a@b.cn"}', NULL), ('telephony', '10', 'scroll', '{"account_code": "INBOX-1"}', 'infinity'), ('telephony', '11', 'scroll', '{"account_code": "INBOX-1"}', '-infinity'),
+    ('telephony', '9', 'scroll', '{"account_code": "INBOX-1", "email": "a@b.cn"}', NULL), ('telephony', '13', 'finance.payment', '{"account_code": "INBOX-1"}', NULL), ('telephony', '14', 'scroll', '{"account_code": "INBOX-1", "origin": "x"}', NULL), ('telephony', '10', 'scroll', '{"account_code": "INBOX-1"}', 'infinity'), ('telephony', '11', 'scroll', '{"account_code": "INBOX-1"}', '-infinity'),
     ('telephony', NULL, 'scroll', '{"account_code": "INBOX-1"}', NULL), ('telephony', '12', 'scroll', NULL, NULL)) AS v (s, x, k, p, t) GROUP BY 1;
 -- what its rules write came from its source, and after an abort nothing does
 SELECT crm._ingest_behaviour('telephony', 'origin', 'chat_file', '{"account_code": "INBOX-1", "file_name": "origin.pdf"}', NULL) ->> 'state' AS state;

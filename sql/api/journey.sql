@@ -83,16 +83,18 @@ BEGIN
         t AS MATERIALIZED (SELECT count(DISTINCT e.account_id) AS n, count(DISTINCT e.account_id) FILTER (WHERE e.converted) AS hit FROM e),
         i AS MATERIALIZED (SELECT k.kind, row_number() OVER (ORDER BY k.n DESC, k.kind COLLATE "C") - 1 AS pos FROM (SELECT e.kind, count(*) AS n FROM e GROUP BY 1) AS k, t WHERE k.n >= greatest(%6$s * t.n, 1) ORDER BY 2 LIMIT 60),
         -- customers with the same events are one row
-        m AS MATERIALIZED (SELECT x.mask, count(*) AS n, count(*) FILTER (WHERE x.converted) AS hit FROM (SELECT e.account_id, e.converted, bit_or(1::bigint << i.pos::int) AS mask FROM e JOIN i USING (kind) GROUP BY 1, 2) AS x GROUP BY 1),
+        m AS MATERIALIZED (SELECT x.mask, count(*) AS n, count(*) FILTER (WHERE x.converted) AS hit FROM (SELECT e.account_id, e.converted, coalesce(bit_or(1::bigint << i.pos::int), 0) AS mask FROM e LEFT JOIN i USING (kind) GROUP BY 1, 2) AS x GROUP BY 1),
         -- a set is frequent only if every part of it is: sets grow by one event at a time
         s AS (SELECT 1::bigint << i.pos::int AS mask, i.pos, 1 AS size, c.n, c.hit FROM i CROSS JOIN LATERAL (SELECT sum(m.n) AS n, sum(m.hit) AS hit FROM m WHERE (m.mask & (1::bigint << i.pos::int)) <> 0) AS c
               UNION ALL
               SELECT s.mask | (1::bigint << i.pos::int), i.pos, s.size + 1, c.n, c.hit FROM s JOIN i ON i.pos > s.pos AND s.size < %7$s CROSS JOIN t
                CROSS JOIN LATERAL (SELECT sum(m.n) AS n, sum(m.hit) AS hit FROM m WHERE (m.mask & (s.mask | (1::bigint << i.pos::int))) = (s.mask | (1::bigint << i.pos::int))) AS c
                WHERE c.n >= greatest(%6$s * t.n, 1)),
-        -- a set that says no more than a smaller one (the same customers) is left out, and so is what would tell of few customers
+        -- a set that says no more than a smaller one (the same customers) is left out, and so is what would tell of few customers: those with some of its events
+        -- and without the others can be had by adding and taking away, so they are none or enough, whichever of its events they are
         k AS (SELECT s.* FROM s WHERE NOT EXISTS (SELECT FROM s AS p WHERE p.size = s.size - 1 AND (p.mask & s.mask) = p.mask AND p.n = s.n)
-                 AND (%8$s = 0 OR s.hit >= %8$s AND s.n - s.hit >= %8$s AND NOT EXISTS (SELECT FROM s AS p WHERE (p.mask & s.mask) = p.mask AND p.mask <> s.mask AND (p.n - s.n BETWEEN 1 AND %8$s - 1 OR p.hit - s.hit BETWEEN 1 AND %8$s - 1 OR (p.n - p.hit) - (s.n - s.hit) BETWEEN 1 AND %8$s - 1)))),
+                 AND (%8$s = 0 OR s.hit >= %8$s AND s.n - s.hit >= %8$s
+                      AND NOT EXISTS (SELECT FROM m GROUP BY m.mask & s.mask HAVING sum(m.n) BETWEEN 1 AND %8$s - 1 OR sum(m.hit) BETWEEN 1 AND %8$s - 1 OR sum(m.n) - sum(m.hit) BETWEEN 1 AND %8$s - 1))),
         -- Wilson's interval of the share, 95 %%
         q AS (SELECT k.*, t.n AS all_n, t.hit AS all_hit, k.hit / k.n AS rate, (k.hit / k.n + 1.9208 / k.n) / (1 + 3.8416 / k.n) AS mid, 1.96 * sqrt(k.hit / k.n * (1 - k.hit / k.n) / k.n + 0.9604 / (k.n * k.n)) / (1 + 3.8416 / k.n) AS half,
                      t.hit::numeric / nullif(t.n, 0) AS mean FROM k, t)

@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "process/attempt.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 
 /*
@@ -21,11 +22,17 @@ bool
 crm_attempt(bool (*what)(void *), void *arg)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext transaction = CurTransactionContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool done = false;
 	ErrorData *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
+	/*
+	 * What a subtransaction leaves behind is kept until the transaction ends, a page of memory for each however little it was: a million leads in
+	 * one transaction would take 8 GB. So it goes to where the transaction around it keeps its own, as if there were no other.
+	 */
+	CurTransactionContext = transaction;
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{

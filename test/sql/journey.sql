@@ -92,6 +92,13 @@ SELECT count(*) AS rows_seen FROM crm.event;
 -- between login and tutorial three are lost: fewer than five
 SELECT node, customers, waiting, loss_rate, dwell_median_hours AS median, stalled FROM crm.journey_funnel(period => '[2026-03-01,2026-04-01)');
 SELECT min(customers) >= 5 AS none_small, bool_and(converted >= 5 AND customers - converted >= 5) AS none_pure, count(*) > 0 AS some FROM crm.path_lift(0.01, 'bought', '[2026-03-01,2026-04-01)', 3, 0);
+-- those without an event are a group, too: of ten without the first one bought; and one has neither
+RESET ROLE;
+SELECT pg_temp.forget_events('%');
+INSERT INTO crm_data.event (account_id, kind, occurred_at) SELECT a.id, v.kind, '2026-03-02 10:00+08' FROM generate_series(1, 40) AS n JOIN crm_data.account AS a ON a.code = 'JOUR-' || n
+  JOIN (VALUES ('one', 1, 30), ('two', 15, 39), ('rare', 40, 40)) AS v (kind, lo, hi) ON n BETWEEN v.lo AND v.hi;
+SET ROLE jour_sum;
+SELECT events, customers, converted FROM crm.path_lift(0.1, 'bought', '[2026-03-01,2026-04-01)', 3, 0);
 SELECT * FROM crm.journey_funnel();
 SELECT * FROM crm.journey_funnel(period => '[2026-03-01,2026-03-20)');
 SELECT * FROM crm.path_lift(0.1, 'bought', '[2026-03-02,2026-04-02)');

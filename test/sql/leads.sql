@@ -168,6 +168,9 @@ BEGIN;
 UPDATE crm_data.config SET body = jsonb_set(body, '{routes}', '[{"name": "repaired", "when": "$", "to": {}}]') WHERE kind = 'assignment' AND key = 'default' AND status = 'active';
 SELECT crm._capture_new('{"phone": "13922220004", "client_key": "lt repaired"}') IS NOT NULL AS short;
 SELECT route FROM crm_data.lead WHERE client_key = 'lt repaired';
+-- what a lead needs while it is taken in is let go before the transaction ends
+SELECT count(crm._capture_new(jsonb_build_object('phone', '1392223000' || n))) AS short FROM generate_series(0, 9) AS n;
+SELECT count(*) < 2 AS let_go FROM pg_backend_memory_contexts WHERE name = 'CurTransactionContext';
 CREATE FUNCTION pg_temp.stop() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''stop'' USING ERRCODE = ''query_canceled''; END';
 CREATE TRIGGER stop BEFORE INSERT ON crm_data.lead FOR EACH ROW WHEN (NEW.name = 'stop') EXECUTE FUNCTION pg_temp.stop();
 DO $$BEGIN PERFORM crm.capture_lead('{"phone": "13922220005", "name": "stop"}'); EXCEPTION WHEN query_canceled THEN RAISE WARNING 'stopped'; END$$;

@@ -206,14 +206,14 @@ CREATE OR REPLACE FUNCTION crm._html_table(rows_ jsonb, columns text[], say text
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    -- a column that is empty throughout is left out, and one currency for all is said once; the first leads to the record where the organisation has said how; a table of more than four, or of four with several texts, is wide: a phone shows it as cards
+    -- a column that is empty throughout is left out, and one currency for all is said once; the first leads to the record where the organisation has said how, and is never empty, because a phone makes it the head of a card; a table of more than four, or of four with several texts, is wide: a phone shows it as cards
     WITH c AS (SELECT c.name, c.o, bool_or(jsonb_typeof(x -> c.name) = 'number') AS figures
                  FROM unnest(columns) WITH ORDINALITY AS c (name, o), jsonb_array_elements(rows_) AS x GROUP BY c.name, c.o HAVING bool_or(coalesce(x -> c.name, 'null') <> 'null') AND (c.name <> 'currency' OR count(DISTINCT x ->> 'currency') > 1))
     SELECT coalesce((SELECT format('<p class="u">%s</p>', crm._html(format(crm._say('in_currency', locale), min(x ->> 'currency')))) FROM jsonb_array_elements(rows_) AS x
                       WHERE 'currency' = ANY (columns) AND jsonb_typeof(x -> 'currency') = 'string' HAVING count(DISTINCT x ->> 'currency') = 1), '')
            || format('<div class="scroll"><table%s><tr>', CASE WHEN (SELECT count(*) > 4 OR count(*) = 4 AND count(*) FILTER (WHERE NOT c.figures AND c.name <> 'currency') > 1 FROM c) THEN ' class="wide"' ELSE '' END)
            || (SELECT string_agg(format('<th%s>%s</th>', CASE WHEN c.figures THEN ' class="n"' ELSE '' END, crm._html(crm._say(c.name, locale))), '' ORDER BY c.o) FROM c) || '</tr>'
-           || (SELECT string_agg('<tr>' || (SELECT string_agg(crm._html_cell(c.name, x -> c.name, x ->> 'unit', c.name = ANY (say), locale,
+           || (SELECT string_agg('<tr>' || (SELECT string_agg(crm._html_cell(c.name, CASE WHEN c.o = f.o AND coalesce(x -> c.name, 'null') = 'null' THEN '"–"' ELSE x -> c.name END, x ->> 'unit', c.name = ANY (say), locale,
                                                                                CASE WHEN c.o = f.o THEN coalesce(crm._link(x ->> 'object', x ->> 'record_id'), crm._link('account', x ->> 'account_id')) END), '' ORDER BY c.o) FROM c, (SELECT min(o) AS o FROM c) AS f) || '</tr>', '' ORDER BY xo)
                  FROM jsonb_array_elements(rows_) WITH ORDINALITY AS u (x, xo)) || '</table></div>'
 $$;

@@ -630,7 +630,8 @@ CREATE OR REPLACE FUNCTION crm._job_date_rules(due timestamptz) RETURNS bigint
 AS $$
 DECLARE
     r record;
-    t record;
+    v_id bigint;
+    v_on date;
     v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
     v_day date := (due AT TIME ZONE v_tz)::date;
     v_column text;
@@ -641,11 +642,11 @@ BEGIN
         v_column := crm._date_column(r.object, r.field);
         CONTINUE WHEN v_column IS NULL;
         -- today and the six days before: a clock that stood still is caught up, and what was done is not done again
-        FOR t IN EXECUTE format('SELECT t.id, %1$s AS day FROM crm_data.%2$I AS t WHERE %1$s BETWEEN $1 AND $2 AND t.deleted_at IS NULL %3$s
+        FOR v_id, v_on IN EXECUTE format('SELECT t.id, %1$s AS day FROM crm_data.%2$I AS t WHERE %1$s BETWEEN $1 AND $2 AND t.deleted_at IS NULL %3$s
                                     AND NOT EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = %2$L AND m.record_id = t.id AND m.rule = $3 AND m.fired AND m.key = format(''%%s:%%s:%%s:%%s'', $3, %2$L, t.id, %1$s))
                                   ORDER BY t.id LIMIT 5000', v_column, r.object, CASE WHEN r.object IN ('account', 'lead') THEN 'AND t.merged_into IS NULL' ELSE '' END)
                    USING (v_day - 6 - r.shift)::date, (v_day - r.shift)::date, r.key LOOP
-            v_n := v_n + crm._run_rules('rule:' || r.key, r.object, t.id, jsonb_build_object('id', t.day, 'day', t.day), due);
+            v_n := v_n + crm._run_rules('rule:' || r.key, r.object, v_id, jsonb_build_object('id', v_on, 'day', v_on), due);
         END LOOP;
     END LOOP;
     RETURN v_n;

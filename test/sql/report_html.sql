@@ -24,6 +24,8 @@ SELECT crm.report_html('x', '[]', 'en') LIKE '%Nothing to report.%' AS nothing, 
 -- one currency is said once, two stay a column; midnight is a day; how bad it is has a colour; our own reports are laid out when only rows are given
 SELECT regexp_replace(crm.report_html('my_board', '[{"part": "risk", "account": "A", "level": "red", "amount": 5, "currency": "CNY"}, {"part": "risk", "account": "B", "level": "green", "amount": 6, "currency": "CNY"}, {"part": "todo", "account": "A", "title": "t", "due_at": "2026-11-20T00:00:00+08:00"}]', 'zh'), '^.*</style>', '') AS page;
 SELECT regexp_replace(crm.report_html('funnel', '[{"label": {"en": "a"}, "deals": 2, "amount": 5, "currency": "CNY", "of_first_rate": 1}, {"label": {"en": "b"}, "deals": 1, "amount": 5, "currency": "EUR", "of_first_rate": 0.5}]', 'en'), '^.*</style>', '') AS page;
+-- the first column is the head of a card: never empty
+SELECT (regexp_matches(crm.report_html('x', '{"columns": ["team", "n"], "rows": [{"team": "a", "n": 1}, {"n": 2}]}', 'en'), '<td data-l="Team">[^<]*</td>', 'g'))[1] AS head;
 -- of nothing no bars; figures and definitions of one day are together at the foot
 SELECT crm._svg_bars('{a,b}', '{0,0}') = '' AS no_bars;
 SELECT substring(crm.report_html('x', '{"rows": [{"n": 1}], "digest": "d", "seq": 1, "data_as_of": "2026-11-20", "definitions": {"metric/bookings": 1, "metric/orders": 1, "report/x": 2}}', 'zh') FROM '口径版本 [^·]*') AS definitions;

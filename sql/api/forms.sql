@@ -45,7 +45,7 @@ BEGIN
     FOR k IN SELECT x FROM jsonb_object_keys(body) AS x WHERE x <> ALL ('{object,store,fields,required,required_any,context,en,zh,note}'::text[]) ORDER BY 1 LOOP
         RETURN QUERY SELECT '$.' || left(k, 100), format('a form has no %L', left(k, 100));
     END LOOP;
-    IF NOT EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = v_object AND NOT f.custom) THEN
+    IF NOT EXISTS (SELECT FROM crm._protected_tables() AS p JOIN crm_data.field AS f ON f.object = p.object WHERE p.object = v_object) THEN
         RETURN QUERY SELECT '$.object', format('there is no object %L', left(v_object, 100));
         RETURN;
     END IF;

@@ -58,6 +58,7 @@ RESET ROLE;
 
 -- the configuration: what is wrong with it
 SELECT * FROM crm.config_validate('form', '{"object": "moon", "fields": ["name"]}');
+SELECT * FROM crm.config_validate('form', '{"object": "fx_rate", "fields": ["rate"]}');
 SELECT * FROM crm.config_validate('form', '{"object": "opportunity"}');
 SELECT path, regexp_replace(message, 'syntax error.*', 'syntax error') AS message FROM crm.config_validate('form', '{"object": "opportunity", "colour": 1, "required": ["amount", "phone"], "required_any": ["name"], "fields": ["name", "name", "nothing", 7, {"visible": true}, "last_hash",
     {"field": "amount", "visible": "$ ? (@.opportunity.stgae == \"quote\")"}, {"field": "close_date", "required": "$ ? ("}, {"field": "source", "required": 3, "color": "red"}, {"field": "competitor", "visible": "$ ? (@.opportunity.amount > $least)"},

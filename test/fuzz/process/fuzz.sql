@@ -14,7 +14,7 @@ INSERT INTO public.seeds VALUES
     ('lead', '{"name": "张三", "company": "杭州光伏", "phone": "13911112222", "email": "a@b.cn", "need": "solar", "province": "浙江省", "city": "杭州", "source": "web", "campaign": "c", "client_key": "k1", "occurred_at": "2026-01-01 10:00", "legal_id4": "123X", "context": {"ip": "1.2.3.4", "dwell": 3, "longitude": "120.1", "latitude": 30}}'),
     ('touch', '{"account_id": 1, "kind": "call", "channel": "phone", "direction": "out", "occurred_at": "2026-01-01T10:00:00Z", "summary": "s", "progress": "budget_confirmed", "next_step": "n", "next_step_at": "2026-02-01", "duration": "00:02:00", "depth": "deep", "satisfaction": 5, "detail": {"reply_hours": 2}, "client_key": "t1"}');
 INSERT INTO public.seeds SELECT DISTINCT ON (kind, jsonb_typeof(body)) 'config', jsonb_build_object('kind', kind, 'key', key, 'body', body) FROM crm_data.config WHERE status = 'active' ORDER BY kind, jsonb_typeof(body), key;
-INSERT INTO public.seeds SELECT 'config', jsonb_build_object('kind', kind, 'key', key, 'body', body) FROM crm_data.config WHERE status = 'active' AND kind IN ('rule', 'risk_signal', 'assignment', 'stage');
+INSERT INTO public.seeds SELECT 'config', jsonb_build_object('kind', kind, 'key', key, 'body', body) FROM crm_data.config WHERE status = 'active' AND kind IN ('form', 'journey', 'rule', 'risk_signal', 'assignment', 'stage');
 
 CREATE FUNCTION public.pick(VARIADIC a text[]) RETURNS text LANGUAGE sql VOLATILE AS 'SELECT a[1 + floor(random() * cardinality(a))::int]';
 CREATE FUNCTION public.value(depth int) RETURNS jsonb LANGUAGE plpgsql VOLATILE AS $$

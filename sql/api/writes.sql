@@ -383,7 +383,8 @@ BEGIN
     END IF;
     -- nobody counts under a customer whom he does not see
     IF root IS NOT NULL AND crm._row_readable('account', crm._image('account', root)) THEN
-        UPDATE crm_data.account AS a SET op_seq = a.op_seq + 1 WHERE a.id = root RETURNING a.op_seq INTO seq;
+        seq := crm._next_number(root);
+        UPDATE crm_data.account AS a SET op_seq = seq WHERE a.id = root;
     END IF;
     IF seq IS NULL THEN
         root := NULL;

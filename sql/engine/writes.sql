@@ -34,6 +34,13 @@ CREATE FUNCTION crm._gate(account bigint) RETURNS void
 COMMENT ON FUNCTION crm._gate(bigint) IS
 'Takes a customer''s place in the line of writers, until the transaction ends: for functions in SQL that write to one customer. account: its id. What keeps others out is the row lock taken next.';
 
+CREATE FUNCTION crm._next_number(account bigint) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_next_number';
+COMMENT ON FUNCTION crm._next_number(bigint) IS
+'Locks a customer''s row and answers the number of the next operation on him or on what belongs to him: for functions in SQL that store one. account: its id.
+Errors: P0002 no such customer.';
+
 CREATE FUNCTION crm._check_client(endpoint text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'crm_check_client';

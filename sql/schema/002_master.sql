@@ -128,6 +128,7 @@ CREATE TABLE crm_data.account (
     field_version jsonb NOT NULL DEFAULT '{}',
     last_hash bytea,
     last_at timestamptz,
+    op_apart boolean NOT NULL DEFAULT false,
     CHECK (parent_id <> id),
     CHECK (merged_into <> id)
 );
@@ -199,7 +200,8 @@ COMMENT ON COLUMN crm_data.account.churn_probability IS 'Probability of churn, 0
 COMMENT ON COLUMN crm_data.account.draft_problems IS 'Problems by field that were found when the record was saved; NULL when it is complete.';
 COMMENT ON COLUMN crm_data.account.lease_endpoint IS 'Endpoint holding the edit lease; worth something only while lease_until lies in the next 30 seconds.';
 COMMENT ON COLUMN crm_data.account.lease_until IS 'End of the edit lease.';
-COMMENT ON COLUMN crm_data.account.op_seq IS 'Number of the last operation accepted for this customer, gapless, assigned under the row lock.';
+COMMENT ON COLUMN crm_data.account.op_seq IS 'Number of the last operation on the customer''s own row. Numbers are gapless over the customer and all that belongs to him, and assigned under this row''s lock.';
+COMMENT ON COLUMN crm_data.account.op_apart IS 'Whether there are operations on what belongs to him, whose numbers stand in crm_data.operation alone, so that writing it does not write the customer each time.';
 COMMENT ON COLUMN crm_data.account.created_at IS 'When the row was made.';
 COMMENT ON COLUMN crm_data.account.created_by IS 'Member or role that made the row.';
 COMMENT ON COLUMN crm_data.account.updated_at IS 'When the row was last changed.';

@@ -561,9 +561,10 @@ CREATE TABLE crm_data.operation (
     result jsonb,
     error text
 );
--- those of customers that are done are in neither: a write pays for its key alone
+-- what is written to a customer himself and done is in neither, and pays for its key alone: the last number of those stands in his row. That of his
+-- contacts, opportunities and so on is found here, so that changing them does not change his row
 CREATE INDEX operation_waiting_idx ON crm_data.operation (root_object, root_id, op_seq) WHERE state IN ('pending', 'failed');
-CREATE INDEX operation_root_idx ON crm_data.operation (root_object, root_id, op_seq) WHERE root_object <> 'account';
+CREATE INDEX operation_root_idx ON crm_data.operation (root_id, root_object, op_seq) WHERE root_object <> 'account' OR object <> 'account';
 COMMENT ON TABLE crm_data.operation IS 'Operation: one write request by a client, stored once, answered again when repeated. Written by the engine alone and by every write: it has no checks, whose texts the server reads anew for each statement.';
 COMMENT ON COLUMN crm_data.operation.op_id IS 'Identifier the client chose; the same one again gets the same answer.';
 COMMENT ON COLUMN crm_data.operation.root_object IS 'Object whose row is the lock: account, or the record''s own object when it has no customer.';

@@ -114,6 +114,7 @@ fill_table(CrmWriteTable *table)
 				  {"row_version", INT4OID, &table->row_version},
 				  {"field_version", JSONBOID, &table->field_version},
 				  {"op_seq", INT8OID, &table->op_seq},
+				  {"op_apart", BOOLOID, &table->op_apart},
 				  {"owner_id", INT8OID, &table->owner_id},
 				  {"team_id", INT8OID, &table->team_id},
 				  {"grade", INT2OID, &table->grade},

@@ -62,6 +62,7 @@ typedef struct CrmWriteTable
 	int row_version;
 	int field_version;
 	int op_seq;
+	int op_apart;
 	int owner_id;
 	int team_id;
 	int grade;

@@ -50,6 +50,7 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/resowner.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 #include "writes/merge.h"
@@ -61,6 +62,7 @@
 PG_FUNCTION_INFO_V1(crm_write);
 PG_FUNCTION_INFO_V1(crm_apply_operations);
 PG_FUNCTION_INFO_V1(crm_gate);
+PG_FUNCTION_INFO_V1(crm_next_number);
 PG_FUNCTION_INFO_V1(crm_check_client);
 PG_FUNCTION_INFO_V1(crm_sources_changed);
 
@@ -107,6 +109,7 @@ typedef struct Root
 	int64 id;
 	bool is_record; /* the record is its own root */
 	int64 op_seq;   /* last number given */
+	bool apart;     /* a customer whose row says that others' numbers stand elsewhere */
 	char *lease_endpoint;
 	TimestampTz lease_until;
 	bool leased; /* and the lease is valid */
@@ -135,7 +138,17 @@ struct CrmViewWrite
 	int security;
 };
 
+/* The customer whose row this subtransaction has locked last for a record of his, and the last number given. */
+typedef struct Counted
+{
+	FullTransactionId xid;
+	SubTransactionId subxact;
+	int64 account;
+	int64 op_seq;
+} Counted;
+
 static bool fair_lock = true;
+static Counted counted_last;
 static bool sources_known = false; /* does any system want to be told? */
 static bool sources_any = false;
 static Oid sources_relid = InvalidOid;
@@ -143,7 +156,7 @@ static Oid sources_relid = InvalidOid;
 static Jsonb *write_request(Request *request);
 static void lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record);
 static void lock_account(int64 id, bool gate, Root *root, Record *record);
-static int64 last_number(const Root *root);
+static int64 last_number(CrmWriteTable *table, int64 id, const Record *root);
 static void as_owner(Oid *user, int *security);
 static void become(Oid owner, Oid *user, int *security);
 static void make_op_id(pg_uuid_t *op_id);
@@ -316,7 +329,8 @@ write_request(Request *request)
 			check_result(request, table, &check, &record);
 
 			root.op_seq++;
-			update_root(&root, NULL, false);
+			if (root.is_record || !root.apart)
+				update_root(&root, NULL, false);
 			answer = make_answer("pending", request->id, 0, root.op_seq, NIL, &record.owner, root.lease_until);
 			(void) store_operation(request, &root, root.op_seq, "pending", 0, answer);
 			return answer;
@@ -376,10 +390,7 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 			{
 				if (!read_record(table, request->id, true, record))
 					no_such_record(request->object, request->id);
-				if (table->op_seq >= 0)
-					root->op_seq = DatumGetInt64(record->values[table->op_seq]);
-				else
-					root->op_seq = last_number(root);
+				root->op_seq = last_number(table, request->id, record);
 			}
 		}
 	}
@@ -402,20 +413,55 @@ lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record)
 }
 
 /*
- * Last number given under a root that does not keep it. Inside SPI, as the owner.
+ * Last number given under a root: what its row says; and what its operations say where the row does not, for a root that keeps no number and for
+ * the records that belong to a customer.
  */
 static int64
-last_number(const Root *root)
+last_number(CrmWriteTable *table, int64 id, const Record *root)
 {
-	Oid types[2] = {TEXTOID, INT8OID};
-	Datum values[2] = {CStringGetTextDatum(root->object), Int64GetDatum(root->id)};
-	bool isnull;
+	int64 number = table->op_seq >= 0 ? DatumGetInt64(root->values[table->op_seq]) : 0;
+	Relation rel;
+	Relation index;
+	Snapshot snapshot;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple row;
 
-	crm_execute("SELECT coalesce(max(op_seq), 0) FROM " CRM_DATA_SCHEMA
-				".operation WHERE root_object OPERATOR(pg_catalog.=) $1 "
-				"AND root_id OPERATOR(pg_catalog.=) $2",
-				2, types, values, NULL, SPI_OK_SELECT);
-	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (table->op_seq >= 0 && (table->op_apart < 0 || !DatumGetBool(root->values[table->op_apart])))
+		return number;
+	counted_last.account = 0;
+	rel = table_open(crm_direct_table("operation"), AccessShareLock);
+	index = index_open(crm_direct_table("operation_root_idx"), AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyInit(&keys[0], OPERATION_ROOT_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	ScanKeyInit(&keys[1], OPERATION_ROOT_OBJECT, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(table->object));
+	keys[1].sk_collation = DEFAULT_COLLATION_OID;
+	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+	row = systable_getnext_ordered(scan, BackwardScanDirection);
+	if (row)
+	{
+		bool isnull;
+
+		number = Max(number, DatumGetInt64(heap_getattr(row, OPERATION_OP_SEQ, RelationGetDescr(rel), &isnull)));
+	}
+	systable_endscan_ordered(scan);
+	UnregisterSnapshot(snapshot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return number;
+}
+
+/*
+ * crm._next_number(account bigint): locks a customer and answers the number of his next operation, for functions in SQL.
+ */
+Datum
+crm_next_number(PG_FUNCTION_ARGS)
+{
+	Root root = {0};
+	Record record;
+
+	lock_account(PG_GETARG_INT64(0), false, &root, &record);
+	PG_RETURN_INT64(root.op_seq + 1);
 }
 
 /*
@@ -425,9 +471,9 @@ static void
 lock_account(int64 id, bool gate, Root *root, Record *record)
 {
 	CrmWriteTable *table = crm_write_table("account");
-	int places[4] = {table->op_seq, table->lease_endpoint, table->lease_until, table->sync_off};
-	Datum values[4];
-	bool nulls[4];
+	int places[3] = {table->lease_endpoint, table->lease_until, table->sync_off};
+	Datum values[3];
+	bool nulls[3];
 
 	if (gate)
 		wait_at_gate(id);
@@ -438,10 +484,11 @@ lock_account(int64 id, bool gate, Root *root, Record *record)
 		values[i] = record->values[places[i]];
 		nulls[i] = record->nulls[places[i]];
 	}
-	root->op_seq = DatumGetInt64(values[0]);
-	root->lease_endpoint = nulls[1] ? NULL : TextDatumGetCString(values[1]);
-	root->lease_until = nulls[2] ? 0 : DatumGetTimestampTz(values[2]);
-	root->sync_off = nulls[3] ? NULL : DatumGetArrayTypePCopy(values[3]);
+	root->op_seq = last_number(table, id, record);
+	root->apart = DatumGetBool(record->values[table->op_apart]);
+	root->lease_endpoint = nulls[0] ? NULL : TextDatumGetCString(values[0]);
+	root->lease_until = nulls[1] ? 0 : DatumGetTimestampTz(values[1]);
+	root->sync_off = nulls[2] ? NULL : DatumGetArrayTypePCopy(values[2]);
 	if (root->lease_endpoint && root->lease_until)
 		check_lease(root);
 }
@@ -502,6 +549,7 @@ lease_seconds(void)
 	bool isnull = true;
 	Datum d = (Datum) 0;
 
+	SPI_connect();
 	crm_execute("SELECT (body OPERATOR(pg_catalog.->>) 'value')::pg_catalog.int8 FROM " CRM_DATA_SCHEMA
 				".config WHERE kind OPERATOR(pg_catalog.=) 'setting' "
 				"AND key OPERATOR(pg_catalog.=) 'write_lease.ttl' AND scope OPERATOR(pg_catalog.=) '*' AND status "
@@ -509,6 +557,7 @@ lease_seconds(void)
 				0, NULL, NULL, NULL, SPI_OK_SELECT);
 	if (SPI_processed > 0)
 		d = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	SPI_finish();
 	return isnull ? 30 : DatumGetInt64(d);
 }
 
@@ -848,7 +897,7 @@ apply(Request *request, CrmWriteTable *table, Root *root, Record *record)
 	{
 		if (any || (root->is_record && table->op_seq >= 0))
 			version = update_record(table, record, request->id, &merge, root, renew);
-		if (!root->is_record)
+		if (!root->is_record && (renew || !root->apart))
 			update_root(root, NULL, renew);
 	}
 	PG_FINALLY();
@@ -888,7 +937,7 @@ update_record(CrmWriteTable *table, Record *record, int64 id, CrmMerge *merge, R
 }
 
 /*
- * Write what the root keeps, when it is not the record that was written.
+ * Write what the root keeps, when it was not written with the record.
  */
 static void
 update_root(Root *root, ItemPointer place, bool renew)
@@ -913,6 +962,13 @@ set_root(CrmWriteTable *table, Root *root, bool renew, bool *written, Datum *val
 	written[table->op_seq] = true;
 	values[table->op_seq] = Int64GetDatum(root->op_seq);
 	nulls[table->op_seq] = false;
+	if (!root->is_record && !root->apart)
+	{
+		written[table->op_apart] = true;
+		values[table->op_apart] = BoolGetDatum(true);
+		nulls[table->op_apart] = false;
+		root->apart = true;
+	}
 	if (!renew)
 		return;
 	written[table->lease_until] = true;
@@ -1231,7 +1287,16 @@ crm_view_write_begin(const char *object, int64 id, int32 version, const Bitmapse
 			write->root.object = "account";
 			write->root.id = DatumGetInt64(child.values[table->account_id]);
 			write->root.is_record = false;
-			lock_account(write->root.id, false, &write->root, &write->record);
+			/* a statement that changes many records of a customer locks him once: the lock lasts, and nobody else gives numbers under it */
+			if (counted_last.account == write->root.id && counted_last.subxact == GetCurrentSubTransactionId() &&
+				FullTransactionIdEquals(counted_last.xid, GetTopFullTransactionIdIfAny()) && sources_known &&
+				!sources_any)
+			{
+				write->root.op_seq = counted_last.op_seq;
+				write->root.apart = true;
+			}
+			else
+				lock_account(write->root.id, false, &write->root, &write->record);
 		}
 	}
 	else
@@ -1241,14 +1306,8 @@ crm_view_write_begin(const char *object, int64 id, int32 version, const Bitmapse
 		Record *record = &write->record;
 
 		there = read_record(table, id, true, record);
-		if (there && table->op_seq >= 0)
-			write->root.op_seq = DatumGetInt64(record->values[table->op_seq]);
-		else if (there)
-		{
-			SPI_connect();
-			write->root.op_seq = last_number(&write->root);
-			SPI_finish();
-		}
+		if (there)
+			write->root.op_seq = last_number(table, id, record);
 		if (there && table->sync_off >= 0 && !record->nulls[table->sync_off])
 			write->root.sync_off = DatumGetArrayTypePCopy(record->values[table->sync_off]);
 	}
@@ -1305,8 +1364,8 @@ crm_view_write_place(CrmViewWrite *write, AttrNumber *op_seq_column, int64 *op_s
 }
 
 /*
- * The record has its new version: write the number into the root, unless it was counted there already, and the operation, and tell the systems
- * that want to know.
+ * The record has its new version: write the number into it if it is the root, unless it was counted there already, and the operation, and tell the
+ * systems that want to know.
  */
 void
 crm_view_write_end(CrmViewWrite *write, int32 version, bool counted)
@@ -1318,7 +1377,7 @@ crm_view_write_end(CrmViewWrite *write, int32 version, bool counted)
 	write->request.op_id = UUIDPGetDatum(&op_id);
 
 	become(write->owner, &write->user, &write->security);
-	if (!write->root.is_record || !counted)
+	if (write->root.is_record ? !counted : !write->root.apart)
 	{
 		SPI_connect();
 		update_root(&write->root, write->root.is_record ? NULL : &write->record.place, false);
@@ -1330,6 +1389,13 @@ crm_view_write_end(CrmViewWrite *write, int32 version, bool counted)
 		SPI_connect();
 		announce(&write->request, &write->root, &write->record, write->table, version, write->root.op_seq);
 		SPI_finish();
+	}
+	if (!write->root.is_record)
+	{
+		counted_last.xid = GetTopFullTransactionId();
+		counted_last.subxact = GetCurrentSubTransactionId();
+		counted_last.account = write->root.id;
+		counted_last.op_seq = write->root.op_seq;
 	}
 	SetUserIdAndSecContext(write->user, write->security);
 }

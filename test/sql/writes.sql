@@ -109,6 +109,25 @@ SELECT crm.write('account', :acc, o.op_id, 'sql', o.base_version, o.patch) - 'id
 SELECT count(*) AS problems FROM crm.integrity_check() WHERE check_name = 'operations';
 ROLLBACK;
 
+-- many records of a customer in one statement: he is locked, not changed, even under a lease, and the numbers go on, whatever was rolled back between
+BEGIN;
+INSERT INTO crm_data.contact (account_id, name) SELECT :acc, '联系人' || g FROM generate_series(1, 50) AS g;
+SELECT ctid AS place, (SELECT coalesce(max(o.op_seq), 0) FROM crm_data.operation AS o WHERE o.root_object = 'account' AND o.root_id = :acc) AS before FROM crm_data.account WHERE id = :acc \gset
+UPDATE crm.contact SET title = 'a' WHERE account_id = :acc AND name LIKE '联系人%';
+SAVEPOINT s;
+UPDATE crm.contact SET title = 'b' WHERE account_id = :acc AND name LIKE '联系人1%';
+ROLLBACK TO s;
+UPDATE crm.contact SET title = 'c' WHERE account_id = :acc AND name LIKE '联系人2%';
+SELECT ctid = :'place'::tid AS not_changed FROM crm_data.account WHERE id = :acc;
+SELECT crm.begin_edit(:acc, 'web') IS NOT NULL AS leased;
+UPDATE crm.contact SET title = 'd' WHERE account_id = :acc AND name = '联系人3';
+SELECT (crm.write('account', :acc, pg_temp.op(44), 'web', NULL, '{"founded_year": 2003}') ->> 'op_seq')::int - :before AS own;
+UPDATE crm.contact SET title = 'e' WHERE account_id = :acc AND name = '联系人3';
+UPDATE crm.account SET name = '己公司' WHERE id = :acc;
+SELECT max(o.op_seq) - :before AS last, count(*) = max(o.op_seq) AS gapless FROM crm_data.operation AS o WHERE o.root_object = 'account' AND o.root_id = :acc;
+SELECT count(*) AS problems FROM crm.integrity_check() WHERE check_name = 'operations';
+ROLLBACK;
+
 -- a client that is too old
 BEGIN;
 SAVEPOINT s;

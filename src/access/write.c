@@ -280,7 +280,8 @@ insert_row(ViewInfo *info, TriggerData *data)
 			elog(ERROR, "could not insert through a view");
 		return SPI_processed == 0 ? NULL : data->tg_trigtuple;
 	}
-	if (SPI_execute_plan(statement_plan(info, 'i', columns), args, NULL, false, 1) != SPI_OK_INSERT_RETURNING)
+	/* no limit of one row: the executor would stop at it, before the triggers that come after the statement */
+	if (SPI_execute_plan(statement_plan(info, 'i', columns), args, NULL, false, 0) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "could not insert through a view");
 	if (SPI_processed == 0)
 		return NULL;

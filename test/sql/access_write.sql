@@ -19,6 +19,11 @@ SET ROLE access_rep;
 INSERT INTO crm.account (code, name, phone) VALUES ('ACCESS-NEW', 'New', '13900000000') RETURNING owner_id = crm.me() AS mine, team_id = ALL (crm.my_teams('team')) AS my_team, phone, row_version;
 INSERT INTO crm.contact (account_id, name) SELECT id, 'Wang' FROM crm.account WHERE code = 'ACCESS-1' RETURNING name, owner_id = crm.me() AS mine, grade;
 INSERT INTO crm.opportunity (account_id, name, pipeline_id, stage_id) SELECT a.id, 'Deal', s.pipeline_id, s.id FROM crm.account AS a, crm.stage AS s WHERE a.code = 'ACCESS-1' AND s.code = 'demo' RETURNING name, owner_id = crm.me() AS mine, grade;
+-- and its history, and its duplicates are looked for, as with any new row
+RESET ROLE;
+SELECT c.object, c.version, c.op FROM crm_data.change AS c WHERE (c.object, c.record_id) IN (SELECT 'account', id FROM crm_data.account WHERE code = 'ACCESS-NEW' UNION ALL SELECT 'contact', id FROM crm_data.contact WHERE name = 'Wang' UNION ALL SELECT 'opportunity', id FROM crm_data.opportunity WHERE name = 'Deal') ORDER BY 1;
+SELECT count(*) AS problems FROM crm.verify_history() AS v WHERE v.object IN ('account', 'contact', 'opportunity') AND v.problem LIKE 'missing%' AND v.record_id IN (SELECT max(id) FROM crm_data.account UNION SELECT max(id) FROM crm_data.contact UNION SELECT max(id) FROM crm_data.opportunity);
+SET ROLE access_rep;
 -- a hidden parent and a missing one give the same answer
 RESET ROLE;
 SELECT id AS hidden FROM crm_data.account WHERE code = 'ACCESS-2' \gset

@@ -402,6 +402,11 @@ BEGIN
                                   kind IN ('setting', 'health_model', 'receivable_health', 'credibility', 'odds', 'calendar'))
           INTO v_problem FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.scope = scope AND x.status = 'active';
     END IF;
+    -- a figure that is decided elsewhere is not changed here, where it would change nothing
+    IF v_problem IS NULL AND kind = 'setting' THEN
+        SELECT format('it is decided by %s, and can be changed only there', x.body ->> 'decided_by') INTO v_problem FROM crm_data.config AS x
+         WHERE x.kind = kind AND x.key = key AND x.scope = '*' AND x.version = 1 AND x.author = 'crm' AND x.body ? 'decided_by' AND x.body -> 'value' IS DISTINCT FROM body -> 'value';
+    END IF;
     -- a figure stays in the range that the setting came with
     IF v_problem IS NULL AND kind = 'setting' AND jsonb_typeof(body -> 'value') = 'number' THEN
         SELECT format('$.value is %s to %s %s', x.body -> 'min', x.body -> 'max', x.body ->> 'unit') INTO v_problem FROM crm_data.config AS x

@@ -3,7 +3,7 @@
 
 -- A setting is {value, unit, min, max, compare, source, description}: min and max are the range of a number, by its unit where the setting has none of its own; compare
 -- says how a figure is compared with the threshold, source names the document the figure comes from (s0 to s4 are the incident reports behind the product, design is a
--- decision of its own).
+-- decision of its own). decided_by tells of a figure that is looked for here where it is really decided: it cannot be changed here.
 INSERT INTO crm_data.config (kind, key, version, body, status, valid, author, approver)
 SELECT 'setting', v.key, 1,
        jsonb_strip_nulls(jsonb_build_object('unit', v.unit, 'compare', v.compare, 'source', v.source, 'description', v.description))
@@ -11,12 +11,26 @@ SELECT 'setting', v.key, 1,
            || CASE WHEN jsonb_typeof(v.value::jsonb) = 'number' THEN
                   (SELECT jsonb_build_object('min', r.low, 'max', r.high)
                      FROM (VALUES ('role.max_inherit_depth', 0, 9), ('access.min_group', 2, 1000000), ('rule.canary_pct', 0, 50), ('outbox.claim', 5, 3600), ('circuit.failures', 1, 1000), ('challenge.attempts', 1, 100),
-                                  ('retry.batch', 1, 100000), ('keep.event', 1, 1200), ('keep.change', 1, 1200), ('write_lease.ttl', 1, 3600), ('lock.timeout', 0, 3600), ('partition.months_ahead', 1, 120),
-                                  ('attachment.flag_over', 0, 999999999), ('challenge.ttl', 1, 1440), ('approval.ttl', 1, 365),
+                                  ('retry.batch', 1, 100000), ('keep.event', 1, 1200), ('keep.change', 1, 1200), ('write_lease.ttl', 1, 3600), ('partition.months_ahead', 1, 120),
+                                  ('challenge.ttl', 1, 1440), ('approval.ttl', 1, 365),
                                   ('seconds', 0, 86400), ('minutes', 0, 10080), ('hours', 0, 8760), ('days', 0, 3650), ('working days', 0, 260), ('months', 0, 1200), ('day of month', 1, 28),
                                   ('percent', 0, 100), ('percent of the deal', 0, 1000), ('points', 0, 100), ('points of 5', 1, 5), ('probability', 0, 1), ('share', 0, 1), ('times', 1, 1000),
                                   ('amount in the organisation''s currency', 0, 999999999), ('*', 0, 1000000)) AS r (what, low, high)
-                    WHERE r.what IN (v.key, v.unit, '*') ORDER BY r.what = v.key DESC, r.what = v.unit DESC LIMIT 1) ELSE '{}' END,
+                    WHERE r.what IN (v.key, v.unit, '*') ORDER BY r.what = v.key DESC, r.what = v.unit DESC LIMIT 1) ELSE '{}' END
+           || (SELECT coalesce(jsonb_object_agg('decided_by', d.by), '{}')
+                 FROM (VALUES ('action.overdue.quote_sent', 'stage/standard/quote'), ('attribution.touchpoints', 'attribution/default'), ('credibility.window', 'credibility/default'),
+                              ('credibility.yellow_below', 'credibility/default'), ('dedup.strong_key', 'match_rule/R1'), ('reconcile.core_fields', 'field_map/core'),
+                              ('renewal.activity_window', 'odds/renewal'), ('touch.reply_full_marks', 'health_model/touch_quality'), ('retry.batch', 'crm.retry_inbox and crm.retry_failed: an argument'), ('lead.context_dims', 'form/lead.capture'),
+                              ('light.fields', 'form/account.light'), ('client.upgrade_deadline', 'setting/client.min_version'), ('risk.signals', 'the kind risk_signal'),
+                              ('brief.daily.cron', 'job morning_brief'), ('field.review', 'job field_review'), ('health.report', 'job health_report'), ('model.retrain', 'job model_refit'),
+                              ('reconcile.day_of_month', 'job field_map_check'), ('report.bottleneck.cron', 'job bottleneck_brief'), ('report.deviation.day', 'job deviation'),
+                              ('report.heatmap.period', 'job action_heatmap'), ('snapshot.cron', 'job monthly_snapshot'), ('team_performance.cron', 'job team_performance'),
+                              ('watchdog.alert_within', 'job source_watchdog'),
+                              ('config.reviewers', 'crm.config_approve: the author and another'), ('lead.assign_within', 'crm.capture_lead: in the same transaction'),
+                              ('tag.effective_within', 'crm.tag_put: at commit'), ('sync.max_age_filter', 'crm.ingest: no payload is refused for its age'),
+                              ('write.conflict_window', 'crm.write: versions decide, whatever the time between'), ('legacy.default_prob.demo', 'the stage: kept for comparison'),
+                              ('offline.templates', 'the client: a promise to it'), ('scv.cadence', 'the sources: a promise of them')) AS d (key, by)
+                WHERE d.key = v.key),
        'active', '(,)', 'crm', 'release'
 FROM (VALUES
     ('stage.actions.min', '3', 'actions', '>=', 's0', 'Fewest mandatory actions of a stage'),
@@ -108,15 +122,12 @@ FROM (VALUES
     ('access.least_privilege', 'true', 'boolean', NULL, 'design', 'With several roles the narrower rule wins'),
     ('access.min_group', '5', 'rows', '>=', 'design', 'Fewest rows behind an aggregate shown to a summary-only role'),
     ('attachment.hold', '30', 'days', NULL, 'design', 'Time a deleted attachment is kept before it may be purged'),
-    ('attachment.flag_over', '1048576', 'bytes', '>', 'design', 'Size from which an original is reported as too large'),
-    ('lock.timeout', '3', 'seconds', NULL, 'design', 'Time a write waits for a customer before it answers busy'),
     ('dedup.lock_ttl', '24', 'hours', NULL, 'design', 'Life of the lock that a certain duplicate puts on the original'),
     ('dedup.auto_merge', '0.9999', 'probability', NULL, 'design', 'Least probability at which the job dedup_merge, once it is switched on, merges customers'),
     ('simulate.period', '30', 'days', NULL, 'design', 'Records a new rule is rehearsed on'),
     ('simulate.max_coverage_loss', '2', 'points', '<=', 'design', 'Coverage a new rule may lose'),
     ('watchdog.drop', '70', 'percent', '>=', 'design', 'Drop of a source below its usual volume that raises an alert'),
     ('watchdog.alert_within', '10', 'minutes', NULL, 'design', 'Time in which a silent source is reported'),
-    ('client.failure_factor', '5', 'times', '>', 'design', 'Failure rate of a client version against the others that raises an alert'),
     ('client.min_version', '{}', 'version by endpoint', NULL, 'design', 'Oldest client version that may write, by endpoint, with its deadline: {"app": {"version": "4.2.1", "after": ".."}}'),
     ('report.check_threshold', '5', 'percent', '>', 'design', 'Difference between the two computations of a metric, or change against yesterday, that pages its owner'),
     ('risk.hysteresis', '5', 'points', NULL, 'design', 'Points a score must fall below a level before the level is left'),

@@ -19,6 +19,7 @@ SELECT * FROM crm.config_validate('notification', '{"topics": {"task.overdue": n
 SELECT * FROM crm.config_validate('notification', '{"topics": ["*"], "fallback": "email"}');
 SELECT * FROM crm.config_validate('notification', '{"topics": {"report.*": "email"}}');
 SELECT * FROM crm.config_validate('quality_rule', '{"object": "account", "field": "phone", "when": {"x": null}}');
+SELECT crm._config_problem('setting', 'snapshot.cron', '*', '{"value": "2nd 00:00"}'), crm._config_problem('setting', 'snapshot.cron', '*', '{"value": "1st 00:00"}') AS as_it_is;
 SELECT * FROM crm.config_validate('horoscope', '{}');
 SELECT * FROM crm.config_validate('rule', '[]');
 -- everything that is shipped is valid

@@ -91,3 +91,10 @@ SELECT name, cadence, offset_, tz, catch_up FROM crm_data.job
 WHERE name IN ('bottleneck_brief', 'morning_brief', 'field_map_check', 'deviation', 'monthly_snapshot', 'team_performance', 'field_review') ORDER BY name;
 -- sources of the three chat tools are on
 SELECT name, enabled FROM crm_data.source_system WHERE name IN ('wechat_service', 'wecom_archive', 'dingtalk_approval') ORDER BY name;
+
+-- every setting is read by a function or a rule, or tells where its figure is decided; these are read by the C code or by a name that is put together
+SELECT c.key FROM crm_data.config AS c
+ WHERE c.kind = 'setting' AND NOT c.body ? 'decided_by'
+   AND NOT EXISTS (SELECT FROM pg_proc AS p WHERE p.pronamespace = 'crm'::regnamespace AND p.prolang <> (SELECT l.oid FROM pg_language AS l WHERE l.lanname = 'c')
+                      AND position(quote_literal(c.key) IN CASE WHEN p.prosqlbody IS NULL THEN p.prosrc ELSE pg_get_functiondef(p.oid) END) > 0)
+   AND NOT EXISTS (SELECT FROM crm_data.config AS r WHERE r.kind <> 'setting' AND position(to_json(c.key)::text IN r.body::text) > 0) ORDER BY 1;

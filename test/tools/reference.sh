@@ -41,7 +41,7 @@ SELECT format('| `crm.%s` | %s |', c.relname, replace(coalesce(obj_description(c
 SQL
     printf '\n## Configuration: settings\n\nChanged with `crm.config_put('"'"'setting'"'"', name, {"value": ..})` and the approval of a second person. Compared: how a figure is held against the setting.\n\n| setting | default | unit | range | compared | meaning |\n|---|---|---|---|---|---|\n'
     ask <<'SQL'
-SELECT format('| `%s` | %s | %s | %s | %s | %s |', c.key, replace(c.body ->> 'value', '|', '\|'), c.body ->> 'unit', (c.body ->> 'min') || ' to ' || (c.body ->> 'max'), c.body ->> 'compare', replace(c.body ->> 'description', '|', '\|'))
+SELECT format('| `%s` | %s | %s | %s | %s | %s |', c.key, replace(c.body ->> 'value', '|', '\|'), c.body ->> 'unit', (c.body ->> 'min') || ' to ' || (c.body ->> 'max'), c.body ->> 'compare', concat_ws('; decided by ', replace(c.body ->> 'description', '|', '\|'), c.body ->> 'decided_by'))
   FROM crm_data.config AS c WHERE c.kind = 'setting' AND c.status = 'active' ORDER BY c.key COLLATE "C";
 SQL
     printf '\n## Configuration: metrics\n\nDefinitions for `crm.metric`.\n\n| metric | what it is | fact | measure | by date | split by |\n|---|---|---|---|---|---|\n'

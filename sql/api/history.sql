@@ -413,38 +413,49 @@ Errors: 42704 no such object.';
 
 CREATE OR REPLACE FUNCTION crm.verify_history(from_at timestamptz DEFAULT '-infinity', to_at timestamptz DEFAULT 'infinity')
     RETURNS TABLE (object text, record_id bigint, version int, change_id text, problem text)
-    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED SECURITY DEFINER
+    LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     t record;
 BEGIN
     -- rows of the period: their own hash, and the link to the row before
-    RETURN QUERY
-    WITH c AS (
-        SELECT h.*, lag(h.version) OVER w AS before_version, lag(h.hash) OVER w AS before_hash
-          FROM crm_data.change AS h
-         WHERE h.at >= from_at AND h.at < to_at
-        WINDOW w AS (PARTITION BY h.object, h.record_id ORDER BY h.version, h.at, h.hash)
-    ), linked AS (
-        SELECT c.*, coalesce(c.before_version, p.version, o.version, 0) AS prior_version, coalesce(c.before_hash, p.hash, o.hash) AS prior_hash
-          FROM c
-          LEFT JOIN LATERAL (SELECT h.version, h.hash FROM crm_data.change AS h
-                              WHERE c.before_version IS NULL AND h.object = c.object AND h.record_id = c.record_id AND h.at < from_at
-                              ORDER BY h.version DESC LIMIT 1) AS p ON true
-          -- the months before are retired
-          LEFT JOIN crm_data.history_head AS o ON c.before_version IS NULL AND p.version IS NULL AND o.object = c.object AND o.record_id = c.record_id AND o.version < c.version
-    )
-    SELECT l.object, l.record_id, l.version, concat_ws('/', l.object, l.record_id, l.version),
-           CASE WHEN l.version = l.prior_version THEN 'inserted: a second row of this version'
-                WHEN l.version <> l.prior_version + 1 THEN format('missing: version %s is followed by %s', l.prior_version, l.version)
-                ELSE 'changed: it, or the row before, is not what its hash was made of' END
-      FROM linked AS l
-     WHERE l.version <> l.prior_version + 1
-        OR (l.hash IS NOT NULL AND l.hash IS DISTINCT FROM
-            crm._change_hash(l.prior_hash, l.object, l.record_id, l.account_id, l.version, l.op, l.at, l.actor, l.session_name, l.endpoint,
-                             l.client_version, l.op_seq, l.note, l.fields::jsonb, l.salt, l.value_hash))
-     ORDER BY l.object, l.record_id, l.version, l.at, l.hash;
+    BEGIN
+        RETURN QUERY
+        WITH c AS (
+            SELECT h.*, lag(h.version) OVER w AS before_version, lag(h.hash) OVER w AS before_hash
+              FROM crm_data.change AS h
+             WHERE h.at >= from_at AND h.at < to_at
+            WINDOW w AS (PARTITION BY h.object, h.record_id ORDER BY h.version, h.at, h.hash)
+        ), linked AS (
+            SELECT c.*, coalesce(c.before_version, p.version, o.version, 0) AS prior_version, coalesce(c.before_hash, p.hash, o.hash) AS prior_hash
+              FROM c
+              LEFT JOIN LATERAL (SELECT h.version, h.hash FROM crm_data.change AS h
+                                  WHERE c.before_version IS NULL AND h.object = c.object AND h.record_id = c.record_id AND h.at < from_at
+                                  ORDER BY h.version DESC LIMIT 1) AS p ON true
+              -- the months before are retired
+              LEFT JOIN crm_data.history_head AS o ON c.before_version IS NULL AND p.version IS NULL AND o.object = c.object AND o.record_id = c.record_id AND o.version < c.version
+        )
+        SELECT l.object, l.record_id, l.version, concat_ws('/', l.object, l.record_id, l.version),
+               CASE WHEN l.version = l.prior_version THEN 'inserted: a second row of this version'
+                    WHEN l.version <> l.prior_version + 1 THEN format('missing: version %s is followed by %s', l.prior_version, l.version)
+                    ELSE 'changed: it, or the row before, is not what its hash was made of' END
+          FROM linked AS l
+         WHERE l.version <> l.prior_version + 1
+            OR (l.hash IS NOT NULL AND l.hash IS DISTINCT FROM
+                crm._change_hash(l.prior_hash, l.object, l.record_id, l.account_id, l.version, l.op, l.at, l.actor, l.session_name, l.endpoint,
+                                 l.client_version, l.op_seq, l.note, l.fields::jsonb, l.salt, l.value_hash))
+         ORDER BY l.object, l.record_id, l.version, l.at, l.hash;
+    EXCEPTION WHEN data_exception THEN
+        -- values that are no JSON: those first, one by one, and the rest when they are mended
+        FOR t IN SELECT h.object, h.record_id, h.version, h.fields FROM crm_data.change AS h WHERE h.at >= from_at AND h.at < to_at ORDER BY h.object, h.record_id, h.version, h.at, h.hash LOOP
+            BEGIN
+                PERFORM t.fields::jsonb;
+            EXCEPTION WHEN data_exception THEN
+                RETURN QUERY SELECT t.object, t.record_id, t.version, concat_ws('/', t.object, t.record_id, t.version), 'changed: its values are no JSON'::text;
+            END;
+        END LOOP;
+    END;
 
     -- records whose last change lies in the period: they end the chain
     FOR t IN SELECT p.object, p.relid FROM crm._protected_tables() AS p LOOP

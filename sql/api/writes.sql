@@ -578,6 +578,10 @@ BEGIN
     UPDATE crm_data.conflict AS x SET base = NULL, theirs = NULL, mine = NULL WHERE x.object = 'contact' AND x.record_id = contact AND split_part(x.field, '.', 1) = ANY (personal);
     GET DIAGNOSTICS n = ROW_COUNT;
     UPDATE crm_data.operation AS o SET patch = o.patch - personal, result = o.result - 'conflicts' WHERE o.object = 'contact' AND o.record_id = contact;
+    -- what other systems were told, or are about to be: they are told of the erasure, too
+    UPDATE crm_data.outbox AS o SET payload = jsonb_set(o.payload, '{fields}', (o.payload -> 'fields') - personal)
+     WHERE o.dedupe_key IN (SELECT format('sync:%s:contact:%s:%s', s.name, contact, h.version) FROM crm_data.source_system AS s, crm_data.change AS h WHERE h.object = 'contact' AND h.record_id = contact)
+       AND (o.payload -> 'fields') ?| personal;
     PERFORM crm._engine_write('none');
     INSERT INTO crm_data.access_log (actor, action, object, record_id, reason)
     VALUES (coalesce((SELECT m.role_name FROM crm_data.member AS m WHERE m.id = crm.me()), SESSION_USER), 'forget', 'contact', contact, reason);
@@ -585,7 +589,7 @@ BEGIN
 END
 $function$;
 COMMENT ON FUNCTION crm.forget(bigint, text) IS
-'Erases what the database knows of a person: the contact''s personal fields, their values in its history, in conflicts and in stored operations. The record stays as a nameless one, its history still says when which field changed, and the chain still verifies (the digests stay, values and salts go). Free text of follow-ups is not searched.
+'Erases what the database knows of a person: the contact''s personal fields, their values in its history, in conflicts, in stored operations and in messages to other systems. The record stays as a nameless one, its history still says when which field changed, and the chain still verifies (the digests stay, values and salts go). Free text of follow-ups is not searched.
 contact: its id; reason: kept in the access log, never empty. Answers the number of changes and conflicts emptied.
 Errors: P0002 no such contact, or hidden; 22023 no reason.';
 

@@ -125,6 +125,10 @@ SAVEPOINT s;
 UPDATE crm_data.change SET fields = jsonb_set(fields::jsonb, '{annual_revenue,1}', '9')::text WHERE object = 'account' AND record_id = :acc AND version = 2;
 SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
+\echo a value is made what is no value
+UPDATE crm_data.change SET fields = 'x' WHERE object = 'account' AND record_id = :acc AND version = 2;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
 \echo its writer is edited
 UPDATE crm_data.change SET actor = 'somebody' WHERE object = 'account' AND record_id = :acc AND version = 2;
 SELECT object, version, problem FROM crm.verify_history();

@@ -113,6 +113,16 @@ SELECT pg_temp.quiet();
 \o
 CALL crm.tick();
 SELECT * FROM pg_temp.told();
+-- what was told of a person is erased with him
+SELECT crm.sync_subscribe('erp', '{"contact": ["name", "phone", "role_in_decision"]}');
+INSERT INTO crm_data.contact (account_id, name, phone, role_in_decision) SELECT a.id, 'Sync Person', '13912340099', 'user' FROM crm_data.account AS a WHERE a.code = 'SYNC-3' RETURNING id AS person \gset
+\o /dev/null
+SELECT pg_temp.quiet();
+\o
+CALL crm.tick();
+SELECT payload -> 'fields' AS told FROM crm_data.outbox WHERE topic = 'sync.erp' AND payload ->> 'object' = 'contact' AND payload ->> 'id' = :'person';
+SELECT crm.forget(:person, 'he asked for it') - 'contact' AS forgotten;
+SELECT payload -> 'fields' AS told FROM crm_data.outbox WHERE topic = 'sync.erp' AND payload ->> 'object' = 'contact' AND payload ->> 'id' = :'person';
 -- leave as found
 SELECT crm.sync_subscribe(s, NULL) FROM unnest(ARRAY['erp', 'kingdee', 'esign']) AS s;
 UPDATE crm_data.source_system SET enabled = false WHERE name = 'kingdee';

@@ -305,6 +305,15 @@ BEGIN
                 UNION ALL SELECT '$.fallback.' || f.key, n.name FROM jsonb_each(CASE jsonb_typeof(body -> 'fallback') WHEN 'object' THEN body -> 'fallback' ELSE '{}' END) AS f
                                  CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(f.value) WHEN 'array' THEN f.value ELSE jsonb_build_array(f.value) END) AS n (name)) AS x (path, name)
          WHERE jsonb_typeof(x.name) <> 'string' OR NOT EXISTS (SELECT FROM crm_data.channel AS c WHERE c.name = x.name #>> '{}');
+    ELSIF kind = 'approval_flow' THEN
+        -- a request that nobody may decide would wait for ever
+        IF jsonb_typeof(body -> 'flows') IS DISTINCT FROM 'array' OR body @? 'strict $.flows[last] ? (@.kind == "*" && @.object == "*")' IS NOT TRUE THEN
+            RETURN QUERY SELECT 'error', '$.flows', 'it has a list of flows, and the last one takes everything: {"kind": "*", "object": "*", "approver": ..}'::text;
+        END IF;
+        RETURN QUERY SELECT 'error', format('$.flows[%s]', f.place - 1), 'a flow has a kind, an object and an approver that is a role, and nothing else'::text
+          FROM jsonb_array_elements(CASE jsonb_typeof(body -> 'flows') WHEN 'array' THEN body -> 'flows' ELSE '[]' END) WITH ORDINALITY AS f (flow, place)
+         WHERE jsonb_typeof(f.flow -> 'kind') IS DISTINCT FROM 'string' OR jsonb_typeof(f.flow -> 'object') IS DISTINCT FROM 'string'
+            OR NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = f.flow ->> 'approver') OR (SELECT count(*) FROM jsonb_object_keys(CASE jsonb_typeof(f.flow) WHEN 'object' THEN f.flow ELSE '{}' END)) <> 3;
     ELSIF kind = 'touch_preset' THEN
         IF jsonb_typeof(body -> 'kind') IS DISTINCT FROM 'string' OR jsonb_typeof(body -> 'text') IS DISTINCT FROM 'object' OR (body ? 'next_after' AND (jsonb_typeof(body -> 'next_after') <> 'string' OR crm._interval_problem(body ->> 'next_after') IS NOT NULL))
            OR (body ? 'direction' AND coalesce(body ->> 'direction', '') NOT IN ('in', 'out', 'internal')) OR (body ? 'stage' AND NOT EXISTS (SELECT FROM crm_data.stage AS s WHERE s.code = body ->> 'stage')) THEN

@@ -64,14 +64,15 @@ object: of a view with an id. id: of the row. Errors: 42P01 no such object.';
 -- Approvals
 
 CREATE OR REPLACE FUNCTION crm._approver_role(kind text, object text) RETURNS name
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN kind = 'delete' AND object IN ('contract', 'attachment') THEN 'crm_legal'::name
-                WHEN kind IN ('bulk') THEN 'crm_manager'
-                ELSE 'crm_admin' END
-$$;
-COMMENT ON FUNCTION crm._approver_role(text, text) IS 'Role whose members decide a request: legal for contracts and their files, managers for bulk changes, administrators for the rest. Internal.
+    LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT (f.flow ->> 'approver')::name
+      FROM crm_data.config AS c CROSS JOIN LATERAL jsonb_array_elements(c.body -> 'flows') WITH ORDINALITY AS f (flow, place)
+     WHERE c.kind = 'approval_flow' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active'
+       AND f.flow ->> 'kind' IN (_approver_role.kind, '*') AND f.flow ->> 'object' IN (_approver_role.object, '*')
+     ORDER BY f.place LIMIT 1;
+END;
+COMMENT ON FUNCTION crm._approver_role(text, text) IS 'Role whose members decide a request, by the active configuration of kind approval_flow: as shipped legal for contracts and files, managers for bulk changes, administrators for the rest. Internal.
 kind, object: of the request.';
 
 CREATE OR REPLACE FUNCTION crm._new_request(kind text, object text, payload jsonb, reason text, record_id bigint) RETURNS bigint

@@ -20,6 +20,9 @@ SELECT * FROM crm.config_validate('notification', '{"topics": ["*"], "fallback":
 SELECT * FROM crm.config_validate('notification', '{"topics": {"report.*": "email"}}');
 SELECT * FROM crm.config_validate('quality_rule', '{"object": "account", "field": "phone", "when": {"x": null}}');
 SELECT crm._config_problem('setting', 'snapshot.cron', '*', '{"value": "2nd 00:00"}'), crm._config_problem('setting', 'snapshot.cron', '*', '{"value": "1st 00:00"}') AS as_it_is;
+SELECT * FROM crm.config_validate('approval_flow', '{"flows": [{"kind": "delete", "object": "contract", "approver": "crm_legal", "when": "$"}, 7, {"kind": "*", "object": "*", "approver": "nobody"}]}');
+SELECT * FROM crm.config_validate('approval_flow', '{"flows": [{"kind": "delete", "object": "*", "approver": "crm_legal"}]}');
+SELECT v.kind, v.object, crm._approver_role(v.kind, v.object) FROM (VALUES ('delete', 'contract'), ('delete', 'attachment'), ('bulk', 'account'), ('export', 'account'), ('delete', 'account')) AS v (kind, object);
 SELECT * FROM crm.config_validate('horoscope', '{}');
 SELECT * FROM crm.config_validate('rule', '[]');
 -- everything that is shipped is valid

@@ -45,7 +45,7 @@ CREATE FUNCTION bench.diff() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO crm_data.change (at, object, record_id, op, version, fields, actor, endpoint)
     SELECT clock_timestamp(), 'bench', NEW.id, 'u', NEW.row_version, jsonb_object_agg(n.key, jsonb_build_array(o.value, n.value))::text, session_user, 'sql'
-      FROM jsonb_each(to_jsonb(NEW)) AS n JOIN jsonb_each(to_jsonb(OLD)) AS o USING (key) WHERE n.value IS DISTINCT FROM o.value;
+      FROM jsonb_each(to_jsonb(NEW)) AS n JOIN jsonb_each(to_jsonb(OLD)) AS o USING (key) WHERE n.value IS DISTINCT FROM o.value HAVING count(*) > 0;
     RETURN NULL;
 END $$;
 CREATE TRIGGER history AFTER UPDATE ON bench.h_plpgsql FOR EACH ROW EXECUTE FUNCTION bench.diff();

@@ -16,9 +16,10 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" crm.control)
 MODULE_big = crm
 
 # Sorted, so that the order is the same with every make.
-# The relay is a program of its own.
+# The relay is a program of its own; it shares the digest with the module.
 RELAY_SOURCES := $(sort $(wildcard src/relay/*.c))
 RELAY_HEADERS := $(sort $(wildcard src/relay/*.h))
+SHARED = src/common/sha256
 SOURCES := $(filter-out $(RELAY_SOURCES), $(sort $(wildcard src/*.c src/*/*.c)))
 # (PGXS installs what HEADERS names; these are nobody else's)
 OWN_HEADERS := $(filter-out $(RELAY_HEADERS), $(sort $(wildcard src/*.h src/*/*.h)))
@@ -189,8 +190,8 @@ crm--$(EXTVERSION).sql: sql/embed.sh $(ENGINE_SQL) $(SCHEMA_SQL) $(API_SQL)
 # The relay: a client of libpq and libcurl, not part of the module
 RELAY_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -fstack-protector-strong -D_FORTIFY_SOURCE=2
 relay: src/relay/crm-relay
-src/relay/crm-relay: $(RELAY_SOURCES) $(RELAY_HEADERS)
-	$(CC) $(RELAY_CFLAGS) $(if $(WERROR),-Werror) -I"$$($(PG_CONFIG) --includedir)" $$(curl-config --cflags) -o $@ $(RELAY_SOURCES) -L"$$($(PG_CONFIG) --libdir)" -lpq $$(curl-config --libs)
+src/relay/crm-relay: $(RELAY_SOURCES) $(RELAY_HEADERS) $(SHARED).c $(SHARED).h
+	$(CC) $(RELAY_CFLAGS) $(if $(WERROR),-Werror) -Isrc -I"$$($(PG_CONFIG) --includedir)" $$(curl-config --cflags) -o $@ $(RELAY_SOURCES) $(SHARED).c -L"$$($(PG_CONFIG) --libdir)" -lpq $$(curl-config --libs)
 
 # REFERENCE.md from the comments of the database's own objects
 reference: start

@@ -1,21 +1,16 @@
 /*
  * chain.h
- *		The digest chain of the history: SHA-256 and the canonical text of a change, version 1.
+ *		The digest chain of the history: the canonical text of a change, version 1, and what is digested of it.
  */
 #ifndef CRM_CHAIN_H
 #define CRM_CHAIN_H
 
 #include "postgres.h"
 
-#define CRM_HASH_LEN 32
-#define CRM_SALT_LEN 16
+#include "common/sha256.h"
 
-typedef struct CrmSha256
-{
-	uint32 state[8];
-	uint64 bytes;
-	uint8 block[64];
-} CrmSha256;
+#define CRM_HASH_LEN CRM_SHA256_LEN
+#define CRM_SALT_LEN 16
 
 /* What a change says about itself, apart from its fields. Absent texts are NULL. */
 typedef struct CrmChange
@@ -35,10 +30,6 @@ typedef struct CrmChange
 	int64 op_seq;
 	const char *note;
 } CrmChange;
-
-extern void crm_sha256_init(CrmSha256 *sha);
-extern void crm_sha256_update(CrmSha256 *sha, const void *data, size_t len);
-extern void crm_sha256_final(CrmSha256 *sha, uint8 *digest);
 
 extern void crm_chain_value_begin(CrmSha256 *sha, const uint8 *salt, const char *field);
 extern void crm_chain_value_add(CrmSha256 *sha, char kind, const void *value, size_t len);

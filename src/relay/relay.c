@@ -559,7 +559,7 @@ static char *
 signed_url(CURL *easy, const Endpoint *e)
 {
 	struct timespec now;
-	unsigned char mac[CRM_HMAC_LENGTH];
+	unsigned char mac[CRM_SHA256_LEN];
 	char *text;
 	char *encoded;
 	char *escaped;
@@ -571,7 +571,7 @@ signed_url(CURL *easy, const Endpoint *e)
 	text = print("%lld\n%s", at, e->secret);
 	crm_hmac_sha256(e->secret, strlen(e->secret), text, strlen(text), mac);
 	free(text);
-	encoded = base64(mac, CRM_HMAC_LENGTH);
+	encoded = base64(mac, CRM_SHA256_LEN);
 	escaped = need(curl_easy_escape(easy, encoded, 0));
 	url = print("%s%stimestamp=%lld&sign=%s", e->url, strchr(e->url, '?') ? "&" : "?", at, escaped);
 	free(encoded);
@@ -599,7 +599,7 @@ static void
 make_mail(Delivery *d, const char *address, const char *key, const char *subject, const char *text)
 {
 	const Endpoint *e = d->endpoint;
-	unsigned char hash[CRM_HMAC_LENGTH];
+	unsigned char hash[CRM_SHA256_LEN];
 	char *id;
 	char *safe = header_value(key);
 	char date[64];
@@ -711,11 +711,11 @@ deliver(char *id, char *channel, char *topic, const char *key, const char *addre
 		add_header(d, print("Idempotency-Key: %s", safe));
 		if (e->kind == KIND_HTTP && e->secret != NULL)
 		{
-			unsigned char mac[CRM_HMAC_LENGTH];
+			unsigned char mac[CRM_SHA256_LEN];
 			char *hex;
 
 			crm_hmac_sha256(e->secret, strlen(e->secret), d->body, d->body_length, mac);
-			hex = hexadecimal(mac, CRM_HMAC_LENGTH);
+			hex = hexadecimal(mac, CRM_SHA256_LEN);
 			add_header(d, print("X-Crm-Signature: sha256=%s", hex));
 			free(hex);
 		}

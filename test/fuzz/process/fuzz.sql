@@ -48,13 +48,13 @@ BEGIN
 END $$;
 
 CREATE TABLE public.outcome (target text, code text, message text, hint text, doc jsonb);
-CREATE PROCEDURE public.fuzz(seconds int, seed float8) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE public.fuzz(documents int, seconds int, seed float8) LANGUAGE plpgsql AS $$
 DECLARE
     until timestamptz := clock_timestamp() + make_interval(secs => seconds);
     s record; d jsonb; v int; n int := 0; v_hint text; v_message text; v_state text; v_step text; v_before text; v_ok boolean;
 BEGIN
     PERFORM setseed(seed / 1000);
-    WHILE clock_timestamp() < until LOOP
+    WHILE CASE WHEN seconds IS NULL THEN n < documents ELSE clock_timestamp() < until END LOOP
         n := n + 1;
         v_ok := random() < 0.4;
         SELECT * INTO s FROM public.seeds WHERE (target = 'config') = v_ok ORDER BY random() LIMIT 1;
@@ -107,7 +107,7 @@ BEGIN
         COMMIT;
     END LOOP;
 END $$;
-CALL public.fuzz(:seconds, :seed);
+CALL public.fuzz(:documents, nullif(:'seconds', '')::int, :seed);
 CALL crm.tick();
 CALL crm.tick();
 

@@ -862,7 +862,9 @@ BEGIN
     END IF;
     SELECT string_agg(t, ', ') INTO v_bad FROM unnest(NEW.tags) AS t
      WHERE NOT (TG_OP = 'UPDATE' AND t = ANY (OLD.tags)) AND NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = t AND c.scope = '*' AND c.status = 'active')
-       AND NOT EXISTS (SELECT FROM crm_data.account AS a WHERE a.tags @> ARRAY[t]);
+       -- one that he knows of: that another carries it says something about that one
+       AND NOT EXISTS (SELECT FROM crm_data.account AS a WHERE a.tags @> ARRAY[t] AND a.deleted_at IS NULL AND crm.row_visible('account', 'read', a.owner_id, a.team_id, a.grade)
+                          AND crm._field_allowed('read', (SELECT f.id FROM crm_data.field AS f WHERE f.object = 'account' AND f.name = 'tags' AND NOT f.custom), a.owner_id, a.team_id));
     IF v_bad IS NOT NULL THEN
         RAISE EXCEPTION 'there is no tag "%"', v_bad USING ERRCODE = 'check_violation', HINT = 'SELECT key FROM crm.choices(''tag'') lists the tags; managers add one with crm.tag_put.';
     END IF;

@@ -153,6 +153,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._form_missing(jsonb, text, jsonb, jsonb, bigint) IS 'Internal: the fields of a form that are asked for and empty, for a record in a stage or about to enter it. A field that the form does not show is not asked for.';
 
+CREATE OR REPLACE FUNCTION crm._seen_image(object text, image jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_object_agg(e.key, coalesce(crm._shown(f.id, image, e.value), 'null')), '{}')
+      FROM jsonb_each(image) AS e JOIN crm_data.field AS f ON f.object = _seen_image.object AND f.name = e.key AND NOT f.custom
+$$;
+COMMENT ON FUNCTION crm._seen_image(text, jsonb) IS 'Internal: what the current person sees of a record, given as it is: masks, and null where he sees nothing.';
+
 CREATE OR REPLACE FUNCTION crm._check_form(image jsonb, t crm_data.stage) RETURNS void
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
@@ -160,19 +169,33 @@ AS $$
 DECLARE
     v_body jsonb;
     v_missing text[];
+    v_account jsonb;
+    v_doc jsonb;
+    v_named text[];
 BEGIN
     SELECT c.body INTO v_body FROM crm_data.config AS c WHERE c.kind = 'form' AND c.key = 'opportunity' AND c.scope = '*' AND c.status = 'active' AND NOT c.body ? 'store' AND c.body ->> 'object' = 'opportunity';
     IF v_body IS NULL THEN
         RETURN;
     END IF;
-    v_missing := crm._form_missing(v_body, 'opportunity', image, (SELECT to_jsonb(a) FROM crm_data.account AS a WHERE a.id = (image ->> 'account_id')::bigint), t.id);
-    IF v_missing <> '{}' THEN
-        RAISE EXCEPTION 'stage "%" asks for fields that are empty', t.code USING ERRCODE = 'RM523', DETAIL = array_to_string(v_missing, ', '),
-            HINT = format('Fill them in first: SELECT * FROM crm.form_spec(''opportunity'', %s, ''%s'') shows what the stage asks for.', image ->> 'id', t.code);
+    SELECT to_jsonb(a) INTO v_account FROM crm_data.account AS a WHERE a.id = (image ->> 'account_id')::bigint;
+    v_missing := crm._form_missing(v_body, 'opportunity', image, v_account, t.id);
+    IF v_missing = '{}' THEN
+        RETURN;
     END IF;
+    -- named are the fields that crm.form_spec shows the person as asked for; others would tell him of values that he may not read
+    v_doc := crm._form_document('opportunity', crm._seen_image('opportunity', image), CASE WHEN crm._row_readable('account', v_account) THEN crm._seen_image('account', v_account) END, t.id);
+    v_named := ARRAY(SELECT r.name FROM crm._form_fields(v_body) AS f JOIN crm_data.field AS r ON r.object = 'opportunity' AND r.name = f.field AND r.retired_at IS NULL
+                      WHERE r.name = ANY (v_missing) AND crm._form_holds(f.visible, v_doc, true) AND crm._form_holds(f.required, v_doc, false)
+                        AND CASE WHEN r.custom THEN crm._shown((SELECT a.id FROM crm_data.field AS a WHERE a.object = 'opportunity' AND a.name = 'attrs' AND NOT a.custom), image, jsonb_build_object(r.name, '13800138000')) ? r.name
+                                 ELSE crm._shown(r.id, image, '"13800138000"') IS NOT NULL END
+                      ORDER BY f.ord);
+    RAISE EXCEPTION 'stage "%" asks for fields that are empty', t.code USING ERRCODE = 'RM523',
+        DETAIL = concat_ws('; ', nullif(array_to_string(v_named, ', '), ''), CASE WHEN v_named <> v_missing THEN 'fields that you may not read' END),
+        HINT = concat_ws(' ', CASE WHEN v_named <> '{}' THEN format('Fill them in first: SELECT * FROM crm.form_spec(''opportunity'', %s, ''%s'') shows what the stage asks for.', image ->> 'id', t.code) END,
+                         CASE WHEN v_named <> v_missing THEN 'Ask somebody who may see the whole deal to fill in the rest.' END);
 END
 $$;
-COMMENT ON FUNCTION crm._check_form(jsonb, crm_data.stage) IS 'Internal: refuses to let a deal enter a stage for which the form opportunity asks for fields that are empty. Errors: RM523.';
+COMMENT ON FUNCTION crm._check_form(jsonb, crm_data.stage) IS 'Internal: refuses to let a deal enter a stage for which the form opportunity asks for fields that are empty, and names those that the person may know of. Errors: RM523.';
 
 CREATE OR REPLACE FUNCTION crm.form_spec(entity text, record bigint DEFAULT NULL, stage text DEFAULT NULL, form text DEFAULT NULL)
     RETURNS TABLE (seq int, field text, label jsonb, type text, visible boolean, required boolean, editable boolean, masked boolean, missing boolean)
@@ -214,8 +237,7 @@ BEGIN
             RAISE EXCEPTION 'there is no such % that you may read', entity USING ERRCODE = 'no_data_found', HINT = 'A form is asked for a record of yours; leave the record out for a new one.';
         END IF;
         -- conditions see what the person sees, so that no form tells of a value that is hidden
-        SELECT coalesce(jsonb_object_agg(e.key, coalesce(crm._shown(f.id, v_image, e.value), 'null')), '{}') INTO v_seen
-          FROM jsonb_each(v_image) AS e JOIN crm_data.field AS f ON f.object = entity AND f.name = e.key AND NOT f.custom;
+        v_seen := crm._seen_image(entity, v_image);
     END IF;
     IF entity = 'opportunity' THEN
         v_stage := (v_seen ->> 'stage_id')::bigint;
@@ -231,8 +253,7 @@ BEGIN
     END IF;
     IF entity <> 'account' AND v_seen ->> 'account_id' IS NOT NULL THEN
         v_account := crm._image('account', (v_seen ->> 'account_id')::bigint);
-        SELECT CASE WHEN crm._row_readable('account', v_account) THEN jsonb_object_agg(e.key, coalesce(crm._shown(f.id, v_account, e.value), 'null')) END INTO v_account
-          FROM jsonb_each(v_account) AS e JOIN crm_data.field AS f ON f.object = 'account' AND f.name = e.key AND NOT f.custom;
+        v_account := CASE WHEN crm._row_readable('account', v_account) THEN crm._seen_image('account', v_account) END;
     END IF;
     v_doc := crm._form_document(entity, v_seen, v_account, v_stage);
     v_owner := (v_image ->> CASE entity WHEN 'member' THEN 'id' ELSE 'owner_id' END)::bigint;

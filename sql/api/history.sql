@@ -444,7 +444,7 @@ BEGIN
          WHERE l.version <> l.prior_version + 1
             OR (l.hash IS NOT NULL AND l.hash IS DISTINCT FROM
                 crm._change_hash(l.prior_hash, l.object, l.record_id, l.account_id, l.version, l.op, l.at, l.actor, l.session_name, l.endpoint,
-                                 l.client_version, l.op_seq, l.note, l.fields::jsonb, l.salt, l.value_hash))
+                                 l.client_version, l.op_seq, l.note, l.fields, l.salt, l.value_hash))
          ORDER BY l.object, l.record_id, l.version, l.at, l.hash;
     EXCEPTION WHEN data_exception THEN
         -- values that are no JSON: those first, one by one, and the rest when they are mended

@@ -35,11 +35,11 @@ COMMENT ON FUNCTION crm._engine_writes() IS
 
 CREATE FUNCTION crm._change_hash(prev_hash bytea, object text, record_id bigint, account_id bigint, version int, op "char", at timestamptz,
         actor text, session_name text, endpoint text, client_version text, op_seq bigint, note text,
-        fields jsonb, salt bytea, value_hash jsonb) RETURNS bytea
+        fields text, salt bytea, value_hash jsonb) RETURNS bytea
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'crm_change_hash';
-COMMENT ON FUNCTION crm._change_hash(bytea, text, bigint, bigint, int, "char", timestamptz, text, text, text, text, bigint, text, jsonb, bytea, jsonb) IS
-'Hash that a row of crm_data.change should have: SHA-256 over prev_hash, the hash of the record''s previous change (NULL for the first), and canonical text version 1 (src/history/chain.c describes it). Other arguments: the columns of the row. NULL when the row cannot be one of ours. Not STRICT: most may be NULL.';
+COMMENT ON FUNCTION crm._change_hash(bytea, text, bigint, bigint, int, "char", timestamptz, text, text, text, text, bigint, text, text, bytea, jsonb) IS
+'Hash that a row of crm_data.change should have: SHA-256 over prev_hash, the hash of the record''s previous change (NULL for the first), and canonical text version 1 (src/history/chain.c describes it). Other arguments: the columns of the row. NULL when the row cannot be one of ours, as with a key that stands in its JSON twice. Not STRICT: most may be NULL.';
 
 CREATE FUNCTION crm._value_hashes(fields jsonb, salt bytea) RETURNS jsonb
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

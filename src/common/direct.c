@@ -5,7 +5,8 @@
  * A write to a customer reads one row by its key, locks it, looks for an operation and inserts two rows. As statements these cost
  * more in starting and ending an executor than in doing their work. What is here does what the executor would: constraints, row triggers,
  * every index, defaults of columns that somebody added, triggers of rows and of statements: what lies between begin and end of an insert is
- * one. It knows no views, no row security and no rights: the caller has asked.
+ * one. It knows no views, no row security and no rights: the caller has asked. Row security of ours lets the engine do all; whether somebody
+ * added to it, crm_direct_restricted() tells.
  *
  * Locking: a table is locked as a statement would lock it, until the transaction ends. crm_direct_row() locks a row as FOR NO KEY UPDATE does:
  * it waits for whoever holds it and then reads the row's last version; under REPEATABLE READ and above a row changed since the snapshot
@@ -25,6 +26,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_policy.h"
 #include "commands/trigger.h"
 #include "common/direct.h"
 #include "common/target.h"
@@ -33,6 +35,8 @@
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "rewrite/rewriteHandler.h"
+#include "utils/acl.h"
+#include "utils/array.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -63,6 +67,8 @@ struct CrmInsert
 };
 
 static HTAB *inserts = NULL;
+static bool restricted = false;
+static bool restricted_known = false;
 
 static Oid partition_of(Relation parent, Datum key);
 static AttrNumber place_of(TupleDesc desc, const char *name, Oid type, int hint);
@@ -203,6 +209,56 @@ bool
 crm_direct_is_null(HeapTuple row, Relation rel, const char *column)
 {
 	return heap_attisnull(row, crm_direct_column(RelationGetDescr(rel), column, InvalidOid), RelationGetDescr(rel));
+}
+
+/*
+ * Did anybody put a restrictive policy on a table of the engine, for others than the people? What is done here asks no policies, so whoever
+ * does in C what an SQL statement could do, leaves it to the statement then.
+ */
+bool
+crm_direct_restricted(void)
+{
+	Oid schema;
+	Oid gate;
+	Relation rel;
+	SysScanDesc scan;
+	HeapTuple row;
+
+	if (restricted_known)
+		return restricted;
+	restricted_known = true;
+	restricted = false;
+	schema = get_namespace_oid(CRM_DATA_SCHEMA, false);
+	gate = get_role_oid(CRM_GATE, false);
+	rel = table_open(PolicyRelationId, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while ((row = systable_getnext(scan)) != NULL)
+	{
+		Form_pg_policy policy = (Form_pg_policy) GETSTRUCT(row);
+		ArrayType *roles;
+		bool isnull;
+
+		if (policy->polpermissive || get_rel_namespace(policy->polrelid) != schema)
+			continue;
+		roles = DatumGetArrayTypeP(heap_getattr(row, Anum_pg_policy_polroles, RelationGetDescr(rel), &isnull));
+		if (ArrayGetNItems(ARR_NDIM(roles), ARR_DIMS(roles)) != 1 || *(Oid *) ARR_DATA_PTR(roles) != gate)
+			restricted = true;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return restricted;
+}
+
+/*
+ * Has the table triggers that fire once for an INSERT statement? A statement on a partitioned table fires those of the table that it names, an
+ * insert into the partition the partition's.
+ */
+bool
+crm_direct_fires_once(Relation rel)
+{
+	return rel->trigdesc != NULL &&
+		   (rel->trigdesc->trig_insert_before_statement || rel->trigdesc->trig_insert_after_statement ||
+			rel->trigdesc->trig_insert_new_table);
 }
 
 /*
@@ -406,6 +462,7 @@ relation_changed(Datum arg, Oid relid)
 	HASH_SEQ_STATUS status;
 	CrmInsert *insert;
 
+	restricted_known = false;
 	if (inserts == NULL)
 		return;
 	if (OidIsValid(relid))
@@ -430,25 +487,44 @@ catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 /*
- * The first row that an index finds and a function accepts (NULL: any), as it is now; NULL when there is none. The table is open. In the
- * caller's memory.
+ * The first row that an index finds and a function accepts (NULL: any), as it is now; NULL when there is none. The keys name columns of the
+ * table. The table is open. In the caller's memory. Not a scan as of a system table: ignore_system_indexes would have it read the whole table,
+ * also what the condition of a partial index leaves out.
  */
 HeapTuple
 crm_direct_find(Relation rel, Oid index, int nkeys, ScanKey keys, bool (*accept)(HeapTuple, TupleDesc))
 {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, nkeys, keys);
-	HeapTuple found;
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Relation by = index_open(index, AccessShareLock);
+	IndexScanDesc scan;
+	HeapTuple found = NULL;
 
-	while ((found = systable_getnext(scan)) != NULL)
+	for (int i = 0; i < nkeys; i++)
+	{
+		int place = 0;
+
+		while (place < by->rd_index->indnkeyatts && by->rd_index->indkey.values[place] != keys[i].sk_attno)
+			place++;
+		if (place == by->rd_index->indnkeyatts)
+			elog(ERROR, "column %d is not in index %s", keys[i].sk_attno, RelationGetRelationName(by));
+		keys[i].sk_attno = place + 1;
+	}
+	scan = index_beginscan(rel, by, snapshot,
+#if PG_VERSION_NUM >= 180000
+						   NULL,
+#endif
+						   nkeys, 0);
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	while (found == NULL && index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (accept == NULL || accept(found, RelationGetDescr(rel)))
-			break;
+		if (accept == NULL || accept(ExecFetchSlotHeapTuple(slot, false, NULL), RelationGetDescr(rel)))
+			found = ExecCopySlotHeapTuple(slot);
 	}
-	if (found)
-		found = heap_copytuple(found);
-	systable_endscan(scan);
+	index_endscan(scan);
+	index_close(by, AccessShareLock);
+	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	return found;
 }

@@ -31,6 +31,8 @@ extern void crm_direct_text_key(ScanKey key, Relation rel, const char *column, D
 extern Datum crm_direct_value(HeapTuple row, Relation rel, const char *column, Oid type, bool *isnull);
 extern bool crm_direct_is_null(HeapTuple row, Relation rel, const char *column);
 extern Oid crm_direct_partition(Relation parent, Datum key);
+extern bool crm_direct_restricted(void);
+extern bool crm_direct_fires_once(Relation rel);
 extern CrmInsert *crm_insert_begin(Oid relid, const CrmColumn *columns, int n);
 extern void crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls);
 extern void crm_insert_end(CrmInsert *insert);

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "history/history.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -27,19 +28,23 @@ typedef struct FieldDigest
 
 static FieldDigest *digests_of_values(Jsonb *fields, const bytea *salt, int *n);
 static FieldDigest *digests_stored(Jsonb *hashes, int *n);
+static int64 keys_of_json(const char *json);
+static int64 keys_of_jsonb(Jsonb *values);
 static int compare_fields(const void *a, const void *b);
 static const char *text_arg(FunctionCallInfo fcinfo, int arg);
 
 /*
  * crm._change_hash(prev_hash bytea, object text, record_id bigint, account_id bigint, version int, op "char", at timestamptz,
- * actor text, session_name text, endpoint text, client_version text, op_seq bigint, note text, fields jsonb, salt bytea,
- * value_hash jsonb): the hash that the change should have, NULL when it cannot be one of ours.
+ * actor text, session_name text, endpoint text, client_version text, op_seq bigint, note text, fields text, salt bytea,
+ * value_hash jsonb): the hash that the change should have, NULL when it cannot be one of ours. fields are JSON as it is stored: a key that
+ * stands in it twice would be gone in jsonb, and with it a value that somebody put there.
  */
 Datum
 crm_change_hash(PG_FUNCTION_ARGS)
 {
 	CrmSha256 sha;
 	CrmChange head;
+	Jsonb *values = NULL;
 	FieldDigest *fields = NULL;
 	int n = 0;
 	bytea *prev = PG_ARGISNULL(0) ? NULL : PG_GETARG_BYTEA_PP(0);
@@ -65,10 +70,18 @@ crm_change_hash(PG_FUNCTION_ARGS)
 	head.op_seq = head.has_op_seq ? PG_GETARG_INT64(11) : 0;
 	head.note = text_arg(fcinfo, 12);
 
+	if (!PG_ARGISNULL(13))
+	{
+		char *json = text_to_cstring(PG_GETARG_TEXT_PP(13));
+
+		values = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+		if (keys_of_json(json) != keys_of_jsonb(values))
+			PG_RETURN_NULL();
+	}
 	if (!PG_ARGISNULL(15))
 		fields = digests_stored(PG_GETARG_JSONB_P(15), &n);
-	else if (!PG_ARGISNULL(13) && !PG_ARGISNULL(14))
-		fields = digests_of_values(PG_GETARG_JSONB_P(13), PG_GETARG_BYTEA_PP(14), &n);
+	else if (values != NULL && !PG_ARGISNULL(14))
+		fields = digests_of_values(values, PG_GETARG_BYTEA_PP(14), &n);
 	if (fields == NULL)
 		PG_RETURN_NULL();
 
@@ -182,6 +195,44 @@ digests_stored(Jsonb *hashes, int *n)
 	}
 	qsort(result, *n, sizeof(FieldDigest), compare_fields);
 	return result;
+}
+
+/*
+ * How many keys stand in a text that is known to be JSON: outside its strings, only they are followed by a colon.
+ */
+static int64
+keys_of_json(const char *json)
+{
+	int64 keys = 0;
+	bool quoted = false;
+
+	for (const char *c = json; *c; c++)
+	{
+		if (*c == '"')
+			quoted = !quoted;
+		else if (quoted && *c == '\\')
+			c++;
+		else if (!quoted && *c == ':')
+			keys++;
+	}
+	return keys;
+}
+
+/*
+ * How many keys there are in the value made of it, at all levels.
+ */
+static int64
+keys_of_jsonb(Jsonb *values)
+{
+	JsonbIterator *it = JsonbIteratorInit(&values->root);
+	JsonbIteratorToken token;
+	JsonbValue v;
+	int64 keys = 0;
+
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+		if (token == WJB_KEY)
+			keys++;
+	return keys;
 }
 
 /*

@@ -267,7 +267,7 @@ store_payload(Payload *p)
 }
 
 /*
- * The event, with owner, team and grade of the customer. False when the customer has been merged by now.
+ * The event, with owner, team and grade of the customer. False when the customer has been merged by now, or it takes a statement.
  */
 static bool
 store_event(Payload *p)
@@ -278,9 +278,12 @@ store_event(Payload *p)
 		{"channel", TEXTOID},    {"detail", JSONBOID},   {"owner_id", INT8OID},
 		{"team_id", INT8OID},    {"grade", INT2OID}};
 	Relation parent = table_open(crm_direct_table("event"), RowExclusiveLock);
+	Oid month;
+	Relation part;
 	Relation accounts;
 	HeapTuple account;
 	bool living;
+	bool fired;
 	Datum values[lengthof(columns)];
 	bool nulls[lengthof(columns)] = {false};
 	CrmInsert *insert;
@@ -299,8 +302,15 @@ store_event(Payload *p)
 	values[9] = p->team;
 	nulls[9] = p->no_team;
 	values[10] = p->grade;
-	insert = crm_insert_begin(crm_direct_partition(parent, values[1]), columns, lengthof(columns));
+	month = crm_direct_partition(parent, values[1]);
+	part = table_open(month, NoLock);
+	fired = crm_direct_fires_once(parent) || crm_direct_fires_once(part);
+	table_close(part, NoLock);
 	table_close(parent, NoLock);
+	/* triggers that somebody put there are a statement's */
+	if (fired)
+		return false;
+	insert = crm_insert_begin(month, columns, lengthof(columns));
 	crm_insert_row(insert, values, nulls);
 	crm_insert_end(insert);
 
@@ -405,7 +415,7 @@ crm_ingest_behaviour(PG_FUNCTION_ARGS)
 	p.kind = text_to_cstring(PG_GETARG_TEXT_PP(2));
 	p.payload = PG_GETARG_JSONB_P(3);
 	if (VARSIZE_ANY_EXHDR(DatumGetPointer(p.external_id)) == 0 || !is_behaviour(p.kind) || !read_payload(&p, &code) ||
-		!find_source(&p) || !find_account(&p, code))
+		crm_direct_restricted() || !find_source(&p) || !find_account(&p, code))
 		PG_RETURN_NULL();
 	written = JsonbToCString(NULL, &p.payload->root, VARSIZE(p.payload));
 	len = strlen(written);

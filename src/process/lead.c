@@ -1258,8 +1258,8 @@ crm_capture_new(PG_FUNCTION_ARGS)
 	memset(&lead, 0, sizeof(lead));
 	lead.doc = PG_GETARG_JSONB_P(0);
 	if (!JB_ROOT_IS_OBJECT(lead.doc) || IsolationUsesXactSnapshot() || GetDatabaseEncoding() != PG_UTF8 ||
-		DatumGetBool(DirectFunctionCall1(crm_match_paused, (Datum) 0)) || !read_lead(&lead) ||
-		!crm_attempt(capture, &lead))
+		DatumGetBool(DirectFunctionCall1(crm_match_paused, (Datum) 0)) || crm_direct_restricted() ||
+		!read_lead(&lead) || !crm_attempt(capture, &lead))
 		PG_RETURN_NULL();
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	crm_object_push_number(&state, "lead", lead.id);

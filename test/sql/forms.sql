@@ -41,6 +41,27 @@ SELECT crm.advance_stage(:deal, 'quote');
 \echo :LAST_ERROR_SQLSTATE
 SELECT set_config('test.deal', :'deal', false) <> '' AS ok;
 DO $$ DECLARE d text; BEGIN PERFORM crm.advance_stage(current_setting('test.deal')::bigint, 'quote'); EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL; RAISE WARNING 'what is empty: %', d; END $$;
+RESET ROLE;
+-- it names nothing that she may not read, nor what is asked for because of it
+BEGIN;
+UPDATE crm_data.config SET body = jsonb_set(body, '{read,fields}', coalesce(body #> '{read,fields}', '{}') || '{"opportunity.amount": "never", "account.industry": "never"}') WHERE kind = 'field_policy' AND key = 'crm_sales' AND status = 'active';
+CREATE FUNCTION pg_temp.said(deal bigint, stage text) RETURNS void LANGUAGE plpgsql AS $$ DECLARE d text; h text; BEGIN PERFORM crm.advance_stage(deal, stage); EXCEPTION WHEN SQLSTATE 'RM523' THEN GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT; RAISE WARNING '% | %', d, regexp_replace(h, '\d+', 'N'); END $$;
+SAVEPOINT s;
+SET LOCAL ROLE form_ann;
+SELECT pg_temp.said(:deal, 'quote');
+RESET ROLE;
+UPDATE crm_data.config SET body = '{"object": "opportunity", "fields": [{"field": "source", "required": "$ ? (@.account.industry == \"energy\")"}, {"field": "amount", "required": true}, {"field": "competitor", "required": true}, {"field": "form_site", "required": true}]}' WHERE kind = 'form' AND key = 'opportunity' AND status = 'active';
+UPDATE crm_data.opportunity SET competitor = NULL WHERE id = :deal;
+SET LOCAL ROLE form_ann;
+SELECT pg_temp.said(:deal, 'quote');
+ROLLBACK TO s;
+-- what she may read is named as before
+UPDATE crm_data.config SET body = '{"object": "opportunity", "fields": [{"field": "competitor", "required": true}]}' WHERE kind = 'form' AND key = 'opportunity' AND status = 'active';
+UPDATE crm_data.opportunity SET competitor = NULL WHERE id = :deal;
+SET LOCAL ROLE form_ann;
+SELECT pg_temp.said(:deal, 'quote');
+ROLLBACK;
+SET ROLE form_ann;
 UPDATE crm.opportunity SET stage_id = (SELECT id FROM crm.stage WHERE code = 'quote') WHERE id = :deal;
 \echo :LAST_ERROR_SQLSTATE
 SELECT crm.advance_stage(:deal, 'demo') ->> 'stage' AS not_asked_there;

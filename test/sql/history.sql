@@ -129,6 +129,18 @@ ROLLBACK TO s;
 UPDATE crm_data.change SET fields = 'x' WHERE object = 'account' AND record_id = :acc AND version = 2;
 SELECT object, version, problem FROM crm.verify_history();
 ROLLBACK TO s;
+\echo a second value is put before the one that is there
+UPDATE crm_data.change SET fields = overlay(fields PLACING '{"annual_revenue": [null, 666], ' FROM 1 FOR 1) WHERE object = 'account' AND record_id = :acc AND version = 2;
+SELECT object, version, problem FROM crm.verify_history();
+ROLLBACK TO s;
+\echo and so inside a value; what looks like a key inside a text is none
+UPDATE crm_data.change SET fields = replace(fields, '{', '{"\":{\"": [null, ":\\\":"], ') WHERE object = 'account' AND record_id = :acc AND version = 2;
+SELECT count(*) AS not_one_of_ours FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = :acc AND h.version = 2
+   AND crm._change_hash(NULL, h.object, h.record_id, h.account_id, h.version, h.op, h.at, h.actor, h.session_name, h.endpoint, h.client_version, h.op_seq, h.note, h.fields, h.salt, NULL) IS NULL;
+UPDATE crm_data.change SET fields = '{"attrs": [{"a": 1, "a": 2}, {}]}' WHERE object = 'account' AND record_id = :acc AND version = 2;
+SELECT count(*) AS not_one_of_ours FROM crm_data.change AS h WHERE h.object = 'account' AND h.record_id = :acc AND h.version = 2
+   AND crm._change_hash(NULL, h.object, h.record_id, h.account_id, h.version, h.op, h.at, h.actor, h.session_name, h.endpoint, h.client_version, h.op_seq, h.note, h.fields, h.salt, NULL) IS NULL;
+ROLLBACK TO s;
 \echo its writer is edited
 UPDATE crm_data.change SET actor = 'somebody' WHERE object = 'account' AND record_id = :acc AND version = 2;
 SELECT object, version, problem FROM crm.verify_history();

@@ -91,6 +91,20 @@ SELECT crm.ingest('telephony', 'refused', 'scroll', '{"account_code": "INBOX-1"}
 SELECT count(*) FROM crm_data.inbox AS i WHERE i.external_id = 'refused';
 DROP TRIGGER refuse ON crm_data.event;
 SELECT crm.ingest('telephony', 'after', 'scroll', '{"account_code": "INBOX-1"}') ->> 'state' AS state;
+-- a trigger of the statement that somebody puts on the events fires, and a policy that somebody lays on the engine holds: these are for a statement
+SAVEPOINT s;
+CREATE FUNCTION pg_temp.told() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE WARNING ''told of % events'', (SELECT count(*) FROM added); RETURN NULL; END';
+CREATE TRIGGER told AFTER INSERT ON crm_data.event REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.told();
+SELECT crm._ingest_behaviour('telephony', 'told', 'scroll', '{"account_code": "INBOX-1"}', NULL) AS nothing;
+SELECT crm.ingest('telephony', 'told', 'scroll', '{"account_code": "INBOX-1"}') ->> 'state' AS state;
+ROLLBACK TO s;
+CREATE POLICY people ON crm_data.event AS RESTRICTIVE TO crm_gate USING (kind <> 'scroll');
+SELECT crm._ingest_behaviour('telephony', 'gate', 'scroll', '{"account_code": "INBOX-1"}', NULL) ->> 'state' AS short;
+CREATE POLICY not_scroll ON crm_data.event AS RESTRICTIVE FOR INSERT TO crm_owner WITH CHECK (kind <> 'scroll');
+SELECT crm._ingest_behaviour('telephony', 'policy', 'scroll', '{"account_code": "INBOX-1"}', NULL) AS nothing;
+SELECT crm.ingest('telephony', 'policy', 'scroll', '{"account_code": "INBOX-1"}') - 'inbox' AS refused;
+DROP POLICY not_scroll ON crm_data.event;
+SELECT crm._ingest_behaviour('telephony', 'policy gone', 'scroll', '{"account_code": "INBOX-1"}', NULL) ->> 'state' AS short;
 ROLLBACK;
 -- a meeting whose transcript came is not late; it is of the deal that it names; a file is named in its follow-up; a delay counts from when it happened
 INSERT INTO crm_data.interaction (account_id, kind, occurred_at) SELECT id, 'meeting', now() - interval '10 minutes' FROM crm_data.account WHERE code IN ('INBOX-2', 'INBOX-3');

@@ -48,6 +48,7 @@ API_SQL = \
 	sql/api/merge.sql \
 	sql/api/history.sql \
 	sql/api/writes.sql \
+	sql/api/clients.sql \
 	sql/api/policies.sql \
 	sql/api/views.sql \
 	sql/api/customer.sql \
@@ -115,6 +116,7 @@ REGRESS ?= \
 	churn \
 	history \
 	writes \
+	clients \
 	doctor \
 	config \
 	leads \

@@ -278,6 +278,8 @@ BEGIN
         RETURN QUERY SELECT 'error', p.path, p.message FROM crm._journey_problems(body) AS p;
     ELSIF kind = 'form' THEN
         RETURN QUERY SELECT 'error', p.path, p.message FROM crm._form_problems(body) AS p;
+    ELSIF kind = 'flag' AND body ? 'fields' THEN
+        RETURN QUERY SELECT 'error', p.path, p.message FROM crm._off_problems(body) AS p;
     ELSIF kind = 'report' THEN
         IF body ? 'metrics' AND jsonb_typeof(body -> 'metrics') <> 'array' THEN
             RETURN QUERY SELECT 'error', '$.metrics', 'a list of names of metrics'::text;

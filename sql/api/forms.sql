@@ -178,7 +178,8 @@ BEGIN
         RETURN;
     END IF;
     SELECT to_jsonb(a) INTO v_account FROM crm_data.account AS a WHERE a.id = (image ->> 'account_id')::bigint;
-    v_missing := crm._form_missing(v_body, 'opportunity', image, v_account, t.id);
+    -- what is switched off for this client is not asked of it
+    v_missing := ARRAY(SELECT m FROM unnest(crm._form_missing(v_body, 'opportunity', image, v_account, t.id)) WITH ORDINALITY AS x (m, ord) WHERE NOT m = ANY (crm._off_fields('opportunity', NULL)) ORDER BY ord);
     IF v_missing = '{}' THEN
         RETURN;
     END IF;
@@ -216,6 +217,7 @@ DECLARE
     v_team bigint;
     v_may boolean;
     v_attrs int := (SELECT f.id FROM crm_data.field AS f WHERE f.object = entity AND f.name = 'attrs' AND NOT f.custom);
+    v_off text[] := crm._off_fields(entity, NULL);
 BEGIN
     IF v_table IS NULL OR NOT EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = entity) THEN
         RAISE EXCEPTION 'there is no object "%"', entity USING ERRCODE = 'undefined_object', HINT = 'Use the name of its view, for example account, contact or opportunity.';
@@ -262,9 +264,9 @@ BEGIN
     RETURN QUERY
     SELECT row_number() OVER (ORDER BY x.ord)::int, x.name, x.labelled, x.typed, x.shown AND x.readable, x.asked, v_may AND x.shown AND x.changeable AND x.readable, x.readable AND x.blurred,
            CASE WHEN x.readable THEN x.asked AND coalesce(x.value, 'null') IN ('null', '""', '[]', '{}') END
-      FROM (SELECT f.ord, r.name, r.label || f.label AS labelled, r.type AS typed, crm._form_holds(f.visible, v_doc, true) AS shown, crm._form_holds(f.visible, v_doc, true) AND crm._form_holds(f.required, v_doc, false) AS asked,
+      FROM (SELECT f.ord, r.name, r.label || f.label AS labelled, r.type AS typed, crm._form_holds(f.visible, v_doc, true) AS shown, NOT r.name = ANY (v_off) AND crm._form_holds(f.visible, v_doc, true) AND crm._form_holds(f.required, v_doc, false) AS asked,
                    p.seen IS NOT NULL AS readable, p.seen IS DISTINCT FROM p.probe AS blurred, crm._form_value(v_image, r.name, r.custom) AS value,
-                   r.write_class NOT IN ('engine', 'fixed') AND crm._form_holds(f.editable, v_doc, true) AND coalesce(crm._field_allowed('write', CASE WHEN r.custom THEN v_attrs ELSE r.id END, v_owner, v_team), false) AS changeable
+                   r.write_class NOT IN ('engine', 'fixed') AND NOT r.name = ANY (v_off) AND crm._form_holds(f.editable, v_doc, true) AND coalesce(crm._field_allowed('write', CASE WHEN r.custom THEN v_attrs ELSE r.id END, v_owner, v_team), false) AS changeable
               FROM crm._form_fields(v_body) AS f JOIN crm_data.field AS r ON r.object = entity AND r.name = f.field AND r.retired_at IS NULL
              -- what the person would see of a value, there or not
              CROSS JOIN LATERAL (SELECT CASE WHEN jsonb_typeof(crm._form_value(v_image, r.name, r.custom)) IN ('number', 'boolean') THEN crm._form_value(v_image, r.name, r.custom) ELSE '"13800138000"' END AS probe) AS v
@@ -275,7 +277,7 @@ $$;
 COMMENT ON FUNCTION crm.form_spec(text, bigint, text, text) IS
 'What a client shows of a record, field by field, in the order of the form (configuration of kind form; the one named as the object unless another is given; without one, every field): for the person who asks, by his rights to row and field, and for the stage.
 entity: name of the view. record: its id, NULL for a new one. stage: code of a stage of the deal''s pipeline, to see what that one will ask for; NULL for the present one. form: key of another form.
-visible: the form shows it and the person may read it; masked: he sees a mask. required: it is asked for in this stage; missing: and empty (NULL where he may not read it). editable: he may change it. type: of the column; label: {en, zh}. The conditions see what he sees, never a hidden value.
+visible: the form shows it and the person may read it; masked: he sees a mask. required: it is asked for in this stage; missing: and empty (NULL where he may not read it). editable: he may change it. type: of the column; label: {en, zh}. A field that is switched off for this client (configuration flag/off_fields) is neither required nor editable. The conditions see what he sees, never a hidden value.
 What is required holds a deal back when it enters a stage going forward (RM523 in crm.advance_stage), never when it is saved. Errors: 42704 no such object or form; P0002 no such record of the caller''s; 22023 no such stage.';
 
 CREATE OR REPLACE FUNCTION crm._simulate_form(new jsonb, old jsonb) RETURNS jsonb

@@ -178,6 +178,7 @@ BEGIN
         ('crm.remove(text, bigint, int)', '*'),
         ('crm.apply_operations(bigint, int)', '*'),
         ('crm.save_account(jsonb, int)', '*'),
+        ('crm.client_list(timestamptz)', 'crm_admin, crm_steward'),
         ('crm.submit_drafts(jsonb[])', '*'),
         ('crm.restore(text, bigint, int, text[])', '*'),
         ('crm.restore_row(text)', 'crm_admin, crm_steward'),

@@ -126,28 +126,226 @@ COMMENT ON FUNCTION crm.remove(text, bigint, int) IS
 object, id: the record; base_version: the row_version that was read, NULL: none, then it stays; therefore not STRICT.
 Errors: those of crm.write; 42703 the object has no deleted_at.';
 
-CREATE OR REPLACE FUNCTION crm.save_account(doc jsonb, expected_version int DEFAULT NULL) RETURNS jsonb
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+CREATE OR REPLACE FUNCTION crm._whole_error(code text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN code ~ '^(40|53|57|58|XX|55P03|55006|25006|RM203|RM204)';
+COMMENT ON FUNCTION crm._whole_error(text) IS 'Internal: whether an error concerns the whole request, whatever its fields: busy, cancelled, out of something, an operation sent before, a client too old.';
+
+CREATE OR REPLACE FUNCTION crm._field_problem(code text, message text, field text) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    -- a value of the wrong type is not repeated
+    SELECT jsonb_build_object('code', code, 'message', CASE
+               WHEN code = '23502' THEN 'is required'
+               WHEN code ~ '^22' THEN 'is not a value of type ' || coalesce((SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
+                                                                              WHERE a.attrelid = 'crm_data.account'::regclass AND a.attname = field AND a.attnum > 0), 'text')
+               ELSE message END)
+$function$;
+COMMENT ON FUNCTION crm._field_problem(text, text, text) IS 'Internal: what is said of a field of a customer that was refused: {code, message}. code: SQLSTATE. message: of the error; NULL where the code says all, therefore not STRICT.';
+
+CREATE OR REPLACE FUNCTION crm._draft_codes(problems jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+    SELECT jsonb_object_agg(p.key, p.value -> 'code') FROM jsonb_each(problems) AS p WHERE p.value ->> 'code' NOT IN ('42501', '42703')
+$function$;
+COMMENT ON FUNCTION crm._draft_codes(jsonb) IS 'Internal: what a record keeps of the problems of a save, {field: SQLSTATE}: those that another value would end; NULL for none.';
+
+CREATE OR REPLACE FUNCTION crm._insert_account(patch jsonb, endpoint text) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    columns text;
+    added bigint;
+BEGIN
+    SELECT string_agg(quote_ident(k.key), ', ' ORDER BY k.key) INTO columns FROM jsonb_each(patch) AS k WHERE k.value <> 'null';
+    PERFORM crm._engine_write('none', endpoint);
+    EXECUTE format('INSERT INTO crm_data.account (%1$s) SELECT %1$s FROM jsonb_populate_record(NULL::crm_data.account, $1) RETURNING id', columns) INTO added USING patch;
+    PERFORM crm._engine_write('none');
+    RETURN added;
+END
+$function$;
+COMMENT ON FUNCTION crm._insert_account(jsonb, text) IS 'Internal: adds a customer with some fields, whose rights were asked; answers its id.';
+
+CREATE OR REPLACE FUNCTION crm._try_account(account bigint, version int, patch jsonb, endpoint text, field text) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    done boolean := false;
+BEGIN
+    IF account IS NULL THEN
+        PERFORM crm._insert_account(patch, endpoint);
+    ELSE
+        PERFORM crm.write('account', account, gen_random_uuid(), endpoint, version, patch);
+    END IF;
+    done := true;
+    RAISE EXCEPTION 'undone';
+EXCEPTION WHEN OTHERS THEN
+    IF done THEN
+        RETURN NULL;
+    ELSIF crm._whole_error(SQLSTATE) THEN
+        RAISE;
+    END IF;
+    RETURN crm._field_problem(SQLSTATE, SQLERRM, field);
+END
+$function$;
+COMMENT ON FUNCTION crm._try_account(bigint, int, jsonb, text, text) IS 'Internal: whether a customer could be written (account) or added (NULL) with some fields, of which one is in question: what is wrong, NULL for nothing. Nothing of it stays. Not STRICT: account and version may be NULL.';
+
+CREATE OR REPLACE FUNCTION crm._write_account(account bigint, op uuid, version int, patch jsonb, endpoint text, INOUT problems jsonb, OUT answer jsonb)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    kept jsonb := '{}';
+    f record;
+    problem jsonb;
+BEGIN
+    -- sent again: what was kept then is what the request was
+    SELECT o.patch INTO kept FROM crm_data.operation AS o WHERE o.op_id = op AND o.object = 'account' AND o.patch <@ _write_account.patch AND o.patch <> _write_account.patch;
+    IF FOUND THEN
+        SELECT coalesce(jsonb_object_agg(k.key, jsonb_build_object('code', coalesce(a.draft_problems ->> k.key, '22000'), 'message', 'was refused when it was sent first')), '{}') || problems INTO problems
+          FROM jsonb_object_keys(patch) AS k (key) LEFT JOIN crm_data.account AS a ON a.id = account WHERE NOT kept ? k.key;
+        answer := crm.write('account', account, op, endpoint, version, kept);
+        RETURN;
+    END IF;
+    BEGIN
+        answer := crm.write('account', account, op, endpoint, version, patch);
+        RETURN;
+    EXCEPTION WHEN OTHERS THEN
+        IF crm._whole_error(SQLSTATE) THEN
+            RAISE;
+        END IF;
+        -- one field after the other: what goes is kept
+        kept := '{}';
+        FOR f IN SELECT k.key, k.value FROM jsonb_each(patch) AS k ORDER BY k.key LOOP
+            problem := crm._try_account(account, version, kept || jsonb_build_object(f.key, f.value), endpoint, f.key);
+            IF problem IS NULL THEN
+                kept := kept || jsonb_build_object(f.key, f.value);
+            ELSE
+                problems := problems || jsonb_build_object(f.key, problem);
+            END IF;
+        END LOOP;
+        -- no field goes: then it is not one of them
+        IF kept = '{}' AND crm._try_account(account, version, '{}', endpoint, NULL) IS NOT NULL THEN
+            RAISE;
+        END IF;
+    END;
+    answer := crm.write('account', account, op, endpoint, version, kept);
+END
+$function$;
+COMMENT ON FUNCTION crm._write_account(bigint, uuid, int, jsonb, text, jsonb) IS 'Internal: writes the fields of a customer that can be written and adds the others to the problems, {field: {code, message}}; answers as crm.write does. The same request again is the same operation.';
+
+CREATE OR REPLACE FUNCTION crm._create_account(patch jsonb, called text, endpoint text, INOUT problems jsonb, OUT id bigint)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    a crm_data.account;
+    given jsonb := patch;
+    kept jsonb;
+    f record;
+    problem jsonb;
+BEGIN
+    FOR f IN SELECT k.key FROM jsonb_object_keys(patch) AS k (key) LEFT JOIN crm_data.field AS r ON r.object = 'account' AND r.name = k.key AND NOT r.custom
+              WHERE r.id IS NULL OR r.write_class IN ('fixed', 'engine') ORDER BY k.key LOOP
+        problems := problems || jsonb_build_object(f.key, crm._field_problem('42703', format('account has no field to be written: %s', f.key), f.key));
+    END LOOP;
+    patch := patch - ARRAY(SELECT k.key FROM jsonb_object_keys(problems) AS k (key));
+    BEGIN
+        a := jsonb_populate_record(NULL::crm_data.account, patch);
+    EXCEPTION WHEN OTHERS THEN
+        FOR f IN SELECT k.key, k.value FROM jsonb_each(patch) AS k ORDER BY k.key LOOP
+            BEGIN
+                a := jsonb_populate_record(NULL::crm_data.account, jsonb_build_object(f.key, f.value));
+            EXCEPTION WHEN OTHERS THEN
+                IF crm._whole_error(SQLSTATE) THEN
+                    RAISE;
+                END IF;
+                problems := problems || jsonb_build_object(f.key, crm._field_problem(SQLSTATE, SQLERRM, f.key));
+                patch := patch - f.key;
+            END;
+        END LOOP;
+    END;
+    -- hidden and missing get the same answer, before the foreign key gives another
+    FOR f IN
+        SELECT g.attname AS name, p.relname AS object
+          FROM pg_constraint AS c JOIN pg_class AS p ON p.oid = c.confrelid JOIN pg_attribute AS g ON g.attrelid = c.conrelid AND ARRAY[g.attnum] = c.conkey
+         WHERE c.conrelid = 'crm_data.account'::regclass AND c.contype = 'f' AND coalesce(patch -> g.attname, 'null') <> 'null'
+           AND EXISTS (SELECT FROM crm_data.field AS r WHERE r.object = p.relname)
+         ORDER BY g.attnum LOOP
+        IF crm._see(f.object, (patch ->> f.name)::bigint) IS NULL THEN
+            problems := problems || jsonb_build_object(f.name, crm._field_problem('23503', format('column "%s" refers to a row of %s that is not there', f.name, f.object), f.name));
+            patch := patch - f.name;
+        END IF;
+    END LOOP;
+    patch := jsonb_build_object('owner_id', crm.me()) || patch;
+    patch := jsonb_build_object('team_id', (SELECT m.team_id FROM crm_data.member AS m WHERE m.id = (patch ->> 'owner_id')::bigint)) || patch;
+    a := jsonb_populate_record(NULL::crm_data.account, patch);
+    IF NOT crm.row_visible('account', 'create', a.owner_id, a.team_id, coalesce(a.grade, 0::smallint)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to create an account';
+    END IF;
+    FOR f IN SELECT r.name FROM crm_data.field AS r WHERE r.object = 'account' AND NOT r.custom AND given ? r.name AND patch ? r.name AND NOT crm._field_allowed('write', r.id, a.owner_id, a.team_id) ORDER BY r.name LOOP
+        problems := problems || jsonb_build_object(f.name, crm._field_problem('42501', format('permission denied for fields of account: %s', f.name), f.name));
+        patch := patch - f.name;
+    END LOOP;
+    -- until it has a name it is called by its code
+    IF coalesce(patch ->> 'name', '') = '' THEN
+        problems := jsonb_build_object('name', crm._field_problem('23502', NULL, 'name')) || problems;
+        patch := patch || jsonb_build_object('name', called);
+    END IF;
+    BEGIN
+        id := crm._insert_account(patch || jsonb_build_object('draft_problems', crm._draft_codes(problems)), endpoint);
+        RETURN;
+    EXCEPTION WHEN OTHERS THEN
+        IF crm._whole_error(SQLSTATE) THEN
+            RAISE;
+        END IF;
+        SELECT jsonb_object_agg(k.key, k.value) INTO kept FROM jsonb_each(patch) AS k WHERE k.key IN ('code', 'name', 'owner_id', 'team_id');
+        FOR f IN SELECT k.key, k.value FROM jsonb_each(patch - '{code,name,owner_id,team_id}'::text[]) AS k ORDER BY k.key LOOP
+            problem := crm._try_account(NULL, NULL, kept || jsonb_build_object(f.key, f.value), endpoint, f.key);
+            IF problem IS NULL THEN
+                kept := kept || jsonb_build_object(f.key, f.value);
+            ELSE
+                problems := problems || jsonb_build_object(f.key, problem);
+            END IF;
+        END LOOP;
+    END;
+    id := crm._insert_account(kept || jsonb_build_object('draft_problems', crm._draft_codes(problems)), endpoint);
+END
+$function$;
+COMMENT ON FUNCTION crm._create_account(jsonb, text, text, jsonb) IS 'Internal: adds a customer with the fields that can be written and adds the others to the problems, {field: {code, message}}, which the record keeps. called: its name while it has none. Errors: those that concern no field, and what code and name alone are refused for.';
+
+CREATE OR REPLACE FUNCTION crm._save_account(doc jsonb, expected_version int, endpoint text) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     source bigint;
     found bigint;
-    a crm_data.account;
-    patch jsonb;
+    patch jsonb := doc - '{op_id,endpoint,external,proposals}'::text[];
+    proposals jsonb := coalesce(doc -> 'proposals', '{}');
     op uuid := coalesce((doc ->> 'op_id')::uuid, gen_random_uuid());
-    endpoint text := coalesce(doc ->> 'endpoint', 'api');
-    columns text;
+    called text := coalesce(doc ->> 'code', doc #>> '{external,id}', '');
+    off text[] := crm._off_fields('account', endpoint);
     answer jsonb;
-    bad text;
-    parent record;
+    problems jsonb := '{}';
+    refused jsonb;
+    filled jsonb;
+    w record;
+    v int;
 BEGIN
-    IF jsonb_typeof(doc) IS DISTINCT FROM 'object' OR coalesce(doc ->> 'code', doc #>> '{external,id}', '') = '' THEN
+    IF called = '' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an account is found by its code or by an external reference',
             HINT = 'Give {"code": .., ..} or {"external": {"source": .., "id": ..}, ..}.';
+    ELSIF jsonb_typeof(proposals) <> 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'proposals are an object of fields and values';
     END IF;
-    PERFORM crm._check_client(endpoint);
-    patch := doc - '{op_id,endpoint,external}'::text[];
+    -- what is switched off for this client is not taken from it
+    patch := patch - off;
+    proposals := proposals - off;
     IF doc ? 'external' THEN
         SELECT s.id INTO source FROM crm_data.source_system AS s WHERE s.name = doc #>> '{external,source}';
         IF source IS NULL THEN
@@ -174,55 +372,102 @@ BEGIN
         IF expected_version IS NOT NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'there is no such account';
         END IF;
-        SELECT string_agg(k.key, ', ' ORDER BY k.key) INTO bad
-          FROM jsonb_object_keys(patch) AS k (key) LEFT JOIN crm_data.field AS f ON f.object = 'account' AND f.name = k.key AND NOT f.custom
-         WHERE f.id IS NULL OR f.write_class IN ('fixed', 'engine');
-        IF bad IS NOT NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('account has no field to be written: %s', bad);
-        END IF;
-        patch := jsonb_build_object('owner_id', crm.me()) || patch;
-        patch := jsonb_build_object('team_id', (SELECT m.team_id FROM crm_data.member AS m WHERE m.id = (patch ->> 'owner_id')::bigint)) || patch;
-        a := jsonb_populate_record(NULL::crm_data.account, patch);
-        IF NOT crm.row_visible('account', 'create', a.owner_id, a.team_id, coalesce(a.grade, 0::smallint)) THEN
-            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to create an account';
-        END IF;
-        SELECT string_agg(k.key, ', ' ORDER BY k.key) INTO bad
-          FROM jsonb_object_keys(doc - '{op_id,endpoint,external}'::text[]) AS k (key) JOIN crm_data.field AS f ON f.object = 'account' AND f.name = k.key AND NOT f.custom
-         WHERE NOT crm._field_allowed('write', f.id, a.owner_id, a.team_id);
-        IF bad IS NOT NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for fields of account: %s', bad);
-        END IF;
-        -- hidden and missing get the same answer, before the foreign key gives another
-        FOR parent IN
-            SELECT g.attname AS name, p.relname AS object
-              FROM pg_constraint AS c JOIN pg_class AS p ON p.oid = c.confrelid JOIN pg_attribute AS g ON g.attrelid = c.conrelid AND ARRAY[g.attnum] = c.conkey
-             WHERE c.conrelid = 'crm_data.account'::regclass AND c.contype = 'f' AND coalesce(doc -> g.attname, 'null') <> 'null'
-               AND EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = p.relname)
-             ORDER BY g.attnum LOOP
-            IF crm._see(parent.object, (doc ->> parent.name)::bigint) IS NULL THEN
-                RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', MESSAGE = format('column "%s" refers to a row of %s that is not there', parent.name, parent.object);
-            END IF;
-        END LOOP;
-        SELECT string_agg(quote_ident(k.key), ', ' ORDER BY k.key) INTO columns FROM jsonb_each(patch) AS k WHERE k.value <> 'null';
-        PERFORM crm._engine_write('none', endpoint);
-        EXECUTE format('INSERT INTO crm_data.account (%1$s) SELECT %1$s FROM jsonb_populate_record(NULL::crm_data.account, $1) RETURNING id', columns) INTO found USING patch;
-        PERFORM crm._engine_write('none');
+        -- not asked for where it is switched off, but a record has a name
+        w := crm._create_account(CASE WHEN 'name' = ANY (off) THEN patch || jsonb_build_object('name', called) ELSE patch END, called, endpoint, problems);
+        found := w.id;
+        problems := w.problems;
         answer := jsonb_build_object('state', 'created', 'id', found, 'version', 1, 'conflicts', '[]'::jsonb);
     ELSE
-        answer := crm.write('account', found, op, endpoint, expected_version, patch - 'code');
+        w := crm._write_account(found, op, expected_version, patch - 'code', endpoint, problems);
+        answer := w.answer;
         found := (answer ->> 'id')::bigint;
+        problems := w.problems;
+        UPDATE crm_data.account AS a SET draft_problems = coalesce(a.draft_problems, '{}') || p.codes
+          FROM (SELECT crm._draft_codes(problems) AS codes) AS p
+         WHERE a.id = found AND NOT coalesce(a.draft_problems, '{}') @> p.codes
+        RETURNING a.row_version INTO v;
+        answer := answer || CASE WHEN v IS NOT NULL THEN jsonb_build_object('version', v) ELSE '{}' END;
     END IF;
     IF source IS NOT NULL THEN
         INSERT INTO crm_data.external_ref (source_id, external_id, object, record_id) VALUES (source, doc #>> '{external,id}', 'account', found)
         ON CONFLICT DO NOTHING;
     END IF;
+    -- what a client computed or recognised is a proposal: written as by one who has read nothing, and missed by nobody
+    IF proposals <> '{}' THEN
+        BEGIN
+            -- (the customer is locked) what is empty takes the value; what is not keeps its own, and the other becomes a conflict
+            SELECT a.row_version, coalesce(jsonb_object_agg(p.key, p.value) FILTER (WHERE coalesce(to_jsonb(a) -> p.key, 'null') IN ('null', '""', '[]')), '{}') INTO v, filled
+              FROM crm_data.account AS a CROSS JOIN LATERAL jsonb_each(proposals) AS p WHERE a.id = found GROUP BY a.id;
+            w := crm._write_account(found, md5(op || ':fill')::uuid, v, filled, endpoint, '{}');
+            refused := w.problems;
+            w := crm._write_account(found, md5(op || ':differ')::uuid, NULL, proposals - ARRAY(SELECT k FROM jsonb_object_keys(filled) AS k), endpoint, refused);
+            answer := answer || jsonb_build_object('version', w.answer -> 'version',
+                                                   'proposals', jsonb_build_object('filled', coalesce((SELECT jsonb_agg(k ORDER BY k) FROM jsonb_object_keys(filled) AS k WHERE NOT w.problems ? k), '[]'),
+                                                                                   'conflicts', w.answer -> 'conflicts', 'problems', w.problems));
+        EXCEPTION WHEN OTHERS THEN
+            IF crm._whole_error(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            answer := answer || jsonb_build_object('proposals', jsonb_build_object('filled', '[]'::jsonb, 'conflicts', '[]'::jsonb, 'problems', jsonb_build_object('*', crm._field_problem(SQLSTATE, SQLERRM, NULL))));
+        END;
+    END IF;
+    RETURN answer || CASE WHEN problems <> '{}' THEN jsonb_build_object('state', 'draft', 'saved', answer -> 'state', 'problems', problems) ELSE '{}' END
+                  || CASE WHEN off <> '{}' THEN jsonb_build_object('off', to_jsonb(off)) ELSE '{}' END;
+END
+$function$;
+COMMENT ON FUNCTION crm._save_account(jsonb, int, text) IS 'Internal: what crm.save_account does, without its counting.';
+
+CREATE OR REPLACE FUNCTION crm.save_account(doc jsonb, expected_version int DEFAULT NULL) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    endpoint text := coalesce(doc ->> 'endpoint', 'api');
+    client bigint;
+    answer jsonb;
+BEGIN
+    PERFORM crm._check_client(endpoint);
+    client := crm._client();
+    PERFORM crm._count_client('saves', client);
+    BEGIN
+        IF jsonb_typeof(doc) IS DISTINCT FROM 'object' THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an account to be saved is an object of fields and values';
+        END IF;
+        answer := crm._save_account(doc, expected_version, endpoint);
+    EXCEPTION WHEN OTHERS THEN
+        -- what is only busy is no failure of the client's
+        IF NOT crm._whole_error(SQLSTATE) THEN
+            PERFORM crm._count_client('failures', client);
+        END IF;
+        RAISE;
+    END;
+    IF answer ? 'problems' THEN
+        PERFORM crm._count_client('failures', client);
+    END IF;
     RETURN answer;
 END
 $function$;
 COMMENT ON FUNCTION crm.save_account(jsonb, int) IS
-'Upsert of a customer: finds it by external reference or code and writes it as crm.write does, else inserts it. Answers {state: created | applied | partial | conflict, id, version, conflicts[]}.
-doc: fields and values, with "code" or "external": {"source", "id"}; "op_id" and "endpoint" (api) as for crm.write. expected_version: the row_version that was read; NULL: none, then what differs becomes a conflict and only empty fields that let a value win are filled. Without an owner the new customer is the caller''s. Not STRICT: expected_version may be NULL.
-Errors: those of crm.write; 22023 neither code nor reference; 42704 unknown source; 42703 no such field; 42501 not the caller''s to create, or to bind a reference; 23505 code or reference belongs to an account that is hidden; 23503 a reference to a row that is missing or hidden; P0002 expected_version for a customer that does not exist.';
+'Upsert of a customer: finds it by external reference or code and writes it as crm.write does, else inserts it. Answers {state: created | applied | partial | conflict | draft, id, version, conflicts[]}.
+A field that cannot be saved keeps nothing else from being saved: the state is then draft, saved says what else it would be, and problems {field: {code: SQLSTATE, message}}; the record keeps the codes in draft_problems until these fields are written. A new customer without a name is a draft that is called by its code.
+doc: fields and values, with "code" or "external": {"source", "id"}; "op_id" and "endpoint" (api) as for crm.write. "proposals": {field: value} that a client computed or recognised (a business card, a licence): never needed, in the same call or a later one; they fill what is empty, become a conflict where they differ, and what cannot be saved of them is said under proposals {filled[], conflicts[], problems{}} and makes no draft. expected_version: the row_version that was read; NULL: none, then what differs becomes a conflict and only empty fields that let a value win are filled. Without an owner the new customer is the caller''s. off: fields that are switched off for this client by the configuration flag/off_fields, which are neither asked for nor taken. Each call counts for its client version, and each that fails or makes a draft, even if it is rolled back (crm.client_list). Not STRICT: expected_version may be NULL.
+Errors: those of crm.write that concern no single field; 22023 neither code nor reference; 42704 unknown source; 42501 not the caller''s to create or to write, or to bind a reference; 23505 code or reference belongs to an account that is hidden; P0002 expected_version for a customer that does not exist.';
+
+CREATE OR REPLACE FUNCTION crm._draft_solved() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    SELECT jsonb_object_agg(p.key, p.value) INTO NEW.draft_problems
+      FROM jsonb_each(NEW.draft_problems) AS p WHERE to_jsonb(NEW) -> p.key IS NOT DISTINCT FROM to_jsonb(OLD) -> p.key;
+    RETURN NEW;
+END
+$function$;
+COMMENT ON FUNCTION crm._draft_solved() IS 'Trigger of account: a field of a draft that gets another value is no problem any more. Internal.';
+DROP TRIGGER IF EXISTS account_draft_solved ON crm_data.account;
+CREATE TRIGGER account_draft_solved BEFORE UPDATE ON crm_data.account FOR EACH ROW
+    WHEN (OLD.draft_problems IS NOT NULL AND NEW.draft_problems IS NOT DISTINCT FROM OLD.draft_problems) EXECUTE FUNCTION crm._draft_solved();
+COMMENT ON TRIGGER account_draft_solved ON crm_data.account IS 'What was refused of a draft and is written now is a problem no longer.';
 
 -- ---------------------------------------------------------------- follow-ups
 

@@ -197,7 +197,7 @@ COMMENT ON COLUMN crm_data.account.health IS 'Account health, 0 to 100, kept by 
 COMMENT ON COLUMN crm_data.account.info_health IS 'Completeness and freshness of the record, 0 to 100, kept by the engine.';
 COMMENT ON COLUMN crm_data.account.risk_score IS 'Risk score, 0 to 100, kept by the engine.';
 COMMENT ON COLUMN crm_data.account.churn_probability IS 'Probability of churn, 0 to 1, kept by the engine.';
-COMMENT ON COLUMN crm_data.account.draft_problems IS 'Problems by field that were found when the record was saved; NULL when it is complete.';
+COMMENT ON COLUMN crm_data.account.draft_problems IS 'Draft: fields that were refused when the record was saved, {field: SQLSTATE}; NULL when it is complete. A field that gets another value leaves it.';
 COMMENT ON COLUMN crm_data.account.lease_endpoint IS 'Endpoint holding the edit lease; worth something only while lease_until lies in the next 30 seconds.';
 COMMENT ON COLUMN crm_data.account.lease_until IS 'End of the edit lease.';
 COMMENT ON COLUMN crm_data.account.op_seq IS 'Number of the last operation on the customer''s own row. Numbers are gapless over the customer and all that belongs to him, and assigned under this row''s lock.';

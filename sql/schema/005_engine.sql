@@ -1243,6 +1243,37 @@ COMMENT ON COLUMN crm_data.import_row.record_id IS 'Record it became or changed.
 COMMENT ON COLUMN crm_data.import_row.before IS 'Values before an update, for the undo.';
 COMMENT ON COLUMN crm_data.import_row.after_version IS 'row_version after it was applied; the undo tells later edits by it.';
 
+CREATE TABLE crm_data.client (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE CHECK (name <> ''),
+    saves bigint NOT NULL DEFAULT 0 CHECK (saves >= 0),
+    failures bigint NOT NULL DEFAULT 0 CHECK (failures >= 0),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    created_by text NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE crm_data.client IS 'Client version that saves customers. What it tried and what failed is counted in two sequences of its own, which no rollback touches; the job client_watch reads them.';
+COMMENT ON COLUMN crm_data.client.id IS 'Identifier.';
+COMMENT ON COLUMN crm_data.client.name IS 'Its application_name, mostly name/version; * counts for all that are not known yet, or have no name that could be kept.';
+COMMENT ON COLUMN crm_data.client.saves IS 'Saves it had tried when the job last looked.';
+COMMENT ON COLUMN crm_data.client.failures IS 'Saves of these that failed, as a whole or for a field.';
+COMMENT ON COLUMN crm_data.client.created_at IS 'When it was first seen.';
+COMMENT ON COLUMN crm_data.client.created_by IS 'Login role that it was seen with first.';
+INSERT INTO crm_data.client (name) VALUES ('*');
+
+CREATE TABLE crm_data.client_count (
+    client_id bigint NOT NULL REFERENCES crm_data.client (id),
+    at timestamptz NOT NULL,
+    saves bigint NOT NULL CHECK (saves >= 0),
+    failures bigint NOT NULL CHECK (failures >= 0),
+    PRIMARY KEY (client_id, at)
+);
+CREATE INDEX client_count_at_idx ON crm_data.client_count (at);
+COMMENT ON TABLE crm_data.client_count IS 'Saves of a client version in ten minutes, and how many of them failed.';
+COMMENT ON COLUMN crm_data.client_count.client_id IS 'Client version.';
+COMMENT ON COLUMN crm_data.client_count.at IS 'Start of the ten minutes.';
+COMMENT ON COLUMN crm_data.client_count.saves IS 'Saves tried.';
+COMMENT ON COLUMN crm_data.client_count.failures IS 'Saves of these that failed, as a whole or for a field.';
+
 CREATE TABLE crm_data.view_version (
     name name PRIMARY KEY,
     digest text NOT NULL,

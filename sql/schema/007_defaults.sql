@@ -129,6 +129,8 @@ FROM (VALUES
     ('watchdog.drop', '70', 'percent', '>=', 'design', 'Drop of a source below its usual volume that raises an alert'),
     ('watchdog.alert_within', '10', 'minutes', NULL, 'design', 'Time in which a silent source is reported'),
     ('client.min_version', '{}', 'version by endpoint', NULL, 'design', 'Oldest client version that may write, by endpoint, with its deadline: {"app": {"version": "4.2.1", "after": ".."}}'),
+    ('client.failure_ratio', '5', 'times', '>', 's1', 'Failure rate of a client version''s saves, as a multiple of that of all others, that raises an alert'),
+    ('client.failures_min', '5', 'failures', '>=', 'design', 'Failed saves of a client version in an hour, and saves of the others, below which rates are not compared'),
     ('report.check_threshold', '5', 'percent', '>', 'design', 'Difference between the two computations of a metric, or change against yesterday, that pages its owner'),
     ('risk.hysteresis', '5', 'points', NULL, 'design', 'Points a score must fall below a level before the level is left'),
     ('delivery.large_order', '500000', 'amount in the organisation''s currency', '>=', 'design', 'Signed amount from which delivery and service are notified'),
@@ -434,7 +436,7 @@ FROM (VALUES
     ('health_model', 'points', '{"task_on_time": 2, "stage_action_on_time": 3, "follow_up_quality_over": {"quality": 80, "points": 1}, "first_touch_in_time": 3}'),
     ('flag', 'auto_merge', '{"on": false, "en": "Merge certain duplicates without a person", "zh": "自动合并确定重复"}'),
     ('flag', 'lock_original', '{"on": true, "en": "Lock the original on a certain duplicate", "zh": "强匹配锁定原记录"}'),
-    ('flag', 'off_fields', '{"on": true, "en": "Fields switched off by client: {\"web\": [\"account.legal_person\"]}", "fields": {}}'),
+    ('flag', 'off_fields', '{"on": true, "en": "Fields switched off by client: {\"safari/17.3.1\": [\"account.legal_person\"]}", "zh": "按客户端停用字段", "fields": {}}'),
     ('receivable_health', 'default', '{"weights": {"contract_expiry": 0.3, "credit_rating": 0.3, "on_time_rate": 0.4}, "contract_expiry": {"green": "90 days", "red": "0 days"}, "credit_rating": {"A": 100, "B": 75, "C": 40, "D": 0, "none": 60}, "on_time_rate": {"green": 0.9, "red": 0.6}, "levels": {"green": 75, "yellow": 50}}'),
     ('lifecycle', 'account', '{"states": ["prospect", "customer", "dormant", "churned"], "next": {"prospect": ["customer", "dormant"], "customer": ["dormant", "churned"], "dormant": ["prospect", "customer", "churned"], "churned": ["prospect", "customer"]}}'),
     ('recycle', 'default', '{"rules": [{"when": "$ ? (@.grade < 3 && @.days_since_contact > 30 && @.open_opportunities == 0)", "pool": "public"}], "notice": "7 days", "claim_limit": 20}')
@@ -472,6 +474,7 @@ INSERT INTO crm_data.job (name, cadence, offset_, procedure, catch_up, descripti
 SELECT v.name, v.cadence, v.offset_::interval, v.procedure, v.catch_up, v.description
 FROM (VALUES
     ('source_watchdog', 'minute', '0', '_job_source_watchdog', 'skip', 'Compares the volume of every source with its usual one'),
+    ('client_watch', 'minute', '0', '_job_client_watch', 'skip', 'Compares how often the saves of each client version fail, and which versions fell silent'),
     ('config_canary', 'hour', '5 minutes', '_job_config_canary', 'latest', 'Promotes canaries without anomalies, rolls back the others'),
     ('history_root', 'day', '10 minutes', '_job_history_root', 'all', 'Chains the daily root over all history heads and sends it out'),
     ('report_check', 'day', '1 hour 30 minutes', '_job_report_check', 'latest', 'Computes each metric twice and compares with yesterday'),

@@ -60,7 +60,7 @@ SELECT c.relname
 FROM pg_class AS c
 CROSS JOIN LATERAL (SELECT array_agg(a.attname::text) AS cols FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0) AS l
 WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-    AND (NOT cols @> ARRAY['created_at', 'created_by'] AND c.relname NOT IN ('match_record', 'match_key', 'change', 'operation', 'import_row', 'import_line', 'schema_version')
+    AND (NOT cols @> ARRAY['created_at', 'created_by'] AND c.relname NOT IN ('match_record', 'match_key', 'change', 'operation', 'import_row', 'import_line', 'client_count', 'schema_version')
          OR cols && ARRAY['row_version', 'field_version', 'last_hash', 'last_at']
             AND NOT cols @> ARRAY['row_version', 'field_version', 'last_hash', 'last_at', 'updated_at', 'updated_by']
          OR cols && ARRAY['owner_id', 'grade'] AND NOT cols @> ARRAY['owner_id', 'team_id', 'grade'])

@@ -160,7 +160,7 @@ SELECT (crm.save_account('{"external": {"source": "erp", "id": "C-77"}, "website
 SELECT name, city, industry, phone, website, row_version FROM crm_data.account WHERE id = :saved;
 \set VERBOSITY sqlstate
 SELECT crm.save_account('{"name": "x"}');
-SELECT crm.save_account('{"code": "SAVE-9", "name": "x", "nme": 1}');
+SELECT crm.save_account('{"code": "SAVE-8", "name": "x", "nme": 1}') - 'id' AS draft;
 SELECT crm.save_account('{"code": "SAVE-9", "name": "x"}', 5);
 SELECT crm.save_account('{"external": {"source": "nobody", "id": "1"}, "name": "x"}');
 \set VERBOSITY terse
@@ -326,8 +326,8 @@ SELECT d ->> 'state' AS draft FROM crm.submit_drafts(ARRAY[
     jsonb_build_object('object', 'interaction', 'kind', 'create', 'op_id', md5('w6')::uuid, 'patch', jsonb_build_object('account_id', :others, 'kind', 'visit', 'summary', '拜访'))]) AS d ORDER BY d -> 'place';
 SELECT crm.save_account('{"code": "WRITES-NEW", "name": "他的新客户"}') - 'id' AS created;
 -- what is hidden is as if it were not there: as a parent, as the other end of a follow-up, and under its code; who is no system binds no reference
-SELECT crm.save_account(jsonb_build_object('code', 'WRITES-HIS', 'name', '子公司', 'parent_id', :others));
-SELECT crm.save_account('{"code": "WRITES-HIS", "name": "子公司", "parent_id": -5}');
+SELECT crm.save_account(jsonb_build_object('code', 'WRITES-HIS', 'name', '子公司', 'parent_id', :others)) -> 'problems' AS hidden, crm.save_account('{"code": "WRITES-HIS-2", "name": "子公司", "parent_id": -5}') -> 'problems' AS missing;
+SELECT crm.save_account('{"code": "WRITES-HIS-3", "name": "子公司", "credit_rating": "A", "city": "苏州"}') -> 'problems' AS not_his_to_write;
 SELECT crm.save_account('{"code": "WRITES-writes_other", "name": "别人的"}');
 SELECT crm.save_account('{"external": {"source": "erp", "id": "W-1"}, "code": "WRITES-HIS", "name": "子公司"}');
 SELECT d ->> 'error' AS draft FROM crm.submit_drafts(ARRAY[

@@ -137,6 +137,7 @@ REGRESS ?= \
 	consistency \
 	health \
 	source_watchdog \
+	process_break \
 	process_input
 # and this one looks at all that they made
 REGRESS += catalog
@@ -161,7 +162,8 @@ ISOLATION ?= \
 	odds_queue \
 	take_in \
 	sync_log \
-	claim
+	claim \
+	config_race
 
 REGRESS_OPTS = --inputdir=. --outputdir=test
 ISOLATION_OPTS = --inputdir=. --outputdir=test --load-extension=crm

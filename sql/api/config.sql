@@ -342,6 +342,17 @@ COMMENT ON FUNCTION crm.config_validate(text, jsonb) IS
 'What is wrong with the body of a configuration, by kind: errors, which keep it from being proposed, and warnings. No row: nothing is wrong. Raises nothing.
 kind: see the check of crm_data.config. body: an object; its shape depends on the kind.';
 
+CREATE OR REPLACE FUNCTION crm._config_lock(kind text, key text, scope text) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- the first version is always there, whatever becomes of the later ones
+    PERFORM FROM crm_data.config AS c WHERE c.kind = _config_lock.kind AND c.key = _config_lock.key AND c.scope = _config_lock.scope ORDER BY c.version LIMIT 1 FOR NO KEY UPDATE;
+END
+$$;
+COMMENT ON FUNCTION crm._config_lock(text, text, text) IS 'Internal: until the end of the transaction nobody else takes a step with any version of this configuration; whoever waits sees what became of it.';
+
 CREATE OR REPLACE FUNCTION crm.config_put(kind text, key text, body jsonb, note text DEFAULT NULL, scope text DEFAULT '*') RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -351,16 +362,20 @@ DECLARE
     v_version int;
 BEGIN
     PERFORM crm._require('configure');
-    IF coalesce(key, '') = '' OR coalesce(scope, '') = '' OR EXISTS (SELECT FROM crm.config_validate(kind, body) AS v WHERE v.path = '$' AND v.severity = 'error') THEN
-        RAISE EXCEPTION 'this cannot be a configuration: %', coalesce((SELECT v.message FROM crm.config_validate(kind, body) AS v WHERE v.path = '$' AND v.severity = 'error' LIMIT 1), 'it has no key')
+    IF coalesce(key, '') = '' OR coalesce(scope, '') = '' OR length(key) > 200 OR length(scope) > 200 OR EXISTS (SELECT FROM crm.config_validate(kind, body) AS v WHERE v.path = '$' AND v.severity = 'error') THEN
+        RAISE EXCEPTION 'this cannot be a configuration: %', coalesce((SELECT v.message FROM crm.config_validate(kind, body) AS v WHERE v.path = '$' AND v.severity = 'error' LIMIT 1), 'it has no key, or one of more than 200 characters')
             USING ERRCODE = 'invalid_parameter_value', HINT = 'SELECT * FROM crm.config_validate(kind, body) tells what is expected.';
     END IF;
-    -- versions of one key come one after the other
-    PERFORM FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope ORDER BY c.version DESC LIMIT 1 FOR UPDATE;
-    INSERT INTO crm_data.config (kind, key, scope, version, body, author, note, based_on)
-    SELECT kind, key, scope, coalesce(max(c.version), 0) + 1, body, crm._actor(), note, max(c.version) FILTER (WHERE c.status = 'active')
-      FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope
-    RETURNING version INTO v_version;
+    LOOP
+        -- versions of one key come one after the other; of two who begin a new one, the second finds the first's to wait for
+        PERFORM crm._config_lock(kind, key, scope);
+        INSERT INTO crm_data.config (kind, key, scope, version, body, author, note, based_on)
+        SELECT kind, key, scope, coalesce(max(c.version), 0) + 1, body, crm._actor(), note, max(c.version) FILTER (WHERE c.status = 'active')
+          FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope
+        ON CONFLICT ON CONSTRAINT config_kind_key_scope_version_key DO NOTHING
+        RETURNING version INTO v_version;
+        EXIT WHEN FOUND;
+    END LOOP;
     RETURN v_version;
 END
 $$;
@@ -429,7 +444,7 @@ $$;
 COMMENT ON FUNCTION crm._config_problem(text, text, text, jsonb) IS 'Internal: what keeps a version from being rehearsed or proposed: errors of its body, or a shape other than the one in force; NULL for nothing.';
 
 CREATE OR REPLACE FUNCTION crm._config_check(kind text, key text, version int, scope text, wanted text[]) RETURNS crm_data.config
-    LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_variable
@@ -439,6 +454,7 @@ DECLARE
     v_sim jsonb;
 BEGIN
     PERFORM crm._require('configure');
+    PERFORM crm._config_lock(kind, key, scope);
     SELECT * INTO c FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.version = version AND x.scope = scope;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no version % of %/%', version, kind, key USING ERRCODE = 'undefined_object', HINT = 'SELECT kind, key, version, status FROM crm.config_list() shows the versions.';
@@ -459,7 +475,7 @@ BEGIN
     RETURN c;
 END
 $$;
-COMMENT ON FUNCTION crm._config_check(text, text, int, text, text[]) IS 'Internal: a version that may take its next step: the caller may configure, it is in one of the wanted states, valid, and its rehearsal loses nothing.';
+COMMENT ON FUNCTION crm._config_check(text, text, int, text, text[]) IS 'Internal: a version that may take its next step: the caller may configure, it is in one of the wanted states, valid, and its rehearsal loses nothing. Nobody else takes a step with the same configuration until the end of the transaction.';
 
 CREATE OR REPLACE FUNCTION crm.config_propose(kind text, key text, version int, scope text DEFAULT '*') RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
@@ -590,7 +606,10 @@ DECLARE
     v_why text;
     v_n bigint := 0;
 BEGIN
-    FOR c IN SELECT x.* FROM crm_data.config AS x WHERE x.status = 'canary' ORDER BY x.id FOR UPDATE LOOP
+    FOR c IN SELECT x.* FROM crm_data.config AS x WHERE x.status = 'canary' ORDER BY x.kind, x.key, x.scope LOOP
+        -- it may have been approved or rolled back a moment ago
+        PERFORM crm._config_lock(c.kind, c.key, c.scope);
+        CONTINUE WHEN NOT EXISTS (SELECT FROM crm_data.config AS x WHERE x.id = c.id AND x.status = 'canary');
         WITH gone AS (DELETE FROM crm_data.config_trial AS t WHERE t.config_id = c.id RETURNING t.hit, t.changed, t.anomaly)
         SELECT count(*) + coalesce((c.counters ->> 'records')::bigint, 0) AS records, count(*) FILTER (WHERE g.hit) + coalesce((c.counters ->> 'hits')::bigint, 0) AS hits,
                count(*) FILTER (WHERE g.changed) + coalesce((c.counters ->> 'changed')::bigint, 0) AS changed, count(*) FILTER (WHERE g.anomaly) + coalesce((c.counters ->> 'anomalies')::bigint, 0) AS anomalies
@@ -628,11 +647,12 @@ DECLARE
     v_id bigint;
 BEGIN
     PERFORM crm._require('configure');
+    PERFORM crm._config_lock(kind, key, scope);
     SELECT * INTO o FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.version = to_version AND x.scope = scope;
-    IF NOT FOUND OR o.approver IS NULL THEN
-        RAISE EXCEPTION 'version % of %/% was never in force', to_version, kind, key USING ERRCODE = 'RM501', HINT = 'Only what was once approved can be put back without a second person.';
+    -- a canary that was taken back was approved too, but only for a share
+    IF NOT FOUND OR o.valid IS NULL THEN
+        RAISE EXCEPTION 'version % of %/% was never in force', to_version, kind, key USING ERRCODE = 'RM501', HINT = 'Only what was in force for everybody can be put back without a second person.';
     END IF;
-    PERFORM FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope ORDER BY c.version DESC LIMIT 1 FOR UPDATE;
     INSERT INTO crm_data.config (kind, key, scope, version, body, author, approver, note, based_on)
     SELECT kind, key, scope, max(c.version) + 1, o.body, crm._actor(), 'version ' || to_version, format('rolled back to version %s', to_version), to_version
       FROM crm_data.config AS c WHERE c.kind = kind AND c.key = key AND c.scope = scope
@@ -642,7 +662,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.config_rollback(text, text, int, text) IS
-'Puts an earlier version back in force at once, as a new version with its body; what was once approved needs no second approval. Returns the new number. Errors: RM501 it was never in force; 42501.';
+'Puts an earlier version back in force at once, as a new version with its body; what was in force once needs no second approval. Returns the new number. Errors: RM501 it was never in force; 42501.';
 
 CREATE OR REPLACE FUNCTION crm.config_as_of(at timestamptz) RETURNS TABLE (kind text, key text, scope text, version int, body jsonb)
     LANGUAGE sql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
@@ -674,7 +694,9 @@ BEGIN
         IF c.old_version IS NOT NULL THEN
             PERFORM crm.config_rollback(c.kind, c.key, c.old_version, c.scope);
         ELSE
-            UPDATE crm_data.config AS x SET status = 'retired', valid = tstzrange(lower(x.valid), now()), note = concat_ws('; ', x.note, 'rolled back to before it was'), updated_at = now(), updated_by = session_user WHERE x.id = c.now_id;
+            PERFORM crm._config_lock(c.kind, c.key, c.scope);
+            UPDATE crm_data.config AS x SET status = 'retired', valid = tstzrange(lower(x.valid), greatest(now(), lower(x.valid))), note = concat_ws('; ', x.note, 'rolled back to before it was'), updated_at = now(), updated_by = session_user
+             WHERE x.id = c.now_id AND x.status = 'active';
         END IF;
         v_n := v_n + 1;
     END LOOP;
@@ -830,7 +852,7 @@ BEGIN
         RAISE EXCEPTION 'a tag is a text of up to 60 characters, without blanks around it, and its label an object of texts' USING ERRCODE = 'invalid_parameter_value', HINT = 'crm.tag_put(''光伏电站业主'', ''{"en": "Solar plant owner"}'').';
     END IF;
     -- a word of the house binds nobody: it needs no second person, and is there for everybody from the commit on
-    PERFORM FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = tag AND c.scope = '*' ORDER BY c.version DESC LIMIT 1 FOR UPDATE;
+    PERFORM crm._config_lock('tag', tag, '*');
     IF NOT enabled THEN
         IF EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.status IN ('active', 'canary') AND c.body -> 'then' @> jsonb_build_array(jsonb_build_object('do', 'tag', 'tag', tag))) THEN
             RAISE EXCEPTION 'a rule in force gives the tag "%"', tag USING ERRCODE = 'dependent_objects_still_exist', HINT = 'Change the rule first: SELECT key, body FROM crm.config_as_of(now()) WHERE kind = ''rule'' shows the rules.';
@@ -842,8 +864,12 @@ BEGIN
     ELSIF NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = tag AND c.scope = '*' AND c.status = 'active' AND (c.body = v_body OR label IS NULL)) THEN
         INSERT INTO crm_data.config (kind, key, scope, version, body, author, approver, based_on)
         SELECT 'tag', tag, '*', coalesce(max(c.version), 0) + 1, v_body, crm._actor(), 'tags need no approval', max(c.version) FILTER (WHERE c.status = 'active') FROM crm_data.config AS c WHERE c.kind = 'tag' AND c.key = tag AND c.scope = '*'
+        -- somebody else added it at the same moment
+        ON CONFLICT ON CONSTRAINT config_kind_key_scope_version_key DO NOTHING
         RETURNING config.id INTO v_id;
-        PERFORM crm._config_activate(v_id);
+        IF v_id IS NOT NULL THEN
+            PERFORM crm._config_activate(v_id);
+        END IF;
     END IF;
 END
 $$;

@@ -194,6 +194,9 @@ DECLARE
     r record;
 BEGIN
     PERFORM crm._require_role('crm_sync', 'crm_admin');
+    IF length(external_id) > 500 OR length(kind) > 100 THEN
+        RAISE EXCEPTION 'the identifier of a payload has up to 500 characters, its kind up to 100' USING ERRCODE = 'invalid_parameter_value', HINT = 'Take the identifier that the source gives it, or a digest of it.';
+    END IF;
     -- behaviour of a known customer, most of what comes, has a short way
     v_done := crm._ingest_behaviour(source, external_id, kind, payload, source_ts);
     IF v_done IS NOT NULL THEN
@@ -246,7 +249,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.ingest(text, text, text, jsonb, timestamptz) IS
 'Takes a payload of another system in and applies it in the same transaction. The same payload again changes nothing. It ends as applied, rejected or parked, with the reason, and stays visible. Never refused for its age: a missing source_ts, or one that lies ahead, is now, and marked as assumed.
-kind: lead or form; meeting, survey, chat, email, note; finance.invoice, finance.payment, finance.refund (contract_code, amount, currency, number) and legal.sealed (contract_code, url), with or without what stands before the dot; call, chat_file and any behaviour. The customer is found by account_code, phone or email; opportunity_code names a deal of it that a conversation belongs to. origin: the mark of a message that we sent to this system (crm.sync_subscribe); with nothing but what it said it is our own change coming back, and rejected. Errors: 22023 an unknown source, or a payload that is no object.';
+kind: lead or form; meeting, survey, chat, email, note; finance.invoice, finance.payment, finance.refund (contract_code, amount, currency, number) and legal.sealed (contract_code, url), with or without what stands before the dot; call, chat_file and any behaviour. The customer is found by account_code, phone or email; opportunity_code names a deal of it that a conversation belongs to. origin: the mark of a message that we sent to this system (crm.sync_subscribe); with nothing but what it said it is our own change coming back, and rejected. Errors: 22023 an unknown source, a payload that is no object, or an identifier or kind that is too long.';
 
 CREATE OR REPLACE FUNCTION crm.process_inbox(batch int DEFAULT 500) RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

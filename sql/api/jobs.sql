@@ -77,7 +77,8 @@ DECLARE
     v_rows int;
     v_total int := 0;
 BEGIN
-    FOR j IN SELECT x.*, coalesce((SELECT max(r.due_at) FROM crm_data.job_run AS r WHERE r.job_id = x.id), x.starts_at - interval '1 microsecond') AS since
+    -- what a clock that ran ahead planned does not count, or nothing would be due until its time comes
+    FOR j IN SELECT x.*, coalesce((SELECT max(r.due_at) FROM crm_data.job_run AS r WHERE r.job_id = x.id AND r.due_at <= at), x.starts_at - interval '1 microsecond') AS since
                FROM crm_data.job AS x WHERE x.enabled ORDER BY x.id LOOP
         -- minutes of a long pause would be many, and of them at most the last counts
         INSERT INTO crm_data.job_run (job_id, due_at)
@@ -116,7 +117,8 @@ BEGIN
     -- the lock on the job keeps its runs in order; a session that dies leaves its run as it found it
     SELECT x.id, x.due_at, x.attempts, j.id AS job_id, j.name, j.procedure, j.max_attempts INTO r
       FROM crm_data.job_run AS x JOIN crm_data.job AS j ON j.id = x.job_id
-     WHERE x.state IN ('ready', 'failed') AND coalesce(x.next_at, '-infinity') <= now() AND x.attempts < j.max_attempts AND j.enabled
+     -- (no run waits longer than a day for its next attempt: a clock that ran ahead has said so)
+     WHERE x.state IN ('ready', 'failed') AND x.due_at <= now() AND (x.next_at IS NULL OR x.next_at <= now() OR x.next_at > now() + interval '1 day') AND x.attempts < j.max_attempts AND j.enabled
        AND NOT EXISTS (SELECT FROM crm_data.job_run AS e WHERE e.job_id = x.job_id AND e.due_at < x.due_at AND e.state IN ('ready', 'failed') AND e.attempts < j.max_attempts)
      ORDER BY x.due_at, j.id LIMIT 1
        FOR UPDATE OF j, x SKIP LOCKED;
@@ -160,13 +162,13 @@ DECLARE
 BEGIN
     -- overdue tasks: owner and manager hear of each once; at most 500 a call, the rest the next minute
     FOR t IN
-        SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, k.object, k.record_id, m.manager_id
-          FROM crm_data.task AS k LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
+        SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, k.object, k.record_id
+          FROM crm_data.task AS k
          WHERE k.state = 'open' AND k.notified_at IS NULL AND k.due_at < now() AND k.kind <> 'first_touch'
          ORDER BY k.due_at LIMIT 500 FOR UPDATE OF k SKIP LOCKED
     LOOP
         PERFORM crm._notify('task.overdue', 'task_overdue:' || t.id,
-                            jsonb_build_object('task', t.id, 'title', t.title, 'due', t.due_at), array_remove(ARRAY[t.owner_id, t.manager_id], NULL), t.account_id);
+                            jsonb_build_object('task', t.id, 'title', t.title, 'due', t.due_at), array_remove(ARRAY[t.owner_id, crm._manager_of(t.owner_id)], NULL), t.account_id);
         UPDATE crm_data.task AS k SET notified_at = now() WHERE k.id = t.id;
         IF t.kind = 'stage_action' THEN
             PERFORM crm._emit('task.overdue', t.object, t.record_id, jsonb_build_object('id', t.id, 'kind', t.kind, 'action_key', t.action_key));
@@ -183,7 +185,12 @@ BEGIN
     IF v_ids <> '{}' THEN
         PERFORM crm._outbox_fall_back(v_ids, 'the channel is down');
     END IF;
-    IF EXISTS (SELECT FROM crm_data.outbox AS o WHERE o.state IN ('pending', 'failed') AND o.next_at <= now()) THEN
+    -- a message that ended every relay which took it is given up like one that could not be delivered
+    v_ids := ARRAY(SELECT o.id FROM crm_data.outbox AS o WHERE o.state = 'claimed' AND o.claimed_until < now() AND o.attempts >= coalesce((crm._setting('outbox.backoff', '{}')::jsonb ->> 'attempts')::int, 8) ORDER BY o.id LIMIT 500 FOR UPDATE SKIP LOCKED);
+    IF v_ids <> '{}' THEN
+        PERFORM crm._outbox_fall_back(v_ids, 'no relay answered, often enough');
+    END IF;
+    IF EXISTS (SELECT FROM crm_data.outbox AS o WHERE o.state IN ('pending', 'failed') AND o.next_at <= now()) OR EXISTS (SELECT FROM crm_data.outbox AS o WHERE o.state = 'claimed' AND o.claimed_until < now()) THEN
         NOTIFY crm_outbox;      -- one a tick, without content
     END IF;
     -- writes that waited for the end of a lease; last, so that no customer is locked for longer than this takes

@@ -398,6 +398,9 @@ DECLARE
     v_team bigint;
     v_bad text;
 BEGIN
+    IF length(doc ->> 'client_key') > 500 OR pg_column_size(doc) > 20000000 THEN
+        RAISE EXCEPTION 'a follow-up has up to twenty million bytes, its client_key up to 500 characters' USING ERRCODE = 'invalid_parameter_value', HINT = 'Files are attachments; a client key is a number or a digest.';
+    END IF;
     IF jsonb_typeof(doc) <> 'object' THEN
         RAISE EXCEPTION 'a follow-up is an object' USING ERRCODE = 'invalid_parameter_value', HINT = '{"account_id": 1, "kind": "call", "summary": "..."}';
     END IF;
@@ -474,7 +477,7 @@ $$;
 COMMENT ON FUNCTION crm.log_interaction(jsonb) IS
 'Writes a follow-up and returns its number; the same client_key again returns the same one. A next step becomes a task of the author. Its points of quality are computed at once.
 doc: account_id, opportunity_id or lead_id; kind, channel, direction, occurred_at, summary, body, progress (picklist key_progress), next_step, next_step_at, duration, depth, satisfaction, contact_id, campaign_id, preset, client_key, endpoint, detail.
-Errors: 22023 a value of the wrong form or outside its list; 42703 an unknown field; P0002 no such customer of the caller''s, or a contact, opportunity or lead that he does not see; 23505 the client key is another''s.';
+Errors: 22023 a value of the wrong form or outside its list, or too long; 42703 an unknown field; P0002 no such customer of the caller''s, or a contact, opportunity or lead that he does not see; 23505 the client key is another''s.';
 
 CREATE OR REPLACE FUNCTION crm.log_touch(account bigint, preset text, note text DEFAULT NULL, opportunity bigint DEFAULT NULL, client_key text DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
@@ -654,7 +657,12 @@ DECLARE
     r record;
 BEGIN
     -- somebody nobody knows yet, as most are, has a short way
-    v_done := crm._capture_new(doc);
+    IF length(doc ->> 'client_key') > 500 OR pg_column_size(doc) > 1000000 THEN
+        RAISE EXCEPTION 'a lead has up to a million bytes, its client_key up to 500 characters' USING ERRCODE = 'invalid_parameter_value', HINT = 'Files are attachments; a client key is a number or a digest.';
+    END IF;
+    IF pg_column_size(doc) < 4000 THEN
+        v_done := crm._capture_new(doc);
+    END IF;
     IF v_done IS NOT NULL THEN
         RETURN v_done;
     END IF;
@@ -662,7 +670,8 @@ BEGIN
         RAISE EXCEPTION 'a lead is an object' USING ERRCODE = 'invalid_parameter_value', HINT = '{"name": "..", "phone": "..", "source": "web", "context": {}}';
     END IF;
     -- an empty text says nothing
-    SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}') INTO doc FROM jsonb_each(doc) AS e WHERE e.value <> 'null' AND e.value <> '""' AND btrim(e.value #>> '{}') <> '';
+    SELECT coalesce(jsonb_object_agg(e.key, CASE WHEN jsonb_typeof(e.value) = 'string' AND length(e.value #>> '{}') > 4000 THEN to_jsonb(left(e.value #>> '{}', 4000)) ELSE e.value END), '{}') INTO doc
+      FROM jsonb_each(doc) AS e WHERE e.value <> 'null' AND e.value <> '""' AND btrim(e.value #>> '{}') <> '';
     v_phone := crm.phone_key(doc ->> 'phone');
     v_email := crm.email_key(doc ->> 'email');
     v_company := crm.company_key(doc ->> 'company');
@@ -734,8 +743,8 @@ END
 $$;
 COMMENT ON FUNCTION crm.capture_lead(jsonb) IS
 'Takes a lead in and assigns it in the same transaction. The same client_key, telephone number or address again within thirty days is the same lead, completed where it was empty. Returns {lead, owner, account it belongs to, duplicate}.
-doc: name, company, title, phone, email, need, industry, region, province, city, district, source, channel, campaign (code), client_key, occurred_at (when it happened; clocks start now), context with the keys that the form lead.capture lists, others are kept in attrs. Empty texts are as if absent.
-Errors: 22023 neither a telephone number nor an address.';
+doc: name, company, title, phone, email, need, industry, region, province, city, district, source, channel, campaign (code), client_key, occurred_at (when it happened; clocks start now), context with the keys that the form lead.capture lists, others are kept in attrs. Empty texts are as if absent, long ones are cut at 4,000 characters.
+Errors: 22023 neither a telephone number nor an address, or more than a million bytes.';
 
 CREATE OR REPLACE FUNCTION crm._first_touch_breaches(lim int) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -745,7 +754,7 @@ DECLARE
     t record;
     v_n int := 0;
 BEGIN
-    FOR t IN SELECT k.id, k.record_id, k.owner_id, k.account_id, m.manager_id, l.deleted_at IS NULL AND l.merged_into IS NULL AND l.state NOT IN ('converted', 'disqualified') AS waits FROM crm_data.task AS k JOIN crm_data.lead AS l ON l.id = k.record_id LEFT JOIN crm_data.member AS m ON m.id = k.owner_id
+    FOR t IN SELECT k.id, k.record_id, k.owner_id, k.account_id, crm._manager_of(k.owner_id) AS manager_id, l.deleted_at IS NULL AND l.merged_into IS NULL AND l.state NOT IN ('converted', 'disqualified') AS waits FROM crm_data.task AS k JOIN crm_data.lead AS l ON l.id = k.record_id
               WHERE k.kind = 'first_touch' AND k.object = 'lead' AND k.state = 'open' AND k.escalated_at IS NULL AND k.escalate_at < now() AND l.first_touch_at IS NULL
               ORDER BY k.escalate_at LIMIT lim FOR UPDATE OF k SKIP LOCKED LOOP
         UPDATE crm_data.task AS k SET state = 'cancelled', done_at = now(), escalated_at = now(), notified_at = coalesce(k.notified_at, now()), escalations = k.escalations + t.waits::int, updated_at = now() WHERE k.id = t.id;

@@ -51,15 +51,36 @@ $$;
 COMMENT ON FUNCTION crm._notify(text, text, jsonb, bigint[], bigint) IS
 'Internal: puts a message to some members into the outbox, on the channel that the topic has, once for each member and dedupe_key, with a link to what it is about. The payload must hold only what the recipient may see. Returns the number of new messages.';
 
+CREATE OR REPLACE FUNCTION crm._stand_in(member bigint) RETURNS bigint
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    m record;
+BEGIN
+    -- (a circle of managers who all left has an end, too)
+    FOR i IN 1 .. 10 LOOP
+        SELECT x.manager_id, x.left_at IS NULL OR x.left_at > current_date AS here INTO m FROM crm_data.member AS x WHERE x.id = member;
+        IF m.here IS NOT FALSE OR m.manager_id IS NULL THEN
+            RETURN CASE WHEN m.here THEN member END;
+        END IF;
+        member := m.manager_id;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._stand_in(bigint) IS 'Internal: who does what a member should do: he himself, or, after he has left and as long as nobody took his work over, the first of his managers who is still there; NULL if nobody is.';
+
 CREATE OR REPLACE FUNCTION crm._manager_of(member bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN (SELECT m.manager_id FROM crm_data.member AS m WHERE m.id = member);
+    RETURN crm._stand_in((SELECT m.manager_id FROM crm_data.member AS m WHERE m.id = member));
 END
 $$;
-COMMENT ON FUNCTION crm._manager_of(bigint) IS 'Internal: the direct manager of a member, NULL if none.';
+COMMENT ON FUNCTION crm._manager_of(bigint) IS 'Internal: the manager of a member, or, if he has left, who stands in for him; NULL if nobody.';
 
 CREATE OR REPLACE FUNCTION crm._members_with(roles text[]) RETURNS bigint[]
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -78,6 +99,8 @@ CREATE OR REPLACE FUNCTION crm.outbox_claim(relay text, batch int DEFAULT 50, ch
     SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    v_policy jsonb := crm._setting('outbox.backoff', '{}')::jsonb;
 BEGIN
     PERFORM crm._require_role('crm_sync');
     IF coalesce(relay, '') = '' OR batch NOT BETWEEN 1 AND 1000 THEN
@@ -92,7 +115,7 @@ BEGIN
     ), due AS (
         SELECT o.id, o.channel, row_number() OVER (PARTITION BY o.channel ORDER BY o.next_at, o.id) AS n
           FROM (SELECT x.id, x.channel, x.next_at FROM crm_data.outbox AS x
-                 WHERE ((x.state IN ('pending', 'failed') AND x.next_at <= now()) OR (x.state = 'claimed' AND x.claimed_until < now()))
+                 WHERE ((x.state IN ('pending', 'failed') AND x.next_at <= now()) OR (x.state = 'claimed' AND x.claimed_until < now() AND x.attempts < coalesce((v_policy ->> 'attempts')::int, 8)))
                    AND x.channel IN (SELECT k.name FROM open_channel AS k)
                  ORDER BY x.next_at, x.id LIMIT batch FOR UPDATE SKIP LOCKED) AS o
     ), mine AS (
@@ -148,12 +171,18 @@ BEGIN
      ORDER BY o.id, f.channel
     ON CONFLICT ON CONSTRAINT outbox_dedupe_key_key DO NOTHING;
     GET DIAGNOSTICS v_rows = ROW_COUNT;
-    UPDATE crm_data.outbox AS o SET state = CASE WHEN o.fallback = '{}' THEN 'dead' ELSE 'cancelled' END, last_error = left(coalesce(o.last_error || '; ', '') || why, 500), claimed_until = NULL
+    -- where every other channel is switched off, it went nowhere
+    UPDATE crm_data.outbox AS o SET state = CASE WHEN EXISTS (SELECT FROM crm_data.outbox AS k WHERE k.parent_id = o.id) THEN 'cancelled' ELSE 'dead' END, last_error = left(coalesce(o.last_error || '; ', '') || why, 500), claimed_until = NULL
      WHERE o.id = ANY (ids) AND o.state <> 'sent';
+    -- somebody has to know that a message reached nobody
+    INSERT INTO crm_data.alert (kind, level, message, value, dedupe_key)
+    SELECT 'undelivered', 'orange', format('Messages on channel %s reached nobody: the state dead in outbox says which, and why.', o.channel), count(*), 'undelivered:' || o.channel
+      FROM crm_data.outbox AS o WHERE o.id = ANY (ids) AND o.state = 'dead' GROUP BY o.channel ORDER BY o.channel
+    ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO UPDATE SET value = alert.value + excluded.value, updated_at = now();
     RETURN v_rows;
 END
 $$;
-COMMENT ON FUNCTION crm._outbox_fall_back(bigint[], text) IS 'Internal: sends messages over the other channels of their chain, each once, and gives up the first way.';
+COMMENT ON FUNCTION crm._outbox_fall_back(bigint[], text) IS 'Internal: sends messages over the other channels of their chain, each once, and gives up the first way; one that has no other is dead, with an alert for its channel.';
 
 CREATE OR REPLACE FUNCTION crm.outbox_fail(id bigint, relay text, error text, permanent boolean DEFAULT false) RETURNS text
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
@@ -184,7 +213,7 @@ BEGIN
      WHERE x.id = id;
     IF permanent OR o.attempts >= coalesce((v_policy ->> 'attempts')::int, 8) OR (v_opened AND o.fallback <> '{}') THEN
         PERFORM crm._outbox_fall_back(ARRAY[id], CASE WHEN permanent THEN 'cannot be delivered' WHEN v_opened THEN 'the channel is down' ELSE 'tried often enough' END);
-        RETURN CASE WHEN o.fallback = '{}' THEN 'dead' ELSE 'fell back to ' || array_to_string(o.fallback, ' and ') END;
+        RETURN coalesce('fell back to ' || (SELECT string_agg(k.channel, ' and ' ORDER BY array_position(o.fallback, k.channel)) FROM crm_data.outbox AS k WHERE k.parent_id = id), 'dead');
     END IF;
     RETURN 'again later';
 END

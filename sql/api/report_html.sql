@@ -4,9 +4,9 @@ CREATE OR REPLACE FUNCTION crm._html(value text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT replace(replace(replace(replace(replace(regexp_replace(coalesce(value, ''), '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]', '', 'g'), '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
+    SELECT replace(replace(replace(replace(replace(regexp_replace(CASE WHEN length(value) > 2000 THEN left(value, 2000) || '…' ELSE coalesce(value, '') END, '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]', '', 'g'), '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
 $$;
-COMMENT ON FUNCTION crm._html(text) IS 'Internal: a text as it may stand in HTML, in an element or an attribute; without control characters and the marks that turn the direction of what follows.';
+COMMENT ON FUNCTION crm._html(text) IS 'Internal: a text as it may stand in HTML, in an element or an attribute; at most 2,000 characters of it, without control characters and the marks that turn the direction of what follows.';
 
 CREATE OR REPLACE FUNCTION crm._say(key text, locale text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE

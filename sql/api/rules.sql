@@ -67,7 +67,7 @@ CREATE OR REPLACE FUNCTION crm._rule_people(target text, owner bigint) RETURNS b
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN target = 'owner' THEN array_remove(ARRAY[owner], NULL)
+    SELECT CASE WHEN target = 'owner' THEN array_remove(ARRAY[crm._stand_in(owner)], NULL)
                 WHEN target = 'manager' THEN array_remove(ARRAY[crm._manager_of(owner)], NULL)
                 WHEN target = 'director' THEN crm._members_with('{crm_director}')
                 WHEN target = 'steward' THEN crm._members_with('{crm_steward}')
@@ -129,7 +129,7 @@ BEGIN
         WHEN 'task', 'ticket' THEN
             INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, priority, rule_key, rule_version, dedupe_key, owner_id, team_id)
             VALUES (coalesce(a ->> 'kind', CASE a ->> 'do' WHEN 'ticket' THEN 'case' ELSE 'follow_up' END), CASE WHEN object = 'contract' THEN 'account' ELSE object END, CASE WHEN object = 'contract' THEN v_account ELSE id END, v_account, v_text,
-                    now() + (a ->> 'due')::interval, least(9, coalesce((a ->> 'priority')::int, 3) + coalesce((a ->> 'raise_priority')::int, 0)), rule, version, v_dedupe, coalesce(crm._least_loaded(v_people, id), v_owner), v_team)
+                    now() + (a ->> 'due')::interval, least(9, coalesce((a ->> 'priority')::int, 3) + coalesce((a ->> 'raise_priority')::int, 0)), rule, version, v_dedupe, coalesce(crm._least_loaded(v_people, id), crm._stand_in(v_owner), v_owner), v_team)
             ON CONFLICT (dedupe_key) DO NOTHING;
         WHEN 'message' THEN
             IF a ->> 'to' LIKE 'contact:%' THEN
@@ -166,8 +166,10 @@ BEGIN
         WHEN 'signal_tasks' THEN
             -- the heaviest signals that hold say what to do first
             INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, priority, rule_key, rule_version, dedupe_key, owner_id, team_id)
-            SELECT 'risk_action', object, id, v_account, coalesce(s.action ->> v_locale, s.action ->> 'en', s.signal), now() + make_interval(hours => coalesce((crm._rule_value(a -> 'hours') #>> '{}')::int, 48)), 7, rule, version, v_dedupe || ':' || s.signal, v_owner, v_team
+            SELECT 'risk_action', object, id, v_account, coalesce(s.action ->> v_locale, s.action ->> 'en', s.signal), now() + make_interval(hours => coalesce((crm._rule_value(a -> 'hours') #>> '{}')::int, 48)), 7, rule, version, v_dedupe || ':' || s.signal, coalesce(crm._stand_in(v_owner), v_owner), v_team
               FROM (SELECT y.signal, y.action FROM crm._risk_signals(id, now()) AS y ORDER BY y.weight DESC, y.signal LIMIT coalesce((crm._rule_value(a -> 'count') #>> '{}')::int, 3)) AS s
+             -- what is still to be done from a level before is not to be done twice
+             WHERE NOT EXISTS (SELECT FROM crm_data.task AS t WHERE t.object = object AND t.record_id = id AND t.kind = 'risk_action' AND t.state = 'open' AND right(t.dedupe_key, length(s.signal) + 1) = ':' || s.signal)
             ON CONFLICT (dedupe_key) DO NOTHING;
         WHEN 'chain' THEN
             FOR c IN SELECT x.key AS k, x.version AS v, x.body AS b FROM crm_data.config AS x WHERE x.kind = 'rule' AND x.key = a ->> 'rule' AND x.status = 'active' AND x.body ->> 'on' = 'chain' LOOP
@@ -314,13 +316,18 @@ BEGIN
             DELETE FROM crm_data.rule_event AS x WHERE x.id = e.id;
         EXCEPTION WHEN OTHERS THEN
             UPDATE crm_data.rule_event AS x SET attempts = x.attempts + 1, error = left(SQLERRM, 500), at = now() + interval '5 minutes' WHERE x.id = e.id;
+            IF e.attempts >= 2 THEN
+                INSERT INTO crm_data.alert (kind, level, object, record_id, message, dedupe_key)
+                VALUES ('rule_failed', 'orange', e.object, e.record_id, format('What the rules should do about %s failed three times and waits in rule_event, with the reason.', e.kind), 'rule_failed:' || e.kind)
+                ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
+            END IF;
         END;
         v_n := v_n + 1;
     END LOOP;
     RETURN v_n;
 END
 $$;
-COMMENT ON FUNCTION crm._take_rule_events(int) IS 'Internal: takes some events from the queue of the rules; what fails three times stays there. Returns how many were taken.';
+COMMENT ON FUNCTION crm._take_rule_events(int) IS 'Internal: takes some events from the queue of the rules; what fails three times stays there, with an alert. Returns how many were taken.';
 
 -- ---------------------------------------------------------------- risk
 
@@ -400,6 +407,11 @@ BEGIN
      WHERE i.opportunity_id = deal AND i.quality IS NOT NULL AND i.retracted_at IS NULL AND i.occurred_at BETWEEN at - interval '1 year' AND at;
     UPDATE crm_data.opportunity AS x SET risk_score = v_score, risk_level = v_level, touch_quality = v_quality
      WHERE x.id = deal AND (x.risk_score IS DISTINCT FROM v_score OR x.risk_level IS DISTINCT FROM v_level OR x.touch_quality IS DISTINCT FROM v_quality);
+    IF v_level IS DISTINCT FROM coalesce(o.risk_level, 'green') THEN
+        -- what the alerts of another level say is no longer so
+        UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'risk'
+         WHERE a.object = 'opportunity' AND a.record_id = deal AND a.kind = 'risk' AND a.level <> v_level AND a.state <> 'closed';
+    END IF;
     IF v_level IS DISTINCT FROM coalesce(o.risk_level, 'green') OR v_level <> 'green' THEN
         PERFORM crm._run_rules('score.risk', 'opportunity', deal, '{}', at);
     END IF;

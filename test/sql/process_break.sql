@@ -1,0 +1,172 @@
+-- What wavering scores, wrong clocks, dying relays, people who left and texts without end must not do to the engine.
+\set VERBOSITY terse
+SET client_min_messages = warning;
+SET timezone = 'Asia/Shanghai';
+SET datestyle = 'ISO';
+SET intervalstyle = 'postgres';
+CREATE ROLE brk_ann LOGIN IN ROLE crm_admin;
+CREATE ROLE brk_bob LOGIN IN ROLE crm_admin;
+CREATE ROLE brk_boss LOGIN IN ROLE crm_manager;
+INSERT INTO crm_data.member (role_name, full_name, locale) VALUES ('brk_ann', 'Brk Ann', 'en'), ('brk_bob', 'Brk Bob', 'en'), ('brk_boss', 'Brk Boss', 'en');
+INSERT INTO crm_data.member (full_name, manager_id, locale) SELECT 'Brk Lead', id, 'en' FROM crm_data.member WHERE full_name = 'Brk Boss';
+INSERT INTO crm_data.member (full_name, manager_id, locale) SELECT 'Brk Rep', id, 'en' FROM crm_data.member WHERE full_name = 'Brk Lead';
+SELECT id AS rep FROM crm_data.member WHERE full_name = 'Brk Rep' \gset
+INSERT INTO crm_data.account (code, name, owner_id, last_contact_at) VALUES ('BRK', 'Brk', :rep, now()) RETURNING id AS acc \gset
+
+-- each of the 27 signals on the edge of its figure and one step beyond it
+CREATE TEMP TABLE edge (signal text PRIMARY KEY, still jsonb, beyond jsonb);
+INSERT INTO edge VALUES
+    ('technical_contact_silent', '{"contacts": {"by_role": {"technical": {"days_silent": 7}}}}', '{"contacts": {"by_role": {"technical": {"days_silent": 7.1}}}}'),
+    ('legal_edits', '{"contract": {"legal_edits": 3}}', '{"contract": {"legal_edits": 4}}'),
+    ('approval_stuck', '{"contract": {"approval_stuck_workdays": 5}}', '{"contract": {"approval_stuck_workdays": 6}}'),
+    ('quote_unviewed', '{"opportunity": {"quote_unviewed_workdays": 4}}', '{"opportunity": {"quote_unviewed_workdays": 5}}'),
+    ('open_questions', '{"contacts": {"by_role": {"technical": {"open_questions": 2}}}}', '{"contacts": {"by_role": {"technical": {"open_questions": 3}}}}'),
+    ('budget_waiting', '{"interactions": {"budget_wait_mentions": 2}}', '{"interactions": {"budget_wait_mentions": 3}}'),
+    ('negative_words', '{"interactions": {"keyword_hits_7d": 1}}', '{"interactions": {"keyword_hits_7d": 2}}'),
+    ('stage_stalled', '{"opportunity": {"stage_age_days": 15}}', '{"opportunity": {"stage_age_days": 15.1}}'),
+    ('actions_open', '{"opportunity": {"stage_age_days": 16}, "actions": {"open_mandatory": 1}}', '{"opportunity": {"stage_age_days": 16}, "actions": {"open_mandatory": 2}}'),
+    ('action_overdue', '{"actions": {"overdue": 0}}', '{"actions": {"overdue": 1}}'),
+    ('silent_week', '{"opportunity": {"days_since_contact": 7}}', '{"opportunity": {"days_since_contact": 7.1}}'),
+    ('silent_month', '{"opportunity": {"days_since_contact": 30}}', '{"opportunity": {"days_since_contact": 30.1}}'),
+    ('close_date_past', '{"opportunity": {"days_to_close": 0}}', '{"opportunity": {"days_to_close": -1}}'),
+    ('close_date_pushed', '{"opportunity": {"slip_count": 1}}', '{"opportunity": {"slip_count": 2}}'),
+    ('stage_regressed', '{"opportunity": {"regressions_30d": 0}}', '{"opportunity": {"regressions_30d": 1}}'),
+    ('demo_without_signature', '{"opportunity": {"days_since_demo": 30}}', '{"opportunity": {"days_since_demo": 30.1}}'),
+    ('no_decision_maker', '{"opportunity": {"stage_seq": 4}, "decision_chain": {"decision_makers": 1}}', '{"opportunity": {"stage_seq": 4}, "decision_chain": {"decision_makers": 0}}'),
+    ('single_thread', '{"opportunity": {"stage_seq": 3}, "contacts": {"count": 2}}', '{"opportunity": {"stage_seq": 3}, "contacts": {"count": 1}}'),
+    ('key_person_lost', '{"decision_chain": {"lost_30d": 0}}', '{"decision_chain": {"lost_30d": 1}}'),
+    ('opponent', '{"decision_chain": {"opponents": 0}}', '{"decision_chain": {"opponents": 1}}'),
+    ('competitor_active', '{"interactions": {"competitor_mentions_30d": 1}}', '{"interactions": {"competitor_mentions_30d": 2}}'),
+    ('amount_cut', '{"opportunity": {"amount_change_pct_30d": -20}}', '{"opportunity": {"amount_change_pct_30d": -20.1}}'),
+    ('discount_pressure', '{"opportunity": {"discount_pct": 15}}', '{"opportunity": {"discount_pct": 15.1}}'),
+    ('slow_answers', '{"interactions": {"reply_hours_30d": 48}}', '{"interactions": {"reply_hours_30d": 48.1}}'),
+    ('no_next_step', '{"interactions": {"without_next_step_30d": 1}}', '{"interactions": {"without_next_step_30d": 2}}'),
+    ('quality_drop', '{"interactions": {"quality_drop": 20}}', '{"interactions": {"quality_drop": 20.1}}'),
+    ('account_trouble', '{"account": {"receivable": "yellow", "open_cases": 0}}', '{"account": {"receivable": "green", "open_cases": 1}}');
+SELECT count(*) AS signals, count(*) FILTER (WHERE crm._rule_holds(c.body, e.beyond)) AS beyond, count(*) FILTER (WHERE crm._rule_holds(c.body, e.still)) AS at_the_edge, count(*) FILTER (WHERE crm._rule_holds(c.body, '{}')) AS of_nothing
+  FROM crm_data.config AS c LEFT JOIN edge AS e ON e.signal = c.key WHERE c.kind = 'risk_signal' AND c.status = 'active';
+
+-- a score that wavers about its thresholds: each level is told of once, and over when it is left; discounts are held from orange on
+INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, amount, close_date, owner_id)
+SELECT :acc, 'BRK', 'Brk deal', p.id, s.id, 1000, current_date + 60, :rep FROM crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id AND s.code = 'needs' WHERE p.code = 'standard' RETURNING id AS deal \gset
+BEGIN;
+UPDATE crm_data.opportunity SET last_contact_at = now() WHERE id = :deal;
+INSERT INTO crm_data.contact (account_id, name, role_in_decision) SELECT :acc, 'Brk ' || n, 'influencer' FROM generate_series(1, 2) AS n;
+-- the score is the weight of one signal
+DELETE FROM crm_data.config WHERE kind = 'risk_signal' AND key <> 'discount_pressure';
+UPDATE crm_data.opportunity SET discount_pct = 16 WHERE id = :deal;
+CREATE FUNCTION pg_temp.at(deal bigint, points int) RETURNS TABLE (score numeric, level text, held boolean, open text, alerts bigint, messages bigint, actions bigint) LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE crm_data.config AS c SET body = jsonb_set(c.body, '{weight}', to_jsonb(points)) WHERE c.kind = 'risk_signal' AND c.key = 'discount_pressure';
+    PERFORM crm._score_risk(deal, now());
+    RETURN QUERY SELECT o.risk_score::numeric, o.risk_level, o.discount_hold, (SELECT string_agg(a.level, ' ' ORDER BY a.id) FROM crm_data.alert AS a WHERE a.record_id = deal AND a.object = 'opportunity' AND a.kind = 'risk' AND a.state = 'open'),
+                        (SELECT count(*) FROM crm_data.alert AS a WHERE a.record_id = deal AND a.object = 'opportunity' AND a.kind = 'risk'), (SELECT count(*) FROM crm_data.outbox AS m WHERE m.account_id = o.account_id AND m.topic IN ('alert.yellow', 'alert.orange')),
+                        (SELECT count(*) FROM crm_data.task AS t WHERE t.record_id = deal AND t.kind = 'risk_action') FROM crm_data.opportunity AS o WHERE o.id = deal;
+END $$;
+SELECT r.* FROM unnest('{60,61,58,61,56,55,61,80,81,79,82,76,81,75,95,96,94,97,91,90,81,75,50}'::int[]) WITH ORDINALITY AS s (points, n) CROSS JOIN LATERAL pg_temp.at(:deal, s.points) AS r ORDER BY s.n;
+ROLLBACK;
+
+-- configuration: a trial that was taken back was never in force; two beginnings of one key are two versions
+SET ROLE brk_ann;
+SELECT crm.config_put('assignment', 'brk', '{"routes": [{"name": "all", "to": {"match": []}}]}') AS version;
+SELECT crm.config_propose('assignment', 'brk', 1);
+SET ROLE brk_bob;
+SELECT crm.config_canary('assignment', 'brk', 1) > now() AS until;
+RESET ROLE;
+SELECT crm._config_count(id, true) FROM crm_data.config WHERE kind = 'assignment' AND key = 'brk';
+SELECT crm._job_config_canary(now()) AS taken_back;
+SET ROLE brk_ann;
+SELECT crm.config_rollback('assignment', 'brk', 1);
+\echo :LAST_ERROR_SQLSTATE
+SELECT crm.config_put('flag', repeat('k', 201), '{"on": true}');
+RESET ROLE;
+
+-- a clock that ran years ahead and came back: what it planned waits, what is due by now is done
+BEGIN;
+UPDATE crm_data.job SET enabled = false;
+INSERT INTO crm_data.job (name, cadence, offset_, procedure, catch_up, starts_at, tz) VALUES ('brk job', 'day', '0', '_job_brk', 'latest', now() - interval '3 days', 'Asia/Shanghai');
+CREATE FUNCTION crm._job_brk(due timestamptz) RETURNS bigint LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT 1::bigint';
+GRANT EXECUTE ON FUNCTION crm._job_brk(timestamptz) TO crm_owner;
+SELECT crm._plan_jobs(now() + interval '20 years') AS ahead, crm._plan_jobs(now()) AS now, crm._plan_jobs(now()) AS again;
+SELECT crm._run_jobs_step() IS NOT NULL AS step;
+SELECT crm._run_jobs_step() IS NOT NULL AS step;
+SELECT r.state, r.due_at > now() AS ahead FROM crm_data.job_run AS r JOIN crm_data.job AS j ON j.id = r.job_id WHERE j.name = 'brk job' ORDER BY r.due_at;
+-- a failed run whose next attempt that clock put off for years
+UPDATE crm_data.job_run AS r SET state = 'failed', attempts = 1, next_at = now() + interval '20 years' FROM crm_data.job AS j WHERE j.id = r.job_id AND j.name = 'brk job' AND r.due_at <= now();
+SELECT crm._run_jobs_step() IS NOT NULL AS step;
+SELECT r.state FROM crm_data.job_run AS r JOIN crm_data.job AS j ON j.id = r.job_id WHERE j.name = 'brk job' AND r.due_at <= now();
+ROLLBACK;
+-- due times where days have 23 and 25 hours, in zones of quarters of an hour, at the end of months and in leap years: every one once, in order
+SELECT z.tz, j.cadence, count(*) AS due, count(DISTINCT d) AS times, bool_and(lag IS NULL OR d > lag) AS in_order, max(d - lag) AS longest, min(d - lag) AS shortest
+  FROM (VALUES ('Asia/Shanghai'), ('America/New_York'), ('Australia/Lord_Howe'), ('Asia/Kathmandu')) AS z (tz) CROSS JOIN (VALUES ('hour', interval '30 minutes'), ('day', interval '2 hours 30 minutes')) AS j (cadence, offset_)
+ CROSS JOIN LATERAL (SELECT d, lag(d) OVER (ORDER BY d) AS lag FROM crm.job_due(j.cadence, j.offset_, z.tz, '2027-01-01 00:00+00', '2028-01-01 00:00+00') AS d) AS x GROUP BY 1, 2 ORDER BY 1, 2;
+-- asked for piece by piece or at once it is the same
+SELECT z.tz, bool_and(whole.d = parts.d) AS same FROM (VALUES ('America/New_York'), ('Australia/Lord_Howe')) AS z (tz)
+ CROSS JOIN LATERAL (SELECT array_agg(d ORDER BY d) AS d FROM crm.job_due('day', '1 hour 30 minutes', z.tz, '2026-10-20 00:00+00', '2026-11-20 00:00+00') AS d) AS whole
+ CROSS JOIN LATERAL (SELECT array_agg(d ORDER BY d) AS d FROM generate_series(timestamptz '2026-10-20 00:00+00', '2026-11-19 23:00+00', interval '1 hour') AS h CROSS JOIN LATERAL crm.job_due('day', '1 hour 30 minutes', z.tz, h, h + interval '1 hour') AS d) AS parts GROUP BY 1 ORDER BY 1;
+SELECT d AT TIME ZONE 'Asia/Shanghai' AS month_starts FROM crm.job_due('month', '0', 'Asia/Shanghai', '2028-01-15 00:00+08', '2028-04-15 00:00+08') AS d;
+SELECT d AT TIME ZONE 'Asia/Shanghai' AS leap_day FROM crm.job_due('month', '28 days 8 hours', 'Asia/Shanghai', '2028-02-01 00:00+08', '2028-03-01 00:00+08') AS d;
+
+-- a message that ends every relay which takes it, a chain whose other channels are all off: given up, and somebody knows
+UPDATE crm_data.outbox SET state = 'cancelled' WHERE state IN ('pending', 'failed', 'claimed');
+SELECT crm._notify('task.first_touch', 'brk poison', '{}', ARRAY[:rep]) AS sent;
+SELECT count(*) AS taken FROM crm.outbox_claim('brk dies', 10, '{sms}');
+UPDATE crm_data.outbox SET claimed_until = now() - interval '1 second' WHERE dedupe_key LIKE 'brk poison:%';
+SELECT attempts FROM crm.outbox_claim('brk next', 10, '{sms}');
+SELECT crm.outbox_ack(ARRAY(SELECT id FROM crm_data.outbox WHERE dedupe_key LIKE 'brk poison:%'), 'brk dies') AS too_late;
+UPDATE crm_data.outbox SET claimed_until = now() - interval '1 second', attempts = 8 WHERE dedupe_key LIKE 'brk poison:%';
+SELECT count(*) AS taken FROM crm.outbox_claim('brk again', 10, '{sms}');
+CALL crm.tick();
+SELECT channel, state FROM crm_data.outbox WHERE dedupe_key LIKE 'brk poison:%' ORDER BY channel;
+BEGIN;
+UPDATE crm_data.channel SET enabled = false WHERE name IN ('app', 'email');
+SELECT crm._notify('task.first_touch', 'brk nowhere ' || n, '{}', ARRAY[:rep]) AS sent FROM generate_series(1, 2) AS n;
+SELECT crm.outbox_fail(id, 'brk', 'unknown number', true) AS answer FROM crm.outbox_claim('brk', 10, '{sms}');
+SELECT state, count(*) FROM crm_data.outbox WHERE dedupe_key LIKE 'brk nowhere%' GROUP BY 1;
+SELECT level, message, value FROM crm_data.alert WHERE kind = 'undelivered' AND state = 'open';
+ROLLBACK;
+
+-- whoever has left gets nothing more to do: his manager does, or the manager's
+UPDATE crm_data.member SET left_at = current_date WHERE full_name IN ('Brk Rep', 'Brk Lead');
+SELECT m.full_name FROM crm_data.member AS m WHERE m.id = crm._stand_in(:rep);
+INSERT INTO crm_data.interaction (account_id, kind, satisfaction, summary) VALUES (:acc, 'call', NULL, '不考虑'), (:acc, 'call', NULL, '价格太高');
+SELECT crm._emit('event.delivered', 'account', :acc, '{"id": "brk"}');
+CALL crm.tick();
+UPDATE crm_data.rule_event SET at = now() WHERE kind = 'rule:revisit_after_delivery';
+CALL crm.tick();
+SELECT t.kind, t.title, m.full_name FROM crm_data.task AS t JOIN crm_data.member AS m ON m.id = t.owner_id WHERE t.account_id = :acc AND t.rule_key IS NOT NULL ORDER BY t.kind;
+-- a circle of managers has an end
+BEGIN;
+UPDATE crm_data.member SET left_at = current_date, manager_id = :rep WHERE full_name = 'Brk Boss';
+SELECT crm._stand_in(:rep) IS NULL AS nobody, crm._manager_of(:rep) IS NULL AS no_manager;
+ROLLBACK;
+-- what the rules cannot do is known after the third time
+INSERT INTO crm_data.rule_event (kind, object, record_id, event, attempts) VALUES ('event.delivered', 'account', :acc, '{"id": "brk bad", "occurred_at": "never"}', 2);
+SELECT crm._take_rule_events(10) >= 1 AS taken;
+SELECT level, message FROM crm_data.alert WHERE kind = 'rule_failed' AND record_id = :acc;
+
+-- texts without end, and texts that are more than texts
+SELECT crm.capture_lead(jsonb_build_object('phone', '13900001111', 'client_key', repeat('k', 501)));
+SELECT crm.capture_lead(jsonb_build_object('phone', '13900001111', 'need', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 32000) AS n)));
+SELECT crm.ingest('web', repeat('k', 501), 'page_view', '{}');
+SELECT crm.ingest('web', 'brk kind', repeat('k', 101), '{}');
+SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'client_key', repeat('k', 501)));
+SELECT crm.capture_lead(jsonb_build_object('phone', '13900001112', 'client_key', 'brk long', 'company', repeat('长', 100000), 'need', repeat('<b>', 100000))) -> 'duplicate' AS duplicate;
+SELECT length(company) AS company, length(need) AS need FROM crm_data.lead WHERE client_key = 'brk long';
+SELECT crm.capture_lead(jsonb_build_object('phone', '13900001113', 'client_key', 'brk odd', 'name', E'\u202Eevil\u0001\u001b[31m', 'company', '<script>alert(1)</script>''; DROP TABLE x; --', 'need', E'\u0007$(rm -rf /)', 'context', jsonb_build_object('ip', E'\u202E'))) -> 'duplicate' AS duplicate;
+SELECT name = E'\u202Eevil\u0001\u001b[31m' AS kept_as_it_came, company FROM crm_data.lead WHERE client_key = 'brk odd';
+SELECT length(crm.report_html('my_board', jsonb_build_array(jsonb_build_object('account', repeat('长', 1000000))), 'zh')) < 10000 AS a_page_stays_a_page, crm.report_html('my_board', jsonb_build_array(jsonb_build_object('account', E'\u202Ea\u0001<b>')), 'en') LIKE '%<td data-l="Customer">a&lt;b&gt;</td>%' AS harmless;
+-- leave as found
+DELETE FROM crm_data.rule_event WHERE record_id = :acc;
+DELETE FROM crm_data.outbox WHERE parent_id IS NOT NULL AND recipient_id = :rep;
+DELETE FROM crm_data.outbox WHERE recipient_id IN (SELECT id FROM crm_data.member WHERE full_name LIKE 'Brk %');
+DELETE FROM crm_data.config_trial AS t USING crm_data.config AS c WHERE c.id = t.config_id AND c.key = 'brk';
+DELETE FROM crm_data.config WHERE key = 'brk';
+DELETE FROM crm_data.alert WHERE kind IN ('canary_failed', 'undelivered', 'rule_failed');
+UPDATE crm_data.lead SET deleted_at = now() WHERE client_key LIKE 'brk %';
+UPDATE crm_data.task SET state = 'cancelled', done_at = now() WHERE state = 'open' AND (account_id = :acc OR kind = 'first_touch');
+UPDATE crm_data.opportunity SET deleted_at = now() WHERE id = :deal;
+UPDATE crm_data.account SET deleted_at = now() WHERE id = :acc;
+UPDATE crm_data.member SET left_at = current_date, role_name = NULL WHERE full_name LIKE 'Brk %';
+DROP TABLE edge;
+DROP ROLE brk_ann, brk_bob, brk_boss;

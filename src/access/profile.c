@@ -31,7 +31,6 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "replication/logicalworker.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -168,11 +167,7 @@ crm_profile(void)
 static inline bool
 run_by_others(void)
 {
-	if (likely(!InSecurityRestrictedOperation()) || GetUserId() == GetOuterUserId())
-		return false;
-
-	/* from version 16 on a subscription applies changes of our tables so, too, as their owner */
-	return !(IsLogicalWorker() && GetUserId() == get_role_oid(CRM_OWNER, true));
+	return unlikely(InSecurityRestrictedOperation()) && GetUserId() != GetOuterUserId();
 }
 
 /*

@@ -8,7 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(normal_dump new_server install_crm fill fails_with contents schema_of whole_dump same_text run_ok run_fails);
+our @EXPORT = qw(normal_dump new_server install_crm fill fails_with contents schema_of whole_dump same_text run_ok run_fails attack);
 
 # new_server(name, init options): an initialised and started server in UTF8. conf => [lines] adds settings.
 sub new_server
@@ -63,6 +63,18 @@ sub fails_with
 	my $rc = $node->psql($db, "\\set VERBOSITY verbose\n$sql", stdout => \$out, stderr => \$err, on_error_stop => 1, @options);
 	my $good = $rc != 0 && $err =~ /\b$code\b/ && $err =~ $text;
 	ok($good, $what) or diag("exit code $rc, error: $err");
+	return $good;
+}
+
+# attack(node, database, what): the regress test of the attacks, on a server that came about in another way or is reached so; port: its own, or a pooler's
+sub attack
+{
+	my ($node, $db, $what, $host, $port) = @_;
+	my $dir = $node->basedir . '/attack';
+	mkdir $dir;
+	my ($out, $good) = ('', 0);
+	$good = IPC::Run::run([ $ENV{PG_REGRESS}, '--use-existing', "--dbname=$db", '--host=' . ($host // $node->host), '--port=' . ($port // $node->port), "--inputdir=$ENV{TESTDIR}", "--outputdir=$dir", 'access_attack' ], '>', \$out, '2>&1');
+	ok($good, $what) or diag($out, -e "$dir/regression.diffs" ? slurp_file("$dir/regression.diffs") : '');
 	return $good;
 }
 

@@ -25,7 +25,9 @@ my $subscriber = new_server('second', allows_streaming => 'logical');
 install_crm($subscriber, 'crm');
 $subscriber->safe_psql('crm', $company);
 $primary->safe_psql('crm', 'CREATE PUBLICATION access FOR TABLE crm_data.access_profile');
-$subscriber->safe_psql('crm', "CREATE SUBSCRIPTION access CONNECTION '" . $primary->connstr . " dbname=crm' PUBLICATION access WITH (copy_data = false)");
+# The owner of the tables is subject to their row security, and into such a table nothing is replicated as its owner, which is what newer servers do.
+my $as = $subscriber->safe_psql('crm', 'SHOW server_version_num') >= 160000 ? ', run_as_owner = true' : '';
+$subscriber->safe_psql('crm', "CREATE SUBSCRIPTION access CONNECTION '" . $primary->connstr . " dbname=crm' PUBLICATION access WITH (copy_data = false$as)");
 $primary->wait_for_catchup('access');
 
 sub session
@@ -80,4 +82,42 @@ foreach my $s (values %open)
 	$s->{run}->finish;
 }
 $subscriber->safe_psql('crm', 'DROP SUBSCRIPTION access');
+
+# A subscriber that has its members, teams and profiles from the first server alone: nobody has a right before they came.
+my $third = new_server('third', allows_streaming => 'logical');
+install_crm($third, 'crm');
+$third->safe_psql('crm', 'TRUNCATE crm_data.access_profile');
+$third->safe_psql('crm', 'SET client_min_messages = warning; CREATE ROLE clerk LOGIN IN ROLE crm_finance');
+is($third->safe_psql('crm', 'SELECT count(*) FROM crm.account', extra_params => [ '-U', 'clerk' ]), '0', 'a subscriber without profiles: nobody reads a row');
+my @history = map { "crm_data.$_" } split /\n/, $primary->safe_psql('crm', "SELECT c.relname FROM pg_class AS c WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind = 'r' AND c.relname ~ '^change_'");
+# the history has no key, and an erasure changes it
+$primary->safe_psql('crm', "ALTER TABLE $_ REPLICA IDENTITY FULL") foreach @history;
+$primary->safe_psql('crm', 'CREATE PUBLICATION whole FOR TABLE ' . join(', ', map { "crm_data.$_" } qw(access_profile member team account contact change)));
+$third->safe_psql('crm', "CREATE SUBSCRIPTION whole CONNECTION '" . $primary->connstr . " dbname=crm' PUBLICATION whole WITH (copy_data = true$as)");
+$third->wait_for_subscription_sync($primary, 'whole', 'crm');
+is($third->safe_psql('crm', 'SELECT count(*), sum(annual_revenue) FROM crm.account', extra_params => [ '-U', 'clerk' ]), '1|1000.00', 'the first copy of the tables brings the rights');
+
+# rows arrive as they are: their versions, hashes and history are the first server's, which alone may erase
+my $rows = "SELECT row_to_json(a) FROM crm_data.account AS a ORDER BY id; SELECT row_to_json(c) FROM crm_data.contact AS c ORDER BY id; SELECT row_to_json(h) FROM crm_data.change AS h ORDER BY object, record_id, version";
+sub same_rows
+{
+	my ($what) = @_;
+	$primary->wait_for_catchup('whole');
+	is($third->safe_psql('crm', $rows), $primary->safe_psql('crm', $rows), "$what: the same rows and history");
+	is($third->safe_psql('crm', "SELECT problem FROM crm.verify_history()"), '', "$what: the chain holds on the subscriber");
+	return;
+}
+$primary->safe_psql('crm', "UPDATE crm_data.account SET annual_revenue = 2000; INSERT INTO crm_data.account (code, name) VALUES ('B', 'Other'); INSERT INTO crm_data.contact (account_id, name, phone) SELECT id, 'Person', '13800138000' FROM crm_data.account WHERE code = 'A'");
+same_rows('insert and update');
+$primary->safe_psql('crm', "SELECT crm.forget(id, 'asked for it') FROM crm_data.contact");
+same_rows('an erasure');
+$primary->safe_psql('crm', "BEGIN; SELECT crm._engine_write('erase'); DELETE FROM crm_data.contact; SELECT crm._engine_write('none'); COMMIT");
+same_rows('a delete');
+# a role that applies changes is no way around them for anybody else
+fails_with($third, 'crm', "SET session_replication_role = replica; UPDATE crm_data.change SET note = 'x'", 'RM201', qr/change/, 'a session that says it is a replica is not believed');
+
+# (sequences are not replicated)
+$third->safe_psql('crm', "SELECT setval(format('crm_data.%s_id_seq', t)::regclass, 1000) FROM unnest('{member,team,account,contact}'::text[]) AS t");
+attack($third, 'crm', 'the attacks find nothing after logical replication of the policy tables');
+$third->safe_psql('crm', 'DROP SUBSCRIPTION whole');
 done_testing();

@@ -116,5 +116,6 @@ for my $turn (1 .. 3)
 	like($pooled->('tokens', $count), qr/^0\|/, 'and without a token the login sees nothing');
 }
 
+attack($node, 'crm', 'the attacks find nothing through the pool', '127.0.0.1', $port);
 kill 'INT', slurp_file("$dir/pid");
 done_testing();

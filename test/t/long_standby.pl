@@ -52,6 +52,32 @@ foreach my $view (@views)
 }
 is($different, '', "a person reads the same on both through $seen views");
 is($standby->safe_psql('crm', 'SELECT crm.version()'), $primary->safe_psql('crm', 'SELECT crm.version()'), 'functions answer');
+
+# the attacks that only read find on the standby what they find on the primary, and there a test says that it is nothing
+{
+	my @lines = grep { !/^--/ } split /\n/, slurp_file("$ENV{TESTDIR}/sql/access_attack.sql");
+	my ($first) = grep { $lines[$_] eq 'SET ROLE attack_rep;' } 0 .. $#lines;
+	my ($last) = grep { $lines[$_] eq 'ROLLBACK;' } 0 .. $#lines;
+	my $tools = join "\n", grep { /^CREATE (FUNCTION leak|OPERATOR|DOMAIN|VIEW attack|FUNCTION attack)|^GRANT SELECT ON attack/ } @lines;
+	$primary->safe_psql('crm', join("\n", grep { !/^\\|^BEGIN|^SET LOCAL/ } @lines[ 0 .. $first - 1 ]) . "\nSET search_path = attack, crm, pg_catalog;\n$tools") or 1;
+	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('write'));
+	my $hidden = $primary->safe_psql('crm', "SELECT id FROM crm_data.account WHERE code = 'ATTACK-2'");
+	my @reads = grep { /^(SELECT|WITH|TABLE|COPY|SET ROLE attack_(rep|agent|reader)|SET search_path = attack|RESET ROLE|(RE)?SET row_security)/ && !/\\gset|_engine_write|FOR UPDATE|restore|crm\.(reveal|harden|locks|preview_as)|stolen|pg_temp/ } @lines[ $first .. $last ];
+	s/:'?hidden'?/$hidden/g foreach @reads;
+	my $script = "\\set VERBOSITY terse\nSET client_min_messages = notice;\n" . join("\n", @reads);
+	my @answers;
+	foreach my $node ($primary, $standby)
+	{
+		my ($out, $err) = ('', '');
+		$node->psql('crm', $script, stdout => \$out, stderr => \$err, on_error_stop => 0, on_error_die => 0);
+		$err =~ s/^psql:<stdin>:\d+: //mg;
+		push @answers, "$out\n$err";
+	}
+	same_text($answers[1], $answers[0], scalar(@reads) . ' attacks that read find the same on both');
+	# (the mask of a telephone number is seen)
+	$answers[1] =~ s/LEAK 138\*{4}7777//g;
+	unlike($answers[1], qr/LEAK|SECRET|13866667777/, 'and nothing that is hidden');
+}
 fails_with($standby, 'crm', 'CALL crm.migrate()', '25006', qr/read-only/, 'migrate is refused on a standby');
 fails_with($standby, 'crm', "UPDATE crm_data.account SET region = 'x'", '25006', qr/read-only/, 'and so is a write');
 $standby->safe_psql('crm', "CALL crm.$_()") foreach ('tick', 'run_jobs', 'maintenance');

@@ -82,7 +82,7 @@ copy_tests()
 {
     rm -rf .pg/tap
     mkdir -p .pg/tap/log
-    cp -r test/t test/perl .pg/tap/
+    cp -r test/t test/perl test/sql expected .pg/tap/
     [ ! -d test/data ] || cp -r test/data .pg/tap/
     [ "$(id -u)" != 0 ] || chown -R postgres: "$(readlink -f .pg/tap)"
 }

@@ -158,24 +158,29 @@ AS $$
 DECLARE
     t record;
     v_n int := 0;
+    v_breaches int;
     v_ids bigint[];
 BEGIN
-    -- overdue tasks: owner and manager hear of each once; at most 500 a call, the rest the next minute
+    -- overdue tasks: owner and manager hear of each once; at most 500 in a transaction
     FOR t IN
-        SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, k.object, k.record_id
+        SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, k.object, k.record_id,
+               -- a customer is named to those who have him in their own work
+               (SELECT left(a.name, 100) FROM crm_data.account AS a WHERE a.id = k.account_id AND (a.owner_id = k.owner_id OR a.team_id = k.team_id)) AS customer
           FROM crm_data.task AS k
          WHERE k.state = 'open' AND k.notified_at IS NULL AND k.due_at < now() AND k.kind <> 'first_touch'
          ORDER BY k.due_at LIMIT 500 FOR UPDATE OF k SKIP LOCKED
     LOOP
         PERFORM crm._notify('task.overdue', 'task_overdue:' || t.id,
-                            jsonb_build_object('task', t.id, 'title', t.title, 'due', t.due_at), array_remove(ARRAY[t.owner_id, crm._manager_of(t.owner_id)], NULL), t.account_id);
+                            jsonb_strip_nulls(jsonb_build_object('task', t.id, 'title', t.title, 'customer', t.customer, 'due', crm._local_time(t.due_at))), array_remove(ARRAY[t.owner_id, crm._manager_of(t.owner_id)], NULL), t.account_id);
         UPDATE crm_data.task AS k SET notified_at = now() WHERE k.id = t.id;
         IF t.kind = 'stage_action' THEN
             PERFORM crm._emit('task.overdue', t.object, t.record_id, jsonb_build_object('id', t.id, 'kind', t.kind, 'action_key', t.action_key));
         END IF;
         v_n := v_n + 1;
     END LOOP;
-    v_n := v_n + crm._first_touch_breaches(200);
+    v_breaches := crm._first_touch_breaches(200);
+    more := v_n >= 500 OR v_breaches >= 200;
+    v_n := v_n + v_breaches;
     -- locks that a duplicate put on its original fall when their time is over
     UPDATE crm_data.duplicate_pair AS d SET locks_target = false, updated_at = now(), updated_by = 'tick' WHERE d.state = 'open' AND d.locks_target AND d.lock_expires_at < now();
     UPDATE crm_data.approval AS a SET state = 'expired', updated_at = now(), updated_by = 'tick' WHERE a.state IN ('open', 'approved') AND a.expires_at < now();
@@ -195,13 +200,12 @@ BEGIN
     END IF;
     -- writes that waited for the end of a lease; last, so that no customer is locked for longer than this takes
     PERFORM crm.apply_operations(NULL, 200);
-    more := false;
     IF v_n > 0 THEN
         note := format('tick: %s overdue tasks handled', v_n);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION crm._tick_step() IS 'Internal: first transaction of crm.tick: the timers, and what waits for a channel.';
+COMMENT ON FUNCTION crm._tick_step() IS 'Internal: first kind of transaction of crm.tick, again as long as timers are due: the timers, and what waits for a channel.';
 
 CREATE OR REPLACE FUNCTION crm._tick_queues(OUT more boolean, OUT note text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
@@ -216,16 +220,15 @@ BEGIN
         -- a transcript is a follow-up of its own
         AND NOT EXISTS (SELECT FROM crm_data.interaction AS s WHERE s.account_id = i.account_id AND s.kind = 'meeting' AND s.summary IS NOT NULL AND s.retracted_at IS NULL AND s.occurred_at BETWEEN i.occurred_at - interval '1 hour' AND i.occurred_at + interval '1 day')
         AND NOT EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = 'account' AND m.record_id = i.account_id AND m.rule = 'transcript_late' AND m.fired AND m.key = format('transcript_late:account:%s:%s', i.account_id, i.id));
-    PERFORM crm._take_rule_events(200);
+    more := crm._take_rule_events(200) >= 200;
     PERFORM crm.process_inbox(100);
     PERFORM crm.odds_apply(200);
     IF crm._sync_changes() > 0 THEN
         NOTIFY crm_outbox;
     END IF;
-    more := false;
 END
 $$;
-COMMENT ON FUNCTION crm._tick_queues() IS 'Internal: second transaction of crm.tick: the queues, after the timers so that nothing in them holds a timer back.';
+COMMENT ON FUNCTION crm._tick_queues() IS 'Internal: second kind of transaction of crm.tick, again as long as events wait for the rules: the queues, after the timers so that nothing in them holds a timer back.';
 
 CREATE OR REPLACE FUNCTION crm._maintenance_step(OUT more boolean, OUT note text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE

@@ -329,7 +329,7 @@ AS $$
 BEGIN
     IF NEW.progress IS NOT NULL AND NOT EXISTS (SELECT FROM crm.choices('key_progress') AS c WHERE c.key = NEW.progress) THEN
         RAISE EXCEPTION 'key progress is one of a list, not "%"', NEW.progress USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Values: ' || (SELECT string_agg(c.key, ', ') FROM crm.choices('key_progress') AS c) || '.';
+            HINT = 'Values: ' || (SELECT string_agg(format('%s (%s)', c.key, c.label), ', ') FROM crm.choices('key_progress') AS c) || '.';
     END IF;
     IF TG_OP = 'INSERT' AND NEW.quality IS NULL THEN
         IF NOT NEW.detail ? 'reply_hours' THEN
@@ -444,6 +444,8 @@ BEGIN
     IF NOT isfinite(i.occurred_at) OR i.occurred_at > now() + interval '1 day' OR i.occurred_at < '1900-01-01' THEN
         RAISE EXCEPTION 'a follow-up is about something that happened' USING ERRCODE = 'invalid_parameter_value', HINT = 'occurred_at lies ahead, or is no time; what is to come is next_step_at.';
     END IF;
+    -- a long call is a talk in depth, and counts as one
+    i.depth := coalesce(i.depth, CASE WHEN i.kind = 'call' AND i.duration > make_interval(secs => crm._setting('call.auto_log_over', '90')::int) THEN 'deep' END);
     i.detail := coalesce(i.detail, '{}');
     IF jsonb_typeof(i.detail) <> 'object' THEN
         RAISE EXCEPTION 'the detail of a follow-up is an object' USING ERRCODE = 'invalid_parameter_value', HINT = '{"detail": {"room": "A1"}}';
@@ -454,7 +456,7 @@ BEGIN
     INSERT INTO crm_data.interaction (account_id, contact_id, opportunity_id, lead_id, campaign_id, kind, channel, direction, occurred_at, author_id, summary, body, progress, next_step, next_step_at, duration, depth, quality,
                                       satisfaction, auto, preset, client_key, endpoint, detail, owner_id, team_id)
     VALUES (i.account_id, i.contact_id, i.opportunity_id, i.lead_id, i.campaign_id, coalesce(i.kind, 'note'), i.channel, i.direction, coalesce(i.occurred_at, now()), crm.me(), i.summary, i.body, i.progress, i.next_step, i.next_step_at,
-            i.duration, coalesce(i.depth, CASE WHEN i.kind = 'call' AND i.duration > make_interval(secs => crm._setting('call.auto_log_over', '90')::int) THEN 'deep' END),
+            i.duration, i.depth,
             crm._touch_quality(coalesce(i.kind, 'note'), i.duration, i.depth, i.next_step, CASE WHEN i.direction IS DISTINCT FROM 'in' THEN crm.parse_number(i.detail ->> 'reply_hours') END), i.satisfaction, coalesce(i.auto, false), i.preset, i.client_key, i.endpoint, i.detail, v_owner, v_team)
     ON CONFLICT (client_key) DO NOTHING
     RETURNING id INTO v_id;

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(crm_import_apply);
 PG_FUNCTION_INFO_V1(crm_import_undo);
@@ -26,11 +27,12 @@ PG_FUNCTION_INFO_V1(crm_maintenance);
 
 /*
  * Run one piece after the other, each committed on its own unless the caller is in a transaction block, until the answer is that nothing is
- * left. The function's row is (more boolean, note text).
+ * left, or, where seconds are given, that time is over. The function's row is (more boolean, note text).
  */
 static void
-run_steps(FunctionCallInfo fcinfo, const char *sql, int nargs, Oid *types, Datum *args)
+run_steps(FunctionCallInfo fcinfo, const char *sql, int nargs, Oid *types, Datum *args, int seconds)
 {
+	TimestampTz began = GetCurrentTimestamp();
 	bool atomic = true;
 	bool more = true;
 	MemoryContext caller = CurrentMemoryContext;
@@ -52,6 +54,8 @@ run_steps(FunctionCallInfo fcinfo, const char *sql, int nargs, Oid *types, Datum
 			elog(ERROR, "unexpected answer of a step: %s", SPI_result_code_string(rc));
 		row = SPI_tuptable->vals[0];
 		more = DatumGetBool(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull)) && !isnull;
+		if (seconds > 0 && TimestampDifferenceExceeds(began, GetCurrentTimestamp(), seconds * 1000))
+			more = false;
 		note = SPI_getvalue(row, SPI_tuptable->tupdesc, 2);
 		if (note != NULL)
 			note = MemoryContextStrdup(caller, note);
@@ -83,7 +87,7 @@ crm_import_apply(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("arguments of import_apply must not be null")));
 		args[i] = PG_GETARG_DATUM(i);
 	}
-	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._import_apply_chunk($1, $2, $3)", 3, types, args);
+	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._import_apply_chunk($1, $2, $3)", 3, types, args, 0);
 	PG_RETURN_VOID();
 }
 
@@ -103,7 +107,7 @@ crm_import_undo(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("arguments of import_undo must not be null")));
 		args[i] = PG_GETARG_DATUM(i);
 	}
-	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._import_undo_chunk($1, $2)", 2, types, args);
+	run_steps(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._import_undo_chunk($1, $2)", 2, types, args, 0);
 	PG_RETURN_VOID();
 }
 
@@ -111,10 +115,10 @@ crm_import_undo(PG_FUNCTION_ARGS)
  * One call of the clock. A standby's clock stands still: whatever schedules the calls may run on both servers, and goes on after a promotion.
  */
 static Datum
-run_clock(FunctionCallInfo fcinfo, const char *sql)
+run_clock(FunctionCallInfo fcinfo, const char *sql, int seconds)
 {
 	if (!RecoveryInProgress())
-		run_steps(fcinfo, sql, 0, NULL, NULL);
+		run_steps(fcinfo, sql, 0, NULL, NULL, seconds);
 	PG_RETURN_VOID();
 }
 
@@ -124,8 +128,9 @@ run_clock(FunctionCallInfo fcinfo, const char *sql)
 Datum
 crm_tick(PG_FUNCTION_ARGS)
 {
-	run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_step()");
-	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_queues()");
+	/* together less than the minute after which the next call comes: a long queue never makes a timer wait for longer than that */
+	run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_step()", 20);
+	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._tick_queues()", 20);
 }
 
 /*
@@ -134,7 +139,7 @@ crm_tick(PG_FUNCTION_ARGS)
 Datum
 crm_run_jobs(PG_FUNCTION_ARGS)
 {
-	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._run_jobs_step()");
+	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._run_jobs_step()", 0);
 }
 
 /*
@@ -143,7 +148,7 @@ crm_run_jobs(PG_FUNCTION_ARGS)
 Datum
 crm_maintenance(PG_FUNCTION_ARGS)
 {
-	run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._maintenance_step()");
+	run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._maintenance_step()", 0);
 	/* pg_cron's own table is the caller's business, not the engine's */
-	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._cron_purge()");
+	return run_clock(fcinfo, "SELECT more, note FROM " CRM_SCHEMA "._cron_purge()", 0);
 }

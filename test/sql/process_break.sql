@@ -126,6 +126,19 @@ SELECT state, count(*) FROM crm_data.outbox WHERE dedupe_key LIKE 'brk nowhere%'
 SELECT level, message, value FROM crm_data.alert WHERE kind = 'undelivered' AND state = 'open';
 ROLLBACK;
 
+-- a queue longer than one transaction takes is done in one call of the clock; who is told of a task reads whose it is
+SELECT count(crm._emit('event.docs_view', 'account', :acc, jsonb_build_object('id', 'brk ' || n, 'minutes', 1))) AS events FROM generate_series(1, 450) AS n;
+INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, owner_id, team_id) SELECT 'follow_up', 'account', :acc, :acc, 'Brk late ' || n, now() - interval '1 minute', :rep, NULL FROM generate_series(1, 501) AS n;
+CALL crm.tick();
+SELECT count(*) AS still_waiting FROM crm_data.rule_event WHERE kind = 'event.docs_view' AND record_id = :acc;
+SELECT count(*) AS told, count(*) FILTER (WHERE o.payload ->> 'customer' = 'Brk') AS of_whom FROM crm_data.outbox AS o WHERE o.topic = 'task.overdue' AND o.recipient_id = :rep;
+UPDATE crm_data.task SET state = 'cancelled', done_at = now() WHERE account_id = :acc AND title LIKE 'Brk late %';
+-- a call over ninety seconds is a talk in depth, and has the points of one
+SET ROLE brk_ann;
+SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'kind', 'call', 'duration', d, 'direction', 'out', 'client_key', 'brk call ' || d)) > 0 AS logged FROM unnest('{00:01:30,00:01:31}'::text[]) AS d;
+RESET ROLE;
+SELECT b.depth, a.depth AS plain, b.quality > a.quality AS more FROM crm_data.interaction AS a JOIN crm_data.interaction AS b ON b.client_key = 'brk call 00:01:31' WHERE a.client_key = 'brk call 00:01:30';
+
 -- whoever has left gets nothing more to do: his manager does, or the manager's
 UPDATE crm_data.member SET left_at = current_date WHERE full_name IN ('Brk Rep', 'Brk Lead');
 SELECT m.full_name FROM crm_data.member AS m WHERE m.id = crm._stand_in(:rep);

@@ -147,9 +147,7 @@ BEGIN
         CASE WHEN bad IS NOT NULL THEN 'CREATE INDEX ON crm_data.... (...); a migration makes it again where it was dropped by hand: REINDEX where it is invalid.' END;
 
     -- what delivers in the background needs rights of its own, which nobody misses who looks at pages
-    SELECT string_agg(f.oid::regprocedure::text, ', ' ORDER BY f.proname) INTO bad
-      FROM pg_proc AS f WHERE f.pronamespace = 'crm'::regnamespace AND f.proname IN ('ingest', 'stage_external', 'retry_inbox', 'outbox_claim', 'outbox_ack', 'outbox_fail')
-       AND NOT (has_function_privilege('crm_sync', f.oid, 'EXECUTE') AND has_schema_privilege('crm_sync', 'crm', 'USAGE'));
+    bad := crm._background_rights();
     RETURN QUERY SELECT 'background rights', CASE WHEN bad IS NULL THEN 'ok' ELSE 'error' END,
         coalesce('crm_sync may not call ' || left(bad, 200), 'crm_sync may take in and deliver'),
         CASE WHEN bad IS NOT NULL THEN 'Run CALL crm.migrate(); it grants them again.' END;

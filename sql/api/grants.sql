@@ -60,6 +60,7 @@ BEGIN
         ('crm.sync_subscribe(text, jsonb, text, text)', 'crm_admin'),
         ('crm.features(text, bigint)', 'crm_admin'),
         ('crm.risk(bigint)', 'crm_admin, crm_sales, crm_manager, crm_director, crm_risk'),
+        ('crm.info_health(bigint)', 'crm_admin, crm_sales, crm_manager, crm_director, crm_service, crm_steward'),
         -- jobs, messages and reports
         ('crm.tick()', 'crm_admin'),
         ('crm._tick_step()', 'crm_admin'),

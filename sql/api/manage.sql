@@ -691,6 +691,16 @@ COMMENT ON FUNCTION crm.offboard(bigint, bigint) IS
 member: who leaves. handover_to: who takes over, NULL for the manager.
 Errors: 42501 no right offboard; P0002 no such member; 22023 nobody to take over.';
 
+CREATE OR REPLACE FUNCTION crm._background_rights() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(f.oid::regprocedure::text, ', ' ORDER BY f.proname)
+      FROM pg_proc AS f WHERE f.pronamespace = 'crm'::regnamespace AND f.proname IN ('ingest', 'stage_external', 'retry_inbox', 'outbox_claim', 'outbox_ack', 'outbox_fail')
+       AND NOT (has_function_privilege('crm_sync', f.oid, 'EXECUTE') AND has_schema_privilege('crm_sync', 'crm', 'USAGE'))
+$$;
+COMMENT ON FUNCTION crm._background_rights() IS 'Internal: what crm_sync should be able to call to take in and to deliver, and may not; NULL for nothing.';
+
 CREATE OR REPLACE FUNCTION crm._job_access_watch(due_at timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -703,12 +713,16 @@ BEGIN
            format('access:%s:%s:%s', a.kind, a.subject, a.detail)
       FROM crm._access_findings() AS a
      WHERE a.severity <> 'info'
+    UNION ALL
+    -- what runs in the background has rights of its own: nobody who looks at pages misses them
+    SELECT 'access.background_rights', 'red', 'member', 'background rights: crm_sync may not call ' || b.missing, 'access:background rights:' || b.missing
+      FROM (SELECT left(crm._background_rights(), 300) AS missing) AS b WHERE b.missing IS NOT NULL
     ON CONFLICT DO NOTHING;
     GET DIAGNOSTICS found_rows = ROW_COUNT;
     RETURN found_rows;
 END
 $$;
-COMMENT ON FUNCTION crm._job_access_watch(timestamptz) IS 'The daily look at access: every finding of crm.access_audit(), as a role that is inherited too deeply to count, becomes an alert unless it is one already; answers how many are new. Internal.
+COMMENT ON FUNCTION crm._job_access_watch(timestamptz) IS 'The daily look at access: every finding of crm.access_audit(), as a role that is inherited too deeply to count, and rights that deliveries lack, becomes an alert unless it is one already; answers how many are new. Internal.
 due_at: when the job was due.';
 
 CREATE OR REPLACE FUNCTION crm._job_access_audit(due_at timestamptz) RETURNS bigint

@@ -489,6 +489,30 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._info_health(bigint, timestamptz, jsonb) IS 'Internal: how complete what we know of a customer is, 0 to 100, with its parts: freshness of the contacts, contracts with their scan, summaries of the last conversations. model: weights other than those in force.';
 
+CREATE OR REPLACE FUNCTION crm.info_health(account bigint) RETURNS TABLE (score int, contact_freshness int, contract_scans int, recent_summaries int, to_do text)
+    LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    a crm_data.account;
+    v_zh boolean := coalesce((SELECT m.locale = 'zh' FROM crm_data.member AS m WHERE m.id = crm.me()), false);
+BEGIN
+    SELECT * INTO a FROM crm_data.account AS x WHERE x.id = account AND x.deleted_at IS NULL AND x.merged_into IS NULL;
+    IF NOT FOUND OR NOT crm._row_readable('account', to_jsonb(a)) THEN
+        RAISE EXCEPTION 'there is no such customer that you may see' USING ERRCODE = 'no_data_found', HINT = 'Look it up in the view crm.account.';
+    END IF;
+    RETURN QUERY
+    SELECT h.score, h.contact_freshness::int, h.contract_scans::int, h.recent_summaries::int,
+           nullif(concat_ws(CASE WHEN v_zh THEN ';' ELSE '; ' END, CASE WHEN h.contact_freshness < 100 THEN CASE WHEN v_zh THEN '联系或更新联系人' ELSE 'speak to a contact, or bring the contacts up to date' END END,
+                                                          CASE WHEN h.contract_scans < 100 THEN CASE WHEN v_zh THEN '补充合同扫描件' ELSE 'attach the scans of the contracts' END END,
+                                                          CASE WHEN h.recent_summaries < 100 THEN CASE WHEN v_zh THEN '补写最近沟通的摘要' ELSE 'write summaries of the last conversations' END END), '')
+      FROM crm._info_health(account, now()) AS h;
+END
+$$;
+COMMENT ON FUNCTION crm.info_health(bigint) IS
+'How complete what we know of a customer is, now, 0 to 100: how fresh its contacts are, how many of its contracts have their scan, whether the last conversations have a summary (health_model/information has the weights), and what there is to do, in the reader''s language. Below info_health.task_below the nightly job makes a task of it. Errors: P0002 no such customer within the caller''s view.';
+
 CREATE OR REPLACE FUNCTION crm._job_followup_watch(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp

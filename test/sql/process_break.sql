@@ -139,6 +139,22 @@ SELECT crm.log_interaction(jsonb_build_object('account_id', :acc, 'kind', 'call'
 RESET ROLE;
 SELECT b.depth, a.depth AS plain, b.quality > a.quality AS more FROM crm_data.interaction AS a JOIN crm_data.interaction AS b ON b.client_key = 'brk call 00:01:31' WHERE a.client_key = 'brk call 00:01:30';
 
+-- figures of other systems that come as texts are figures; exactly ninety seconds are not more than ninety
+SELECT count(crm.ingest('telephony', 'brk call ' || v.n, 'call', jsonb_build_object('account_code', 'BRK') || v.detail)) AS calls
+  FROM (VALUES (1, '{"connected": true, "seconds": 91}'::jsonb), (2, '{"connected": "true", "seconds": "91"}'), (3, '{"connected": true, "seconds": "90"}'), (4, '{"connected": false, "seconds": "300"}'), (5, '{"connected": true, "seconds": "long"}'), (6, '{"connected": true}')) AS v (n, detail);
+SELECT i.detail ->> 'id' = x.id::text AS of_the_call, i.depth, i.auto FROM crm_data.interaction AS i JOIN crm_data.inbox AS x ON x.id::text = i.detail ->> 'id' WHERE i.account_id = :acc AND i.auto AND i.kind = 'call' ORDER BY i.id;
+-- how complete a record is, for whoever sees it
+SELECT score, contact_freshness, contract_scans, recent_summaries, to_do FROM crm.info_health(:acc);
+SET ROLE brk_boss;
+SELECT * FROM crm.info_health(:acc);
+RESET ROLE;
+-- rights that only the background needs are missed by somebody
+BEGIN;
+REVOKE EXECUTE ON FUNCTION crm.outbox_claim(text, int, text[]) FROM crm_sync;
+SELECT crm._job_access_watch(now()) >= 1 AS found;
+SELECT level, message FROM crm_data.alert WHERE kind = 'access.background_rights';
+ROLLBACK;
+
 -- whoever has left gets nothing more to do: his manager does, or the manager's
 UPDATE crm_data.member SET left_at = current_date WHERE full_name IN ('Brk Rep', 'Brk Lead');
 SELECT m.full_name FROM crm_data.member AS m WHERE m.id = crm._stand_in(:rep);

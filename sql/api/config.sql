@@ -298,6 +298,9 @@ BEGIN
         IF body @? 'strict $.topics."*"' IS NOT TRUE THEN
             RETURN QUERY SELECT 'error', '$.topics', 'it has topics, an object, and among them * for all that are not named'::text;
         END IF;
+        IF body ? 'snapshot' AND (jsonb_typeof(body -> 'snapshot') <> 'array' OR EXISTS (SELECT FROM jsonb_path_query(body, 'lax $.snapshot[*]') AS t (v) WHERE jsonb_typeof(t.v) <> 'string' OR t.v #>> '{}' !~ '^([a-z_]+[.])?([a-z_]+|[*])$')) THEN
+            RETURN QUERY SELECT 'error', '$.snapshot', 'a list of topics whose messages carry the customer is expected here: ["task.*", "followup.manager"]'::text;
+        END IF;
         IF body ? 'fallback' AND jsonb_typeof(body -> 'fallback') <> 'object' THEN
             RETURN QUERY SELECT 'error', '$.fallback', 'an object is expected here: {"sms": ["app", "email"]}'::text;
         END IF;

@@ -93,6 +93,33 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._members_with(text[]) IS 'Internal: the members whose login role has one of some roles.';
 
+CREATE OR REPLACE FUNCTION crm._customer_snapshot(recipient bigint, topic text, account bigint, lead bigint) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_before text;
+    v_lead jsonb;
+    v_card jsonb;
+BEGIN
+    IF recipient IS NULL OR coalesce(account, lead) IS NULL
+       OR NOT EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'notification' AND c.key = 'default' AND c.scope = '*' AND c.status = 'active'
+                         AND c.body -> 'snapshot' ?| ARRAY[topic, split_part(topic, '.', 1) || '.*', '*']) THEN
+        RETURN '{}';
+    END IF;
+    -- the views answer what the recipient may see, at the moment the message goes out
+    v_before := crm._as('member ' || recipient);
+    IF lead IS NOT NULL THEN
+        v_lead := crm._see('lead', lead);
+    END IF;
+    v_card := crm.account_card(coalesce(account, (v_lead ->> 'account_id')::bigint));
+    PERFORM crm._as(v_before);
+    RETURN jsonb_strip_nulls(jsonb_build_object('lead_card', v_lead, 'customer', v_card));
+END
+$$;
+COMMENT ON FUNCTION crm._customer_snapshot(bigint, text, bigint, bigint) IS
+'Internal: what a message carries of the customer or lead that it is about, as its recipient sees them now: {customer: as crm.account_card, lead_card}; nothing for topics without a snapshot (configuration notification, snapshot) and for what he may not see. Not STRICT: recipient, account and lead may be NULL.';
+
 CREATE OR REPLACE FUNCTION crm.outbox_claim(relay text, batch int DEFAULT 50, channels text[] DEFAULT NULL)
     RETURNS TABLE (id bigint, topic text, channel text, recipient text, address text, payload jsonb, dedupe_key text, attempts int)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
@@ -101,12 +128,13 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_policy jsonb := crm._setting('outbox.backoff', '{}')::jsonb;
+    r record;
 BEGIN
     PERFORM crm._require_role('crm_sync');
     IF coalesce(relay, '') = '' OR batch NOT BETWEEN 1 AND 1000 THEN
         RAISE EXCEPTION 'a relay needs a name and a batch of 1 to 1000 messages' USING ERRCODE = 'invalid_parameter_value', HINT = 'For example crm.outbox_claim(''relay-1'', 50).';
     END IF;
-    RETURN QUERY
+    FOR r IN
     WITH open_channel AS (
         -- an open circuit lets one message through once its time is over
         SELECT c.name, CASE WHEN c.circuit = 'closed' THEN batch ELSE 1 END AS room
@@ -125,13 +153,28 @@ BEGIN
          WHERE o.id = d.id
         RETURNING o.*
     )
-    SELECT m.id, m.topic, m.channel, p.full_name,
-           coalesce(m.address, CASE WHEN m.channel = 'email' THEN p.email WHEN m.channel = 'sms' THEN p.phone ELSE p.employee_no END), m.payload, m.dedupe_key, m.attempts
-      FROM mine AS m LEFT JOIN crm_data.member AS p ON p.id = m.recipient_id ORDER BY m.id;
+    SELECT m.id, m.topic, m.channel, p.full_name AS recipient,
+           coalesce(m.address, CASE WHEN m.channel = 'email' THEN p.email WHEN m.channel = 'sms' THEN p.phone ELSE p.employee_no END) AS address, m.payload, m.dedupe_key, m.attempts,
+           m.recipient_id, m.account_id
+      FROM mine AS m LEFT JOIN crm_data.member AS p ON p.id = m.recipient_id ORDER BY m.id LOOP
+        id := r.id;
+        topic := r.topic;
+        channel := r.channel;
+        recipient := r.recipient;
+        address := r.address;
+        payload := r.payload;
+        dedupe_key := r.dedupe_key;
+        attempts := r.attempts;
+        IF jsonb_typeof(payload) = 'object' THEN
+            payload := payload || crm._customer_snapshot(r.recipient_id, r.topic, r.account_id, CASE WHEN r.payload ->> 'lead' ~ '^[0-9]{1,18}$' THEN (r.payload ->> 'lead')::bigint END);
+        END IF;
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
 COMMENT ON FUNCTION crm.outbox_claim(text, int, text[]) IS
 'Takes messages for delivery, oldest first; others do not get them for outbox.claim seconds. Deliver each at least once, with its dedupe_key, then answer with crm.outbox_ack or crm.outbox_fail. A channel whose circuit is open gives nothing until its pause is over, then one message as a trial.
+A reminder (the topics in snapshot of the configuration notification) carries the customer, as crm.account_card, and the lead, as its recipient may see them at this moment; nothing of that is kept in the outbox.
 relay: name of the caller. batch: 1 to 1000. channels: only these. Errors: 22023 no name or an odd batch.';
 
 CREATE OR REPLACE FUNCTION crm.outbox_ack(ids bigint[], relay text) RETURNS int

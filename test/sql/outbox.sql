@@ -58,3 +58,23 @@ UPDATE crm_data.config SET body = '{"value": "javascript:alert(1)//{id}"}' WHERE
 SELECT crm._link('task', '1') IS NULL AS only_the_web;
 ROLLBACK;
 
+
+-- a reminder carries the customer as its recipient sees him when it goes out, and nothing of that stays in the outbox
+DO $$ BEGIN CREATE ROLE outbox_rep LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+DO $$ BEGIN CREATE ROLE outbox_service LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+GRANT crm_sales TO outbox_rep;
+GRANT crm_service TO outbox_service;
+INSERT INTO crm_data.member (role_name, full_name, phone) VALUES ('outbox_rep', 'Snap Rep', '13912345001'), ('outbox_service', 'Snap Service', '13912345002');
+INSERT INTO crm_data.account (code, name, phone, annual_revenue, city, owner_id) SELECT 'SNAP-1', '快照客户', '13855501234', 777000.00, '宁波', m.id FROM crm_data.member AS m WHERE m.full_name = 'Snap Rep';
+INSERT INTO crm_data.account (code, name, phone, city) VALUES ('SNAP-2', '别人的客户', '13855505678', '温州');
+INSERT INTO crm_data.lead (name, company, phone, need, owner_id, state) SELECT '钱某', '快照公司', '13855509999', '储能', m.id, 'assigned' FROM crm_data.member AS m WHERE m.full_name = 'Snap Rep';
+SELECT crm._notify(v.topic, v.key, v.payload || CASE WHEN v.key = 'snap 3' THEN jsonb_build_object('lead', (SELECT id FROM crm_data.lead WHERE company = '快照公司')) ELSE '{}' END,
+                   ARRAY(SELECT m.id FROM crm_data.member AS m WHERE m.full_name LIKE 'Snap %' ORDER BY m.id), (SELECT a.id FROM crm_data.account AS a WHERE a.code = v.code)) AS sent
+  FROM (VALUES ('task.overdue', 'snap 1', 'SNAP-1', '{"task": 1}'::jsonb), ('task.overdue', 'snap 2', 'SNAP-2', '{"task": 2}'), ('task.first_touch', 'snap 3', NULL, '{}'), ('report.x', 'snap 4', 'SNAP-1', '{"report": "x"}')) AS v (topic, key, code, payload) ORDER BY v.key;
+SELECT o.payload::text ~ '555|快照|777' AS values_in_it FROM crm_data.outbox AS o WHERE o.dedupe_key LIKE 'snap %' GROUP BY 1;
+SELECT split_part(c.dedupe_key, ':', 1) AS message, c.recipient, c.payload #>> '{customer,account,name}' AS name, c.payload #>> '{customer,account,phone}' AS phone, c.payload #>> '{customer,account,annual_revenue}' AS revenue,
+       c.payload #>> '{customer,counts,contact}' AS contacts, c.payload #>> '{lead_card,phone}' AS lead_phone, c.payload ? 'lead_card' AS lead
+  FROM crm.outbox_claim('relay s', 1000) AS c WHERE c.dedupe_key LIKE 'snap %' ORDER BY 1, 2;
+SELECT o.payload::text ~ '555|快照|777' AS values_in_it, crm.me() IS NULL AS nobody_again FROM crm_data.outbox AS o WHERE o.dedupe_key LIKE 'snap %' GROUP BY 1;
+SELECT * FROM crm.config_validate('notification', '{"snapshot": ["task.*", 5], "topics": {"*": "email"}}');
+DELETE FROM crm_data.outbox WHERE dedupe_key LIKE 'snap %';

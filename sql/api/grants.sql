@@ -143,6 +143,8 @@ BEGIN
         ('crm.row_visible(text, text, bigint, bigint, smallint)', '*'),
         ('crm.me()', '*'),
         ('crm.my_teams(text)', '*'),
+        ('crm._is_me(bigint)', '*'),
+        ('crm._in_my_teams(bigint, int)', '*'),
         ('crm.has_role(text)', '*'),
         ('crm.may(text)', '*'),
         ('crm.login(text)', 'crm_pool'),

@@ -31,13 +31,27 @@ CREATE FUNCTION crm.me() RETURNS bigint
     AS 'MODULE_PATHNAME', 'crm_me_sql';
 COMMENT ON FUNCTION crm.me() IS 'Identifier of the member who is asking: the one crm.login() named for this transaction, else the member whose role SET ROLE took, else the one whose login role the session has: in a role that is nobody''s a person stays himself. NULL when there is none. The same inside SECURITY DEFINER functions; nobody in what a table runs (the functions of its indexes) while somebody else, or autovacuum, maintains it.';
 
+-- Not LEAKPROOF: it tells an unknown scope, and could be asked of a row's column before it is known whether the row may be seen.
 CREATE FUNCTION crm.my_teams(scope text DEFAULT 'subtree') RETURNS bigint[]
-    LANGUAGE c STABLE STRICT LEAKPROOF PARALLEL SAFE
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'crm_my_teams';
 COMMENT ON FUNCTION crm.my_teams(text) IS
 'Identifiers of the teams within a scope, ascending; empty for a person without a team.
 scope: team (the person''s own), subtree (and those below it, the default) or region (all of the same region).
 Errors: 22023 unknown scope.';
+
+CREATE FUNCTION crm._is_me(owner bigint) RETURNS boolean
+    LANGUAGE c STABLE STRICT LEAKPROOF PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'crm_is_me';
+COMMENT ON FUNCTION crm._is_me(bigint) IS 'What owner = crm.me() says, in one call: plans over the views have it where a scan asks it of every row. Internal.';
+
+CREATE FUNCTION crm._in_my_teams(team bigint, scope int) RETURNS boolean
+    LANGUAGE c STABLE LEAKPROOF PARALLEL SAFE COST 1
+    AS 'MODULE_PATHNAME', 'crm_in_my_teams';
+COMMENT ON FUNCTION crm._in_my_teams(bigint, int) IS
+'What team = ANY (crm.my_teams(scope)) says, in one call: plans over the views have it where a scan asks it of every row. Internal.
+team: identifier. scope: 0 nobody''s, 1 team, 2 subtree, 3 region.
+NULL for another scope. Not STRICT: where there are no teams, the answer is false for a row without one, too. Raises nothing.';
 
 CREATE FUNCTION crm.has_role(role text) RETURNS boolean
     LANGUAGE c STABLE STRICT PARALLEL SAFE

@@ -8,7 +8,9 @@
 #include "crm.h"
 
 #include "datatype/timestamp.h"
+#include "executor/execdesc.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "nodes/plannodes.h"
 
 /*
@@ -57,6 +59,8 @@ typedef enum CrmScope
 	SCOPE_REGION,  /* the teams of the same region */
 	SCOPE_ALL
 } CrmScope;
+
+#define INT8_EQUAL_OPERATOR 410 /* the header of the core's operators has no name for it */
 
 #define SCOPE_NTEAMS SCOPE_ALL /* scopes below SCOPE_ALL may have a list of teams */
 
@@ -124,10 +128,12 @@ extern void crm_access_init(void);
 
 /* profile.c */
 extern uint64 crm_profile_generation;
-extern const CrmProfile *crm_profile(void);
+extern const CrmProfile *crm_find_profile(void);
 extern bool crm_profile_in_sandbox(const CrmProfile *profile);
+extern const char *crm_scope_name(CrmScope scope);
+extern CrmScope crm_scope_named(const char *name);
 extern bool crm_profile_has_role(const CrmProfile *profile, Oid role);
-extern bool crm_team_listed(const CrmTeams *teams, int64 team);
+extern bool crm_team_found(const CrmTeams *teams, int64 team);
 extern List *crm_profile_relations(void);
 extern void crm_profile_init(void);
 extern Oid crm_access_relation(const char *name);
@@ -168,6 +174,7 @@ extern bool crm_may(const CrmProfile *profile, const char *function);
 extern bool crm_fold_enabled;
 extern Node *crm_fold_guard(List *args, Oid resulttype, Oid resultcollid);
 extern void crm_note_dependency(PlannedStmt *stmt, List **relations, List **items, bool folded);
+extern bool crm_plan_is_guarded(const PlannedStmt *stmt);
 extern void crm_guard_init(void);
 
 /* plan.c */
@@ -176,6 +183,46 @@ extern void crm_plan_note_guard(void);
 
 /* write.c */
 extern void crm_write_init(void);
+extern void crm_write_note_start(QueryDesc *query);
 extern void crm_count_removal(const char *object);
+
+/* the answer to the last question who asks */
+typedef struct CrmCurrent
+{
+	const CrmProfile *profile; /* NULL: none */
+	uint64 generation;
+	uint64 serial;
+	Oid role;
+	Oid login;
+} CrmCurrent;
+
+extern CrmCurrent crm_current;
+
+/*
+ * The profile of whoever asks: the signed identity, else the session's role or what SET ROLE made of it. Never NULL; one without
+ * rights when nobody is known. The result is valid until the transaction ends, but a caller that wants the newest asks
+ * again: it costs a few comparisons. Inline, for it is asked for every row of a scan.
+ */
+static inline const CrmProfile *
+crm_profile(void)
+{
+	if (likely(crm_current.profile != NULL && crm_current.generation == crm_profile_generation &&
+			   crm_current.serial == crm_identity_serial && crm_current.role == GetOuterUserId() &&
+			   crm_current.login == GetSessionUserId() && crm_current.profile->expires == DT_NOEND &&
+			   !InSecurityRestrictedOperation()))
+		return crm_current.profile;
+	return crm_find_profile();
+}
+
+/*
+ * Is the team in the list?
+ */
+static inline bool
+crm_team_listed(const CrmTeams *teams, int64 team)
+{
+	if (likely(teams->nbits > 0))
+		return team >= 0 && team < teams->nbits && (teams->bits[team / 8] & (1 << (team % 8))) != 0;
+	return crm_team_found(teams, team);
+}
 
 #endif /* CRM_ACCESS_H */

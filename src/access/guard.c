@@ -50,8 +50,7 @@ PG_FUNCTION_INFO_V1(crm_row_visible_support);
 #define ITEM_HASH_HIGH 0x63720003
 #define ITEM_SANDBOX 0x63720004 /* folded for somebody in the sandbox */
 
-/* int8 =, int2 <= and >=: the header of the core's operators has no names for them */
-#define INT8_EQUAL_OPERATOR 410
+/* int2 <= and >=: the header of the core's operators has no names for them */
 #define INT2_LESS_EQUAL_OPERATOR 522
 #define INT2_GREATER_EQUAL_OPERATOR 524
 
@@ -212,11 +211,10 @@ mask_text(Datum value, char mask)
 
 /*
  * What the person sees of a value that is not NULL, in a row of this owner and team (NULL: none). A mask is made in the caller's memory.
- * Inline, for crm.guard runs on every row of a scan.
  */
-static inline Datum
-guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const int64 *owner, const int64 *team,
-			 bool *result_null)
+Datum
+crm_guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const int64 *owner, const int64 *team,
+				 bool *result_null)
 {
 	CrmFieldRule rule = crm_field_rule(profile, FIELD_READ, field);
 	bool keys;
@@ -245,13 +243,73 @@ guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const 
 }
 
 /*
- * The same for other files.
+ * How a call of crm.guard answers for nearly all rows, so that what is the same for every row is found out once.
  */
-Datum
-crm_guard_column(const CrmProfile *profile, int field, Oid type, Datum value, const int64 *owner, const int64 *team,
-				 bool *result_null)
+typedef enum GuardWay
 {
-	return guard_column(profile, field, type, value, owner, team, result_null);
+	WAY_ASK, /* look at every rule */
+	WAY_ALWAYS,
+	WAY_NEVER,
+	WAY_OWN, /* his own rows as they are; of others every rule is asked */
+	WAY_TEAM /* his own and his teams' rows */
+} GuardWay;
+
+typedef struct GuardState
+{
+	Oid type;
+	uint64 profile; /* serial of the profile that way belongs to */
+	int field;      /* that it belongs to */
+	GuardWay way;
+} GuardState;
+
+/*
+ * Find out what is the same for every row.
+ */
+static GuardState *
+prepare_guard(FmgrInfo *function, const CrmProfile *profile, int field)
+{
+	GuardState *state = function->fn_extra;
+	CrmFieldRule rule = crm_field_rule(profile, FIELD_READ, field);
+	bool sandbox = profile->sandbox_until != DT_NOBEGIN;
+
+	if (state == NULL)
+	{
+		state = MemoryContextAlloc(function->fn_mcxt, sizeof(GuardState));
+		state->type = get_fn_expr_argtype(function, 0);
+		function->fn_extra = state;
+	}
+	state->profile = profile->serial;
+	state->field = field;
+	state->way = WAY_ASK;
+	if (rule.mode == MODE_NEVER)
+		state->way = WAY_NEVER;
+	else if (crm_hides_keys(profile, field))
+		;
+	else if (rule.mode == MODE_ALWAYS && !sandbox)
+		state->way = WAY_ALWAYS;
+	else if (rule.mode == MODE_TEAM && !sandbox)
+		state->way = WAY_TEAM;
+	else if (rule.mode != MODE_MASK)
+		state->way = WAY_OWN;
+	return state;
+}
+
+/*
+ * crm.guard where every rule has to be asked. Apart from it, so that it is not paid for where that is not so.
+ */
+static pg_noinline Datum
+guard_slowly(FunctionCallInfo fcinfo, const CrmProfile *profile, const GuardState *state)
+{
+	int64 owner = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2);
+	int64 team = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3);
+	Datum result;
+	bool isnull;
+
+	result = crm_guard_column(profile, state->field, state->type, PG_GETARG_DATUM(0), PG_ARGISNULL(2) ? NULL : &owner,
+							  PG_ARGISNULL(3) ? NULL : &team, &isnull);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
 }
 
 /*
@@ -260,29 +318,23 @@ crm_guard_column(const CrmProfile *profile, int field, Oid type, Datum value, co
 Datum
 crm_guard(PG_FUNCTION_ARGS)
 {
-	int64 owner;
-	int64 team;
-	Datum result;
-	bool isnull;
+	const CrmProfile *profile;
+	GuardState *state = fcinfo->flinfo->fn_extra;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 
-	/* the type is looked up once a call site */
-	if (unlikely(fcinfo->flinfo->fn_extra == NULL))
-	{
-		Oid *slot = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Oid));
-
-		*slot = get_fn_expr_argtype(fcinfo->flinfo, 0);
-		fcinfo->flinfo->fn_extra = slot;
-	}
-	owner = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2);
-	team = PG_ARGISNULL(3) ? 0 : PG_GETARG_INT64(3);
-	result = guard_column(crm_profile(), PG_GETARG_INT32(1), *(Oid *) fcinfo->flinfo->fn_extra, PG_GETARG_DATUM(0),
-						  PG_ARGISNULL(2) ? NULL : &owner, PG_ARGISNULL(3) ? NULL : &team, &isnull);
-	if (isnull)
+	profile = crm_profile();
+	if (unlikely(state == NULL || state->profile != profile->serial || state->field != PG_GETARG_INT32(1)))
+		state = prepare_guard(fcinfo->flinfo, profile, PG_GETARG_INT32(1));
+	if (state->way == WAY_NEVER)
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(result);
+	if (state->way == WAY_ALWAYS ||
+		(state->way == WAY_TEAM && !PG_ARGISNULL(3) &&
+		 crm_team_listed(&profile->teams[SCOPE_SUBTREE], PG_GETARG_INT64(3))) ||
+		(state->way != WAY_ASK && !PG_ARGISNULL(2) && profile->member != 0 && PG_GETARG_INT64(2) == profile->member))
+		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+	return guard_slowly(fcinfo, profile, state);
 }
 
 /*
@@ -583,7 +635,6 @@ static Node *
 fold_rule(const CrmRowRule *rule, Node *owner, Node *team, Node *grade)
 {
 	static const Oid text_arg[] = {TEXTOID};
-	static const char *const scopes[] = {"own", "team", "subtree", "region"};
 	List *all = NIL;
 
 	if (rule->scope != SCOPE_ALL)
@@ -597,8 +648,8 @@ fold_rule(const CrmRowRule *rule, Node *owner, Node *team, Node *grade)
 		if (rule->scope != SCOPE_OWN)
 		{
 			ScalarArrayOpExpr *in_team = makeNode(ScalarArrayOpExpr);
-			Const *scope = makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1, CStringGetTextDatum(scopes[rule->scope]),
-									 false, false);
+			Const *scope = makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1,
+									 CStringGetTextDatum(crm_scope_name(rule->scope)), false, false);
 
 			in_team->opno = INT8_EQUAL_OPERATOR;
 			in_team->opfuncid = F_INT8EQ;
@@ -686,6 +737,20 @@ crm_note_dependency(PlannedStmt *stmt, List **relations, List **items, bool fold
 }
 
 /*
+ * Does a plan read guarded views?
+ */
+bool
+crm_plan_is_guarded(const PlannedStmt *stmt)
+{
+	ListCell *cell;
+
+	foreach (cell, stmt->invalItems)
+		if (lfirst_node(PlanInvalItem, cell)->cacheId == ITEM_TOUCHED)
+			return true;
+	return false;
+}
+
+/*
  * Is somebody running EXPLAIN ANALYZE? Other modules may measure too, but only EXPLAIN throws the rows away.
  */
 static bool
@@ -761,4 +826,5 @@ guard_executor_start(QueryDesc *query, int eflags)
 		previous_executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
+	crm_write_note_start(query);
 }

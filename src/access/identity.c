@@ -37,6 +37,8 @@
 
 PG_FUNCTION_INFO_V1(crm_me_sql);
 PG_FUNCTION_INFO_V1(crm_my_teams);
+PG_FUNCTION_INFO_V1(crm_is_me);
+PG_FUNCTION_INFO_V1(crm_in_my_teams);
 PG_FUNCTION_INFO_V1(crm_has_role);
 PG_FUNCTION_INFO_V1(crm_login);
 PG_FUNCTION_INFO_V1(crm_mint_token);
@@ -181,7 +183,7 @@ crm_me(void)
 Datum
 crm_me_sql(PG_FUNCTION_ARGS)
 {
-	int64 me = crm_me();
+	int64 me = crm_profile()->member;
 
 	if (me == 0)
 		PG_RETURN_NULL();
@@ -194,25 +196,52 @@ crm_me_sql(PG_FUNCTION_ARGS)
 Datum
 crm_my_teams(PG_FUNCTION_ARGS)
 {
-	char *scope = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	CrmScope scope = crm_scope_named(name);
 	const CrmTeams *teams;
 	Datum *values;
 
-	if (strcmp(scope, "team") == 0)
-		teams = &crm_profile()->teams[SCOPE_TEAM];
-	else if (strcmp(scope, "subtree") == 0)
-		teams = &crm_profile()->teams[SCOPE_SUBTREE];
-	else if (strcmp(scope, "region") == 0)
-		teams = &crm_profile()->teams[SCOPE_REGION];
-	else if (strcmp(scope, "own") == 0)
-		teams = &crm_profile()->teams[SCOPE_OWN];
-	else
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown scope \"%s\"", scope),
+	if (scope == SCOPE_ALL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown scope \"%s\"", name),
 						errhint("Scopes of teams are team, subtree and region.")));
+	teams = &crm_profile()->teams[scope];
 	values = palloc(sizeof(Datum) * Max(teams->n, 1));
 	for (int i = 0; i < teams->n; i++)
 		values[i] = Int64GetDatum(teams->id[i]);
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, teams->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/*
+ * crm._is_me(owner bigint): owner = crm.me(), for every row of a scan.
+ */
+Datum
+crm_is_me(PG_FUNCTION_ARGS)
+{
+	int64 me = crm_profile()->member;
+
+	if (me == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(PG_GETARG_INT64(0) == me);
+}
+
+/*
+ * crm._in_my_teams(team bigint, scope int): team = ANY (crm.my_teams(..)), for every row of a scan. scope: CrmScope. Nothing is an error
+ * here: it is asked of rows before it is known whether the person may see them.
+ */
+Datum
+crm_in_my_teams(PG_FUNCTION_ARGS)
+{
+	int scope = PG_ARGISNULL(1) ? -1 : PG_GETARG_INT32(1);
+	const CrmTeams *teams;
+
+	if (scope < 0 || scope >= SCOPE_NTEAMS)
+		PG_RETURN_NULL();
+	teams = &crm_profile()->teams[scope];
+	if (teams->n == 0)
+		PG_RETURN_BOOL(false);
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_BOOL(crm_team_listed(teams, PG_GETARG_INT64(0)));
 }
 
 /*

@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "nodes/makefuncs.h"
@@ -37,9 +38,13 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-/* crm.guard; looked up again when a function changes */
+/* our functions; looked up again when a function changes */
 static Oid guard_function = InvalidOid;
-static bool guard_known = false;
+static Oid me_function = InvalidOid;
+static Oid teams_function = InvalidOid;
+static Oid is_me_function = InvalidOid;
+static Oid in_teams_function = InvalidOid;
+static bool functions_known = false;
 static bool in_place = false; /* was the hook there from the start of a plan? */
 
 static planner_hook_type previous_planner = NULL;
@@ -56,12 +61,17 @@ typedef struct FoldContext
 } FoldContext;
 
 static PlannedStmt *plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo params);
-static bool find_guard(void);
+static Oid find_function(const char *name, const Oid *types, int nargs);
+static bool find_functions(void);
 static bool mentions_guard(Node *node, void *context);
 static Node *fold_guards(Node *node, void *arg);
 static bool imply_searches(Node *node, void *context);
 static bool imply_search(Query *query, OpExpr *op, ParamListInfo params);
 static bool is_searchable(int field);
+static void cheapen_plan(Plan *plan);
+static void cheapen_plans(List *plans);
+static Node *cheapen(Node *node, void *context);
+static bool calls(Node *node, Oid function);
 static void function_changed(Datum arg, int cacheid, uint32 hashvalue);
 static void relation_changed(Datum arg, Oid relid);
 
@@ -90,20 +100,37 @@ crm_plan_note_guard(void)
 }
 
 /*
- * Is there a crm.guard?
+ * One of our functions; InvalidOid when there is none.
+ */
+static Oid
+find_function(const char *name, const Oid *types, int nargs)
+{
+	return LookupFuncName(list_make2(makeString(pstrdup(CRM_SCHEMA)), makeString(pstrdup(name))), nargs, types, true);
+}
+
+/*
+ * Is there a crm.guard? The others come along.
  */
 static bool
-find_guard(void)
+find_functions(void)
 {
-	static const Oid types[] = {ANYELEMENTOID, INT4OID, INT8OID, INT8OID};
+	static const Oid guard_types[] = {ANYELEMENTOID, INT4OID, INT8OID, INT8OID};
+	static const Oid team_types[] = {INT8OID, INT4OID};
+	static const Oid scope_type = TEXTOID;
+	static const Oid owner_type = INT8OID;
 
-	if (!guard_known)
+	if (!functions_known)
 	{
-		guard_known = true;
 		guard_function = InvalidOid;
+		functions_known = true;
 		if (OidIsValid(get_namespace_oid(CRM_SCHEMA, true)))
-			guard_function = LookupFuncName(list_make2(makeString(pstrdup(CRM_SCHEMA)), makeString(pstrdup("guard"))),
-											lengthof(types), types, true);
+		{
+			guard_function = find_function("guard", guard_types, lengthof(guard_types));
+			me_function = find_function("me", NULL, 0);
+			teams_function = find_function("my_teams", &scope_type, 1);
+			is_me_function = find_function("_is_me", &owner_type, 1);
+			in_teams_function = find_function("_in_my_teams", team_types, lengthof(team_types));
+		}
 	}
 	return OidIsValid(guard_function);
 }
@@ -120,7 +147,7 @@ plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo 
 	in_place = true;
 
 	/* inside a definer's function nothing is folded, so nothing is to be gained */
-	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && !InLocalUserIdChange() && find_guard() &&
+	if (crm_fold_enabled && GetUserId() == GetOuterUserId() && !InLocalUserIdChange() && find_functions() &&
 		mentions_guard((Node *) parse, NULL))
 	{
 		parse = (Query *) fold_guards((Node *) parse, &context);
@@ -130,6 +157,11 @@ plan_guarded(Query *parse, const char *query_string, int options, ParamListInfo 
 							  : standard_planner(parse, query_string, options, params);
 	if (context.folded)
 		crm_note_dependency(result, &result->relationOids, &result->invalItems, true);
+	if (crm_plan_is_guarded(result) && find_functions() && OidIsValid(is_me_function) && OidIsValid(in_teams_function))
+	{
+		cheapen_plan(result->planTree);
+		cheapen_plans(result->subplans);
+	}
 	return result;
 }
 
@@ -352,12 +384,105 @@ is_searchable(int field)
 }
 
 /*
+ * Give the filters of all scans of a plan their cheap form. What an index or a join uses stays as it is.
+ */
+static void
+cheapen_plan(Plan *plan)
+{
+	if (plan == NULL)
+		return;
+	switch (nodeTag(plan))
+	{
+		case T_BitmapHeapScan:
+			/* asked of every row of a page whose rows the bitmap no longer knows */
+			((BitmapHeapScan *) plan)->bitmapqualorig =
+				(List *) cheapen((Node *) ((BitmapHeapScan *) plan)->bitmapqualorig, NULL);
+			/* FALLTHROUGH */
+		case T_SeqScan:
+		case T_SampleScan:
+		case T_IndexScan:
+		case T_IndexOnlyScan:
+		case T_TidScan:
+		case T_TidRangeScan: plan->qual = (List *) cheapen((Node *) plan->qual, NULL); return;
+		case T_SubqueryScan: cheapen_plan(((SubqueryScan *) plan)->subplan); break;
+		case T_Append: cheapen_plans(((Append *) plan)->appendplans); break;
+		case T_MergeAppend: cheapen_plans(((MergeAppend *) plan)->mergeplans); break;
+		default: break;
+	}
+	cheapen_plan(plan->lefttree);
+	cheapen_plan(plan->righttree);
+}
+
+/*
+ * The same for a list of them.
+ */
+static void
+cheapen_plans(List *plans)
+{
+	ListCell *cell;
+
+	foreach (cell, plans)
+		cheapen_plan(lfirst(cell));
+}
+
+/*
+ * owner = crm.me() becomes crm._is_me(owner), and team = ANY (crm.my_teams('subtree')) becomes crm._in_my_teams(team, ..): they answer alike.
+ */
+static Node *
+cheapen(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, OpExpr) && ((OpExpr *) node)->opno == INT8_EQUAL_OPERATOR)
+	{
+		List *args = ((OpExpr *) node)->args;
+		Node *owner = calls(lsecond(args), me_function)    ? linitial(args)
+					  : calls(linitial(args), me_function) ? lsecond(args)
+														   : NULL;
+
+		if (owner != NULL)
+			return (Node *) makeFuncExpr(is_me_function, BOOLOID, list_make1(copyObject(owner)), InvalidOid, InvalidOid,
+										 COERCE_EXPLICIT_CALL);
+	}
+	if (IsA(node, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) node)->opno == INT8_EQUAL_OPERATOR &&
+		((ScalarArrayOpExpr *) node)->useOr)
+	{
+		List *args = ((ScalarArrayOpExpr *) node)->args;
+
+		if (calls(lsecond(args), teams_function))
+		{
+			Const *name = linitial(((FuncExpr *) lsecond(args))->args);
+			int scope = IsA(name, Const) && !name->constisnull ? crm_scope_named(TextDatumGetCString(name->constvalue))
+															   : SCOPE_ALL;
+
+			/* any other name is an error when it is asked */
+			if (scope != SCOPE_ALL)
+				return (Node *) makeFuncExpr(
+					in_teams_function, BOOLOID,
+					list_make2(copyObject(linitial(args)),
+							   makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(scope), false, true)),
+					InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+		}
+	}
+	return expression_tree_mutator(node, cheapen, context);
+}
+
+/*
+ * Is it a call of this function?
+ */
+static bool
+calls(Node *node, Oid function)
+{
+	return IsA(node, FuncExpr) && ((FuncExpr *) node)->funcid == function;
+}
+
+/*
  * A function changed; it may have been ours.
  */
 static void
 function_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	guard_known = false;
+	functions_known = false;
 }
 
 /*

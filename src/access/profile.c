@@ -96,17 +96,12 @@ static MemoryContext access_context = NULL;
 static HTAB *profiles = NULL;
 static List *stale_profiles = NIL;
 
-/* the answer to the last question */
-static const CrmProfile *current = NULL;
-static uint64 current_generation = 0;
-static Oid current_role = InvalidOid;
-static Oid current_login = InvalidOid;
-static uint64 current_serial = 0;
+CrmCurrent crm_current = {NULL, 0, 0, InvalidOid, InvalidOid};
 
 /* tables whose relcache messages count; looked up anew after any change of theirs */
 static Oid watched[3] = {InvalidOid, InvalidOid, InvalidOid};
 
-static inline bool run_by_others(void);
+static bool run_by_others(void);
 static const CrmProfile *find_profile(void);
 static CrmProfile *build_profile(const ProfileKey *key);
 static int read_member(CrmProfile *profile, const char *column, Oid eqproc, Datum value, NameData *role);
@@ -138,25 +133,24 @@ crm_profile_init(void)
 }
 
 /*
- * The profile of whoever asks: the signed identity, else the session's role or what SET ROLE made of it. Never NULL; one without
- * rights when nobody is known. The result is valid until the transaction ends, but a caller that wants the newest asks
- * again: it costs three comparisons.
+ * crm_profile() where it is not simply the last answer.
  */
 const CrmProfile *
-crm_profile(void)
+crm_find_profile(void)
 {
-	if (unlikely(current != NULL && current->expires != DT_NOEND &&
-				 GetCurrentStatementStartTimestamp() >= current->expires))
+	if (unlikely(crm_current.profile != NULL && crm_current.profile->expires != DT_NOEND &&
+				 GetCurrentStatementStartTimestamp() >= crm_current.profile->expires))
 	{
 		/* rights that end with the clock: nobody sends a message then */
-		current = NULL;
+		crm_current.profile = NULL;
 		crm_profile_generation++;
 		ResetPlanCache();
 	}
-	if (likely(current != NULL && current_generation == crm_profile_generation && current_role == GetOuterUserId() &&
-			   current_login == GetSessionUserId() && current_serial == crm_identity_serial) &&
+	if (likely(crm_current.profile != NULL && crm_current.generation == crm_profile_generation &&
+			   crm_current.role == GetOuterUserId() && crm_current.login == GetSessionUserId() &&
+			   crm_current.serial == crm_identity_serial) &&
 		!run_by_others())
-		return current;
+		return crm_current.profile;
 	return find_profile();
 }
 
@@ -164,10 +158,10 @@ crm_profile(void)
  * Does code of a table's owner run in maintenance that somebody else started: ANALYZE by autovacuum, REINDEX, REFRESH MATERIALIZED VIEW? The
  * core runs it with the owner's rights there, but the session's role is whoever maintains, often a superuser.
  */
-static inline bool
+static bool
 run_by_others(void)
 {
-	return unlikely(InSecurityRestrictedOperation()) && GetUserId() != GetOuterUserId();
+	return InSecurityRestrictedOperation() && GetUserId() != GetOuterUserId();
 }
 
 /*
@@ -240,12 +234,12 @@ find_profile(void)
 		entry->generation = generation;
 	}
 
-	current = entry->profile;
-	current_generation = entry->generation;
-	current_role = run_by_others() ? InvalidOid : GetOuterUserId();
-	current_login = GetSessionUserId();
-	current_serial = crm_identity_serial;
-	return current;
+	crm_current.profile = entry->profile;
+	crm_current.generation = entry->generation;
+	crm_current.role = run_by_others() ? InvalidOid : GetOuterUserId();
+	crm_current.login = GetSessionUserId();
+	crm_current.serial = crm_identity_serial;
+	return entry->profile;
 }
 
 /*
@@ -807,6 +801,30 @@ crm_profile_in_sandbox(const CrmProfile *profile)
 	return profile->sandbox_until != DT_NOBEGIN && GetCurrentStatementStartTimestamp() < profile->sandbox_until;
 }
 
+/* scopes that have a list of teams, as crm.my_teams() names them */
+static const char *const scope_names[SCOPE_NTEAMS] = {"own", "team", "subtree", "region"};
+
+/*
+ * The name of a scope below SCOPE_ALL.
+ */
+const char *
+crm_scope_name(CrmScope scope)
+{
+	return scope_names[scope];
+}
+
+/*
+ * The scope of a name, SCOPE_ALL when there is none with a list of teams.
+ */
+CrmScope
+crm_scope_named(const char *name)
+{
+	for (int scope = 0; scope < SCOPE_NTEAMS; scope++)
+		if (strcmp(name, scope_names[scope]) == 0)
+			return scope;
+	return SCOPE_ALL;
+}
+
 /*
  * Does the role count for the person?
  */
@@ -822,16 +840,14 @@ crm_profile_has_role(const CrmProfile *profile, Oid role)
 }
 
 /*
- * Is the team in the list?
+ * The same by halving, where the numbers are too large for bits.
  */
 bool
-crm_team_listed(const CrmTeams *teams, int64 team)
+crm_team_found(const CrmTeams *teams, int64 team)
 {
 	int low = 0;
 	int high = teams->n - 1;
 
-	if (teams->nbits > 0)
-		return team >= 0 && team < teams->nbits && (teams->bits[team / 8] & (1 << (team % 8))) != 0;
 	while (low <= high)
 	{
 		int middle = (low + high) / 2;

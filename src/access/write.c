@@ -32,6 +32,7 @@
 #include "match/trigger.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
+#include "parser/parsetree.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -98,10 +99,21 @@ typedef struct ViewInfo
 /* what one statement has touched so far */
 typedef struct StatementState
 {
-	Oid gate; /* whose views these are, and who writes */
+	Oid gate;    /* whose views these are, and who writes */
+	bool silent; /* it gives back no rows */
 	int64 rows;
 	int64 limit; /* 0: not asked yet */
 } StatementState;
+
+/* a statement that updates a view and gives back no rows, while it runs */
+typedef struct SilentRun
+{
+	MemoryContext memory; /* of its executor state, in which this is */
+	MemoryContextCallback callback;
+	struct SilentRun *next;
+} SilentRun;
+
+static SilentRun *silent_runs = NULL;
 
 static HTAB *views = NULL;
 static Oid field_table = InvalidOid;
@@ -112,13 +124,15 @@ static void read_fields(ViewInfo *info);
 static void read_parents(ViewInfo *info, Relation base);
 static void forget_info(ViewInfo *info);
 static HeapTuple insert_row(ViewInfo *info, TriggerData *data);
-static HeapTuple update_row(ViewInfo *info, TriggerData *data);
+static Bitmapset *changed_columns(const ViewInfo *info, const TupleTableSlot *seen, const TupleTableSlot *wanted);
+static HeapTuple update_row(ViewInfo *info, TriggerData *data, bool silent);
+static HeapTuple write_changed(ViewInfo *info, TriggerData *data, Bitmapset *changed, bool silent);
 static CrmViewWrite *begin_write(const ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
 								 const Datum *old_values);
-static CrmRowOutcome update_directly(ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const Datum *values,
-									 const bool *nulls, const Datum *old_values, TupleDesc desc,
-									 HeapTuple volatile *result, int32 *version);
-static HeapTuple masked_row(ViewInfo *info, HeapTuple row, TupleDesc desc, int32 *version);
+static CrmRowOutcome update_directly(ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, TriggerData *data,
+									 bool silent, HeapTuple volatile *result, int32 *version);
+static HeapTuple masked_row(ViewInfo *info, HeapTuple row, TupleDesc desc);
+static void forget_silent_run(void *arg);
 static bool sees_all(ViewInfo *info, const CrmProfile *profile);
 static HeapTuple update_by_statement(ViewInfo *info, Bitmapset *changed, const Datum *values, const bool *nulls,
 									 const Datum *old_values, const bool *old_nulls, int32 *version);
@@ -155,9 +169,48 @@ statement_state(FunctionCallInfo fcinfo)
 	{
 		state = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(StatementState));
 		state->gate = get_role_oid(CRM_GATE, false);
+		for (SilentRun *run = silent_runs; run != NULL && !state->silent; run = run->next)
+			state->silent = run->memory == fcinfo->flinfo->fn_mcxt;
 		fcinfo->flinfo->fn_extra = state;
 	}
 	return state;
+}
+
+/*
+ * A statement was started. Where it gives back nothing, what the trigger answers is only thrown away, and needs not be made. (The trigger
+ * is not told; but its call lives in the memory of its statement.)
+ */
+void
+crm_write_note_start(QueryDesc *query)
+{
+	PlannedStmt *stmt = query->plannedstmt;
+	SilentRun *run;
+
+	if (query->operation != CMD_UPDATE || stmt->hasReturning || stmt->hasModifyingCTE ||
+		list_length(stmt->resultRelations) != 1 ||
+		rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable)->relkind != RELKIND_VIEW)
+		return;
+	run = MemoryContextAllocZero(query->estate->es_query_cxt, sizeof(SilentRun));
+	run->memory = query->estate->es_query_cxt;
+	run->next = silent_runs;
+	silent_runs = run;
+	run->callback.func = forget_silent_run;
+	run->callback.arg = run;
+	MemoryContextRegisterResetCallback(run->memory, &run->callback);
+}
+
+/*
+ * Its memory goes.
+ */
+static void
+forget_silent_run(void *arg)
+{
+	SilentRun **at = &silent_runs;
+
+	while (*at != NULL && *at != arg)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = (*at)->next;
 }
 
 /*
@@ -205,7 +258,7 @@ crm_write_view(PG_FUNCTION_ARGS)
 		if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
 			count_row(state, info);
 		if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
-			result = update_row(info, data);
+			result = update_row(info, data, state->silent);
 		else
 		{
 			SPI_connect();
@@ -289,33 +342,20 @@ insert_row(ViewInfo *info, TriggerData *data)
 }
 
 /*
- * Write the columns that differ from what the person saw.
+ * The columns that differ from what the person saw.
  */
-static HeapTuple
-update_row(ViewInfo *info, TriggerData *data)
+static Bitmapset *
+changed_columns(const ViewInfo *info, const TupleTableSlot *seen, const TupleTableSlot *wanted)
 {
-	TupleDesc desc = RelationGetDescr(data->tg_relation);
-	Datum *values = palloc(sizeof(Datum) * info->ncolumns);
-	bool *nulls = palloc(sizeof(bool) * info->ncolumns);
-	Datum *old_values = palloc(sizeof(Datum) * info->ncolumns);
-	bool *old_nulls = palloc(sizeof(bool) * info->ncolumns);
 	Bitmapset *changed = NULL;
-	const CrmProfile *profile = crm_profile();
-	bool own;
-	bool team;
-	HeapTuple volatile result = NULL;
-	CrmRowOutcome volatile outcome;
-	CrmViewWrite *write;
-	int32 version = 0;
 
-	heap_deform_tuple(data->tg_trigtuple, desc, old_values, old_nulls);
-	heap_deform_tuple(data->tg_newtuple, desc, values, nulls);
 	for (int i = 0; i < info->ncolumns; i++)
 	{
 		const ViewColumn *column = &info->columns[i];
 
-		if (nulls[i] == old_nulls[i] &&
-			(nulls[i] || datum_image_eq(values[i], old_values[i], column->byval, column->len)))
+		if (wanted->tts_isnull[i] == seen->tts_isnull[i] &&
+			(seen->tts_isnull[i] ||
+			 datum_image_eq(wanted->tts_values[i], seen->tts_values[i], column->byval, column->len)))
 			continue;
 
 		/* applications count versions and note times by themselves; the engine knows better */
@@ -323,6 +363,28 @@ update_row(ViewInfo *info, TriggerData *data)
 			continue;
 		changed = bms_add_member(changed, i);
 	}
+	return changed;
+}
+
+/*
+ * Write them, if the person may.
+ */
+static HeapTuple
+update_row(ViewInfo *info, TriggerData *data, bool silent)
+{
+	/* the executor has both rows in parts already */
+	const Datum *values = data->tg_newslot->tts_values;
+	const bool *nulls = data->tg_newslot->tts_isnull;
+	const Datum *old_values = data->tg_trigslot->tts_values;
+	const bool *old_nulls = data->tg_trigslot->tts_isnull;
+	Bitmapset *changed;
+	const CrmProfile *profile = crm_profile();
+	bool own;
+	bool team;
+
+	slot_getallattrs(data->tg_trigslot);
+	slot_getallattrs(data->tg_newslot);
+	changed = changed_columns(info, data->tg_trigslot, data->tg_newslot);
 	if (changed == NULL)
 		return data->tg_newtuple;
 
@@ -348,11 +410,28 @@ update_row(ViewInfo *info, TriggerData *data)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("column \"%s\" of %s has keys that you may not see", info->columns[i].name, info->object),
 					 errhint("Change single keys with %s.write().", CRM_SCHEMA)));
+	return write_changed(info, data, changed, silent);
+}
+
+/*
+ * Write these columns, which the person may.
+ */
+static HeapTuple
+write_changed(ViewInfo *info, TriggerData *data, Bitmapset *changed, bool silent)
+{
+	const Datum *values = data->tg_newslot->tts_values;
+	const bool *nulls = data->tg_newslot->tts_isnull;
+	const Datum *old_values = data->tg_trigslot->tts_values;
+	const bool *old_nulls = data->tg_trigslot->tts_isnull;
+	HeapTuple volatile result = NULL;
+	CrmRowOutcome volatile outcome;
+	CrmViewWrite *write;
+	int32 version = 0;
 
 	write = begin_write(info, changed, values, nulls, old_values);
 	PG_TRY();
 	{
-		outcome = update_directly(info, write, changed, values, nulls, old_values, desc, &result, &version);
+		outcome = update_directly(info, write, changed, data, silent, &result, &version);
 		if (outcome == ROW_NOT_PLAIN)
 			result = update_by_statement(info, changed, values, nulls, old_values, old_nulls, &version);
 		else if (outcome == ROW_KEPT)
@@ -405,9 +484,12 @@ begin_write(const ViewInfo *info, Bitmapset *changed, const Datum *values, const
  * The update without a statement.
  */
 static CrmRowOutcome
-update_directly(ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const Datum *values, const bool *nulls,
-				const Datum *old_values, TupleDesc desc, HeapTuple volatile *result, int32 *version)
+update_directly(ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, TriggerData *data, bool silent,
+				HeapTuple volatile *result, int32 *version)
 {
+	const Datum *values = data->tg_newslot->tts_values;
+	const bool *nulls = data->tg_newslot->tts_isnull;
+	const Datum *old_values = data->tg_trigslot->tts_values;
 	Datum *row = palloc(sizeof(Datum) * info->base_desc->natts);
 	bool *row_nulls = palloc0(sizeof(bool) * info->base_desc->natts);
 	Bitmapset *columns = NULL;
@@ -441,17 +523,18 @@ update_directly(ViewInfo *info, CrmViewWrite *write, Bitmapset *changed, const D
 	}
 	outcome = crm_row_update(info->base, columns, row, row_nulls,
 							 info->version >= 0 ? info->columns[info->version].number : InvalidAttrNumber,
-							 info->version >= 0 ? DatumGetInt32(old_values[info->version]) : 0, place, &written);
+							 info->version >= 0 ? DatumGetInt32(old_values[info->version]) : 0, place,
+							 silent ? NULL : &written, version);
 	if (outcome == ROW_UPDATED)
-		*result = masked_row(info, written, desc, version);
+		*result = silent ? data->tg_newtuple : masked_row(info, written, RelationGetDescr(data->tg_relation));
 	return outcome;
 }
 
 /*
- * A row of the table as a row of the view, masked like everything that is read; and its version.
+ * A row of the table as a row of the view, masked like everything that is read.
  */
 static HeapTuple
-masked_row(ViewInfo *info, HeapTuple row, TupleDesc desc, int32 *version)
+masked_row(ViewInfo *info, HeapTuple row, TupleDesc desc)
 {
 	const CrmProfile *profile = crm_profile();
 	Datum *base = palloc(sizeof(Datum) * info->base_desc->natts);
@@ -466,8 +549,6 @@ masked_row(ViewInfo *info, HeapTuple row, TupleDesc desc, int32 *version)
 	bool whole = sees_all(info, profile);
 
 	heap_deform_tuple(row, info->base_desc, base, base_nulls);
-	if (info->version >= 0)
-		*version = DatumGetInt32(base[info->columns[info->version].number - 1]);
 	if (owner_column >= 0 && !base_nulls[info->columns[owner_column].number - 1])
 	{
 		owner_id = DatumGetInt64(base[info->columns[owner_column].number - 1]);

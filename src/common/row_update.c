@@ -44,6 +44,7 @@
 #include "parser/parse_relation.h"
 #include "rewrite/rowsecurity.h"
 #include "tcop/utility.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -64,6 +65,14 @@ typedef struct RowTableKey
 	uint32 unforced; /* the owner's own rows are not his policies' matter */
 } RowTableKey;
 
+/* triggers, and what the executor keeps of each */
+typedef struct RowTriggers
+{
+	TriggerDesc *desc;
+	FmgrInfo *functions;
+	ExprState **conditions;
+} RowTriggers;
+
 typedef struct RowTable
 {
 	RowTableKey key;
@@ -74,6 +83,8 @@ typedef struct RowTable
 	bool allowed;
 	MemoryContext context; /* the executor state's, NULL: none */
 	CrmTarget target;
+	RowTriggers all;
+	RowTriggers most; /* without those of foreign keys to our key, which have nothing to do unless it changes */
 #if PG_VERSION_NUM >= 160000
 	RTEPermissionInfo *rights;
 #else
@@ -95,11 +106,15 @@ static HTAB *tables = NULL;
 
 static RowTable *find_table(Relation rel, const Bitmapset *columns);
 static void build_table(RowTable *table, Relation rel);
+static void part_triggers(RowTable *table);
+static void use_triggers(RowTable *table, const RowTriggers *triggers);
+static bool key_is_changed(RowTable *table, Relation rel);
 static bool is_plain(Relation rel, Oid *key_index);
 static bool add_policies(RowTable *table, Query *query, RangeTblEntry *rte);
 static void add_key(RowTable *table, Relation index);
 static CrmRowOutcome update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls,
-								AttrNumber version_column, int32 version, ItemPointer where, HeapTuple *result);
+								AttrNumber version_column, int32 version, ItemPointer where, HeapTuple *result,
+								int32 *new_version);
 static bool find_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls);
 static bool write_row(RowTable *table, Relation rel);
 static void relation_changed(Datum arg, Oid relid);
@@ -123,11 +138,12 @@ crm_row_update_init(void)
  * Update the row of the table whose primary key stands in values (by attribute number - 1, as the new values of the columns do). columns are
  * attribute numbers less FirstLowInvalidHeapAttributeNumber. With a version_column, only the row of this version is updated.
  * where: the row's place, if the caller has locked it in this transaction against every other update, else NULL.
- * The new row comes back in the caller's memory, before AFTER triggers ran, as RETURNING would show it.
+ * The new row comes back in the caller's memory, before AFTER triggers ran, as RETURNING would show it; and what stands in its version_column. Either
+ * may be NULL, where the caller does not want it.
  */
 CrmRowOutcome
 crm_row_update(Oid relid, const Bitmapset *columns, const Datum *values, const bool *nulls, AttrNumber version_column,
-			   int32 version, ItemPointer where, HeapTuple *result)
+			   int32 version, ItemPointer where, HeapTuple *result, int32 *new_version)
 {
 	Relation rel;
 	RowTable *table;
@@ -148,7 +164,7 @@ crm_row_update(Oid relid, const Bitmapset *columns, const Datum *values, const b
 		table->in_use = true;
 		PG_TRY();
 		{
-			outcome = update_row(table, rel, values, nulls, version_column, version, where, result);
+			outcome = update_row(table, rel, values, nulls, version_column, version, where, result, new_version);
 		}
 		PG_CATCH();
 		{
@@ -280,12 +296,57 @@ build_table(RowTable *table, Relation rel)
 	index = index_open(table->key_index, RowExclusiveLock);
 	add_key(table, index);
 	index_close(index, NoLock);
+	part_triggers(table);
 
 	table->plain = add_policies(table, query, rte);
 	MemoryContextSwitchTo(old);
 
 	MemoryContextSetParent(estate->es_query_cxt, CacheMemoryContext);
 	table->context = estate->es_query_cxt;
+}
+
+/*
+ * Find the triggers that have something to do when the key stays. A table that many others refer to has two for each of them that have not, and the
+ * core asks every one about every row.
+ */
+static void
+part_triggers(RowTable *table)
+{
+	ResultRelInfo *info = table->target.info;
+	int n = 0;
+
+	table->all.desc = info->ri_TrigDesc;
+	table->all.functions = info->ri_TrigFunctions;
+	table->all.conditions = info->ri_TrigWhenExprs;
+	table->most = table->all;
+	if (info->ri_TrigDesc == NULL)
+		return;
+	table->most.desc = palloc(sizeof(TriggerDesc));
+	*table->most.desc = *info->ri_TrigDesc;
+	table->most.desc->triggers = palloc(sizeof(Trigger) * info->ri_TrigDesc->numtriggers);
+	table->most.functions = palloc0(sizeof(FmgrInfo) * info->ri_TrigDesc->numtriggers);
+	table->most.conditions = palloc0(sizeof(ExprState *) * info->ri_TrigDesc->numtriggers);
+	for (int i = 0; i < info->ri_TrigDesc->numtriggers; i++)
+	{
+		Trigger *trigger = &info->ri_TrigDesc->triggers[i];
+
+		if (RI_FKey_trigger_type(trigger->tgfoid) == RI_TRIGGER_PK && trigger->tgconstrindid == table->key_index)
+			continue;
+		table->most.desc->triggers[n] = *trigger;
+		fmgr_info_cxt(trigger->tgfoid, &table->most.functions[n++], CurrentMemoryContext);
+	}
+	table->most.desc->numtriggers = n;
+}
+
+/*
+ * From now on these triggers are the table's.
+ */
+static void
+use_triggers(RowTable *table, const RowTriggers *triggers)
+{
+	table->target.info->ri_TrigDesc = triggers->desc;
+	table->target.info->ri_TrigFunctions = triggers->functions;
+	table->target.info->ri_TrigWhenExprs = triggers->conditions;
 }
 
 /*
@@ -376,7 +437,7 @@ add_policies(RowTable *table, Query *query, RangeTblEntry *rte)
  */
 static CrmRowOutcome
 update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls, AttrNumber version_column,
-		   int32 version, ItemPointer where, HeapTuple *result)
+		   int32 version, ItemPointer where, HeapTuple *result, int32 *new_version)
 {
 	EState *estate = table->target.estate;
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
@@ -387,6 +448,7 @@ update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls
 	estate->es_snapshot = GetActiveSnapshot();
 	estate->es_output_cid = GetCurrentCommandId(true);
 	table->target.info->ri_RelationDesc = rel;
+	use_triggers(table, &table->most);
 
 	if (!table->checked || ExecutorCheckPerms_hook != NULL)
 	{
@@ -431,9 +493,14 @@ update_row(RowTable *table, Relation rel, const Datum *values, const bool *nulls
 			if (write_row(table, rel))
 			{
 				outcome = ROW_UPDATED;
-				MemoryContextSwitchTo(caller);
-				*result = ExecCopySlotHeapTuple(table->new_slot);
-				MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
+				if (new_version && version_column > 0)
+					*new_version = DatumGetInt32(slot_getattr(table->new_slot, version_column, &isnull));
+				if (result)
+				{
+					MemoryContextSwitchTo(caller);
+					*result = ExecCopySlotHeapTuple(table->new_slot);
+					MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
+				}
 			}
 			AfterTriggerEndQuery(estate);
 			crm_target_close_indexes(&table->target);
@@ -554,8 +621,31 @@ write_row(RowTable *table, Relation rel)
 		recheck = ExecInsertIndexTuples(target, slot, estate, true, false, NULL, NIL);
 	}
 #endif
+	/* columns of the key are not written here, but a BEFORE trigger may have */
+	if (key_is_changed(table, rel))
+		use_triggers(table, &table->all);
 	ExecARUpdateTriggers(estate, target, NULL, NULL, &tid, NULL, slot, recheck, NULL, false);
 	return true;
+}
+
+/*
+ * Does the new row have another key than the old?
+ */
+static bool
+key_is_changed(RowTable *table, Relation rel)
+{
+	for (int i = -1; (i = bms_next_member(table->key_columns, i)) >= 0;)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i - 1);
+		bool old_null;
+		bool new_null;
+		Datum old_value = slot_getattr(table->old_slot, i, &old_null);
+		Datum new_value = slot_getattr(table->new_slot, i, &new_null);
+
+		if (old_null || new_null || !datum_image_eq(old_value, new_value, att->attbyval, att->attlen))
+			return true;
+	}
+	return false;
 }
 
 /*

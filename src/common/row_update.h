@@ -21,6 +21,7 @@ typedef enum CrmRowOutcome
 
 extern void crm_row_update_init(void);
 extern CrmRowOutcome crm_row_update(Oid relid, const Bitmapset *columns, const Datum *values, const bool *nulls,
-									AttrNumber version_column, int32 version, ItemPointer where, HeapTuple *result);
+									AttrNumber version_column, int32 version, ItemPointer where, HeapTuple *result,
+									int32 *new_version);
 
 #endif /* CRM_ROW_UPDATE_H */

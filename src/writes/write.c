@@ -1007,7 +1007,7 @@ update_row(CrmWriteTable *table, int64 id, ItemPointer place, const bool *writte
 			columns = bms_add_member(columns, a + 1 - FirstLowInvalidHeapAttributeNumber);
 		}
 	}
-	outcome = crm_row_update(table->relid, columns, row, row_nulls, InvalidAttrNumber, 0, place, &result);
+	outcome = crm_row_update(table->relid, columns, row, row_nulls, InvalidAttrNumber, 0, place, &result, NULL);
 	if (outcome == ROW_NOT_PLAIN)
 	{
 		StringInfoData sql;

@@ -39,6 +39,13 @@ WITH RECURSIVE r AS (SELECT id, name FROM account WHERE leak(name) UNION SELECT 
 -- errors as oracles
 SELECT count(*) FROM account WHERE 1 / (CASE WHEN name LIKE 'SECRET%' THEN 0 ELSE 1 END) = 1;
 SELECT count(*) FROM account WHERE (CASE WHEN name LIKE 'SECRET%' THEN name ELSE '1' END)::int = 1;
+SELECT count(*) FROM account WHERE my_teams(name) IS NOT NULL;
+SET enable_indexscan = off;
+SET enable_bitmapscan = off;
+SELECT count(*) FROM account WHERE my_teams(code) IS NOT NULL;
+SELECT count(*) FROM account WHERE _in_my_teams(1, employees) IS NOT NULL OR _is_me(employees);
+RESET enable_indexscan;
+RESET enable_bitmapscan;
 CREATE DOMAIN nosecret AS text CHECK (VALUE NOT LIKE 'SECRET%');
 SELECT count(*) FROM account WHERE name::nosecret = 'x';
 -- hidden system columns, statistics, catalogs, files

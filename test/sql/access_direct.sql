@@ -57,6 +57,47 @@ UPDATE crm.account SET city = 'given' WHERE code = 'DIRECT-1';
 \echo :LAST_ERROR_SQLSTATE
 UPDATE crm.account SET city = 'kept' WHERE code = 'DIRECT-1' RETURNING city;
 
+-- a key that a trigger changes is a changed key, for those who refer to it too
+RESET ROLE;
+INSERT INTO crm_data.contact (account_id, name) SELECT id, 'direct' FROM crm_data.account WHERE code = 'DIRECT-2';
+CREATE FUNCTION direct.rekey() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := NEW.id + 1000000000; RETURN NEW; END $$;
+CREATE TRIGGER aac_rekey BEFORE UPDATE ON crm_data.account FOR EACH ROW WHEN (NEW.city = 'moved') EXECUTE FUNCTION direct.rekey();
+SET ROLE direct_own;
+UPDATE crm.account SET city = 'moved' WHERE code = 'DIRECT-2';
+\echo :LAST_ERROR_SQLSTATE
+UPDATE crm.account SET city = 'stays' WHERE code = 'DIRECT-2';
+RESET ROLE;
+DROP TRIGGER aac_rekey ON crm_data.account;
+
+-- whoever wants the row back gets it, also in the midst of a statement that does not, and in one that does
+CREATE FUNCTION direct.inner(back boolean, town text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    answer text;
+BEGIN
+    IF back THEN
+        UPDATE crm.account SET city = town WHERE code = 'DIRECT-2' RETURNING city || ' ' || (updated_by <> 'before') INTO answer;
+    ELSE
+        UPDATE crm.account SET city = town WHERE code = 'DIRECT-2';
+        answer := 'silent';
+    END IF;
+    RETURN answer;
+END $$;
+GRANT USAGE ON SCHEMA direct TO direct_own;
+GRANT EXECUTE ON FUNCTION direct.inner(boolean, text) TO direct_own;
+UPDATE crm_data.account SET updated_by = 'before' WHERE code IN ('DIRECT-1', 'DIRECT-2');
+SET ROLE direct_own;
+UPDATE crm.account SET city = direct.inner(true, 'a') WHERE code = 'DIRECT-1';
+SELECT code, city FROM crm.account WHERE code IN ('DIRECT-1', 'DIRECT-2') ORDER BY code;
+UPDATE crm.account SET city = direct.inner(false, 'b') WHERE code = 'DIRECT-1' RETURNING city, updated_by <> 'before' AS noted;
+WITH x AS (UPDATE crm.account SET city = 'c' WHERE code = 'DIRECT-1' RETURNING city, updated_by <> 'before' AS noted) SELECT * FROM x;
+WITH x AS (UPDATE crm.account SET city = 'd' WHERE code = 'DIRECT-1' RETURNING city, updated_by <> 'before' AS noted)
+UPDATE crm.account SET city = x.city || '2' FROM x WHERE code = 'DIRECT-2';
+UPDATE crm.account SET tags = array_append(tags, 'none') WHERE code = 'DIRECT-1';
+\echo :LAST_ERROR_SQLSTATE
+UPDATE crm.account SET complaint_tags = array_append(array_append(complaint_tags, 'price'), 'delay') WHERE code = 'DIRECT-1';
+SELECT complaint_tags FROM crm.account WHERE code = 'DIRECT-1';
+UPDATE crm.account SET city = 'kept' WHERE code = 'DIRECT-1';
+
 -- constraints say which, and nothing of the row; so do keys
 \set VERBOSITY default
 \set SHOW_CONTEXT never

@@ -15,4 +15,5 @@ crm_access_init(void)
 	crm_guard_init();
 	crm_plan_init();
 	crm_write_init();
+	crm_message_init();
 }

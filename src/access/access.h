@@ -186,6 +186,9 @@ extern void crm_write_init(void);
 extern void crm_write_note_start(QueryDesc *query);
 extern void crm_count_removal(const char *object);
 
+/* message.c */
+extern void crm_message_init(void);
+
 /* the answer to the last question who asks */
 typedef struct CrmCurrent
 {

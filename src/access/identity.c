@@ -27,6 +27,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
+#include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -61,6 +62,7 @@ static void no_cursor_survives(PlannedStmt *statement, const char *query, bool r
 							   ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
 							   QueryCompletion *completion);
 static void set_identity(const char *value);
+static void refuse_token(const char *why);
 static bytea *token_key(void);
 static void sign(const char *payload, char hex[PG_SHA256_DIGEST_LENGTH * 2 + 1]);
 
@@ -297,6 +299,17 @@ crm_may_sql(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Refuse what is no token of ours.
+ */
+static void
+refuse_token(const char *why)
+{
+	ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("%s", why),
+					errhint("Tokens come from %s.mint_token(), whole, and are good in its database until they expire.",
+							CRM_SCHEMA)));
+}
+
+/*
  * crm.login(token text): act for the member whom the token names, until the transaction ends.
  */
 Datum
@@ -312,19 +325,23 @@ crm_login(PG_FUNCTION_ARGS)
 	int different = 0;
 	char value[64];
 
+	/* whoever logs in by the same role reads the statements of its sessions in pg_stat_activity */
+	if (debug_query_string != NULL && strstr(debug_query_string, token) != NULL)
+		pgstat_report_activity(STATE_RUNNING, "SELECT " CRM_SCHEMA ".login(...)");
+
 	if (mac == NULL || strlen(mac + 1) != PG_SHA256_DIGEST_LENGTH * 2)
-		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("malformed token")));
+		refuse_token("malformed token");
 	*mac++ = '\0';
 	sign(token, expected);
 	for (int i = 0; i < PG_SHA256_DIGEST_LENGTH * 2; i++)
 		different |= mac[i] ^ expected[i];
 	if (different != 0)
-		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("the token's signature does not fit")));
+		refuse_token("the token's signature does not fit");
 	if (sscanf(token, "v1.%lld.%lld.%u%n", &member, &expiry, &database, &used) != 3 || token[used] != '\0' ||
 		member <= 0)
-		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("malformed token")));
+		refuse_token("malformed token");
 	if (database != MyDatabaseId)
-		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("the token is for another database")));
+		refuse_token("the token is for another database");
 	if (timestamptz_to_time_t(GetCurrentTimestamp()) >= expiry)
 		ereport(ERROR, (errcode(ERRCODE_CRM_EXPIRED_TOKEN), errmsg("the token has expired"),
 						errhint("Ask for a new one with %s.mint_token().", CRM_SCHEMA)));
@@ -332,7 +349,8 @@ crm_login(PG_FUNCTION_ARGS)
 	snprintf(value, sizeof(value), "member %lld", member);
 	set_identity(value);
 	if (crm_me() == 0)
-		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("the token's member is not there any more")));
+		ereport(ERROR, (errcode(ERRCODE_CRM_BAD_TOKEN), errmsg("the token's member is not there any more"),
+						errhint("Whoever left the house has none; ask an administrator.")));
 	PG_RETURN_INT64(member);
 }
 

@@ -111,7 +111,28 @@ SQL
 	my $nobody = ask($pool, 'EXECUTE s');
 	ok($nobody eq '0|' || $nobody =~ /other access rights/, "$how: and for nobody without a token") or diag($nobody);
 	is(ask($pool, 'EXECUTE s'), '0|', "$how: at the latest at the second try");
+	# whoever shares the login reads its sessions' statements, but no token
+	like(ask($pool, "SELECT 'in' FROM (SELECT crm.login('$token{rep}')) AS l"), qr/^in$/, "$how: a token in the text of a statement");
+	is($node->safe_psql('crm', "SELECT query FROM pg_stat_activity WHERE usename = 'pool'"), 'SELECT crm.login(...)', "$how: is not in pg_stat_activity");
 	end($pool);
+
+	# what the server prints of its work for whoever asks: his own plans, not those of the engine, which hold the record with all its fields
+	my ($out, $err) = ('', '');
+	$node->psql('crm', <<'SQL', stdout => \$out, stderr => \$err, extra_params => [ '-U', 'agent' ]);
+SET client_min_messages = log;
+SET debug_print_parse = on;
+SET debug_print_rewritten = on;
+SET debug_print_plan = on;
+SELECT count(*) FROM crm.form_spec('account', 5);
+SELECT crm.write('account', 5, '00000000-0000-4000-8000-000000000005', 'web', 1, '{"complaint_tags": ["x"]}') IS NOT NULL;
+SELECT count(*) FROM crm.history('account', 5);
+SELECT count(*) FROM crm.check_duplicate('account', '{"phone": "13800138004"}');
+SELECT account_id FROM crm.service_card WHERE account_id = 5;
+SQL
+	s/\s+/ /g foreach ($err);
+	like($err, qr/LOG: plan:.*LOG: plan:/, "$how: a person sees the trees of his own statements");
+	my $phone = join ' ', map { ord } split //, '13800138005';
+	unlike($err, qr/$phone/, "$how: and no constant that is the engine's");
 }
 
 # the ways past the views

@@ -77,8 +77,8 @@ DECLARE
     v_rows int;
     v_total int := 0;
 BEGIN
-    -- what a clock that ran ahead planned does not count, or nothing would be due until its time comes
-    FOR j IN SELECT x.*, coalesce((SELECT max(r.due_at) FROM crm_data.job_run AS r WHERE r.job_id = x.id AND r.due_at <= at), x.starts_at - interval '1 microsecond') AS since
+    -- what a clock that ran ahead planned for later than the next time does not count, or nothing would be due for as long
+    FOR j IN SELECT x.*, coalesce((SELECT max(r.due_at) FROM crm_data.job_run AS r WHERE r.job_id = x.id AND r.due_at <= at + CASE x.cadence WHEN 'quarter' THEN interval '3 months' ELSE ('1 ' || x.cadence)::interval END), x.starts_at - interval '1 microsecond') AS since
                FROM crm_data.job AS x WHERE x.enabled ORDER BY x.id LOOP
         -- minutes of a long pause would be many, and of them at most the last counts
         INSERT INTO crm_data.job_run (job_id, due_at)

@@ -173,7 +173,7 @@ BEGIN
         ELSE
             FOR a, v_i IN SELECT x.value, x.ord - 1 FROM jsonb_array_elements(body -> 'then') WITH ORDINALITY AS x (value, ord) LOOP
                 IF coalesce(a ->> 'do', '') NOT IN ('task', 'tag', 'ticket', 'message', 'alert', 'hold_discount', 'assign', 'set', 'interaction', 'signal_tasks', 'chain') THEN
-                    RETURN QUERY SELECT 'error', format('$.then[%s].do', v_i), format('unknown action %L', left(a ->> 'do', 100));
+                    RETURN QUERY SELECT 'error', format('$.then[%s].do', v_i), format('unknown action %L: there are task, ticket, message, alert, tag, hold_discount, assign, set, interaction, signal_tasks and chain', left(a ->> 'do', 100));
                     CONTINUE;
                 END IF;
                 FOR v_text IN SELECT e.key FROM jsonb_each(a) AS e

@@ -207,7 +207,8 @@ BEGIN
     END IF;
     SELECT * INTO s FROM crm_data.source_system AS x WHERE x.name = source AND x.enabled;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'unknown source "%"', source USING ERRCODE = 'invalid_parameter_value', HINT = 'Sources are rows of source_system; this one is missing or switched off.';
+        RAISE EXCEPTION 'unknown source "%"', left(source, 100) USING ERRCODE = 'invalid_parameter_value',
+            HINT = format('It is missing in source_system or switched off. Those that are on: %s.', (SELECT string_agg(x.name, ', ' ORDER BY x.name) FROM crm_data.source_system AS x WHERE x.enabled));
     END IF;
     -- a time that is no time, or lies ahead, says nothing about when it happened
     IF NOT isfinite(source_ts) OR source_ts > now() + interval '1 day' OR source_ts < '1900-01-01' THEN

@@ -159,19 +159,18 @@ DECLARE
     t record;
     v_n int := 0;
     v_breaches int;
+    v_unrouted bigint;
     v_ids bigint[];
 BEGIN
     -- overdue tasks: owner and manager hear of each once; at most 500 in a transaction
     FOR t IN
-        SELECT k.id, k.title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, k.object, k.record_id,
-               -- a customer is named to those who have him in their own work
-               (SELECT left(a.name, 100) FROM crm_data.account AS a WHERE a.id = k.account_id AND (a.owner_id = k.owner_id OR a.team_id = k.team_id)) AS customer
+        SELECT k.id, left(k.title, 200) AS title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, k.object, k.record_id
           FROM crm_data.task AS k
          WHERE k.state = 'open' AND k.notified_at IS NULL AND k.due_at < now() AND k.kind <> 'first_touch'
          ORDER BY k.due_at LIMIT 500 FOR UPDATE OF k SKIP LOCKED
     LOOP
         PERFORM crm._notify('task.overdue', 'task_overdue:' || t.id,
-                            jsonb_strip_nulls(jsonb_build_object('task', t.id, 'title', t.title, 'customer', t.customer, 'due', crm._local_time(t.due_at))), array_remove(ARRAY[t.owner_id, crm._manager_of(t.owner_id)], NULL), t.account_id);
+                            jsonb_build_object('task', t.id, 'title', t.title, 'due', crm._local_time(t.due_at)), array_remove(ARRAY[t.owner_id, crm._manager_of(t.owner_id)], NULL), t.account_id);
         UPDATE crm_data.task AS k SET notified_at = now() WHERE k.id = t.id;
         IF t.kind = 'stage_action' THEN
             PERFORM crm._emit('task.overdue', t.object, t.record_id, jsonb_build_object('id', t.id, 'kind', t.kind, 'action_key', t.action_key));
@@ -179,7 +178,8 @@ BEGIN
         v_n := v_n + 1;
     END LOOP;
     v_breaches := crm._first_touch_breaches(200);
-    more := v_n >= 500 OR v_breaches >= 200;
+    v_unrouted := crm._unrouted_leads(200);
+    more := v_n >= 500 OR v_breaches >= 200 OR v_unrouted >= 200;
     v_n := v_n + v_breaches;
     -- locks that a duplicate put on its original fall when their time is over
     UPDATE crm_data.duplicate_pair AS d SET locks_target = false, updated_at = now(), updated_by = 'tick' WHERE d.state = 'open' AND d.locks_target AND d.lock_expires_at < now();

@@ -592,11 +592,17 @@ CREATE OR REPLACE FUNCTION crm._lead_routed(l crm_data.lead) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    v_alert bigint;
 BEGIN
     IF l.state = 'unrouted' THEN
+        -- the first one is told of at once, the others wait beside it
         INSERT INTO crm_data.alert (kind, level, object, record_id, message, dedupe_key)
-        VALUES ('unrouted', 'orange', 'lead', l.id, 'A lead found nobody: it waits in the queue of unrouted leads.', 'unrouted') ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
-        PERFORM crm._notify('lead.unrouted', 'lead_unrouted:' || l.id, jsonb_build_object('lead', l.id), crm._members_with('{crm_admin}'));
+        VALUES ('unrouted', 'orange', 'lead', l.id, 'A lead found nobody: it waits in the queue of unrouted leads.', 'unrouted') ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING
+        RETURNING id INTO v_alert;
+        IF FOUND THEN
+            PERFORM crm._notify('lead.unrouted', 'lead_unrouted:' || v_alert, jsonb_build_object('lead', l.id), crm._members_with('{crm_admin}'));
+        END IF;
         RETURN;
     END IF;
     -- the clock runs from now, whenever the lead happened: a backlog is not late before anybody had it
@@ -747,6 +753,40 @@ COMMENT ON FUNCTION crm.capture_lead(jsonb) IS
 'Takes a lead in and assigns it in the same transaction. The same client_key, telephone number or address again within thirty days is the same lead, completed where it was empty. Returns {lead, owner, account it belongs to, duplicate}.
 doc: name, company, title, phone, email, need, industry, region, province, city, district, source, channel, campaign (code), client_key, occurred_at (when it happened; clocks start now), context with the keys that the form lead.capture lists, others are kept in attrs. Empty texts are as if absent, long ones are cut at 4,000 characters.
 Errors: 22023 neither a telephone number nor an address, or more than a million bytes.';
+
+CREATE OR REPLACE FUNCTION crm._unrouted_leads(lim int) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    a crm_data.alert;
+    l crm_data.lead;
+    v_waiting bigint;
+    v_n bigint := 0;
+BEGIN
+    -- one clock looks at the queue at a time, and only while there is one
+    SELECT * INTO a FROM crm_data.alert AS x WHERE x.dedupe_key = 'unrouted' AND x.state <> 'closed' FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    -- as soon as somebody can take the oldest he and the others do
+    FOR l IN SELECT x.* FROM crm_data.lead AS x WHERE x.state = 'unrouted' AND x.deleted_at IS NULL AND x.merged_into IS NULL ORDER BY x.id LIMIT lim FOR UPDATE SKIP LOCKED LOOP
+        EXIT WHEN (SELECT r.member IS NULL FROM crm._route_lead(l, '{}') AS r);
+        PERFORM crm.assign_lead(l.id);
+        v_n := v_n + 1;
+    END LOOP;
+    SELECT count(*) INTO v_waiting FROM crm_data.lead AS x WHERE x.state = 'unrouted' AND x.deleted_at IS NULL AND x.merged_into IS NULL;
+    IF v_waiting = 0 THEN
+        UPDATE crm_data.alert AS x SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'tick' WHERE x.id = a.id;
+    ELSIF a.level = 'orange' AND a.created_at < now() - make_interval(mins => crm._setting('lead.first_touch', '5')::int) THEN
+        -- nobody has helped for as long as a first touch may take
+        UPDATE crm_data.alert AS x SET level = 'red', value = v_waiting, message = format('%s leads wait in the queue of unrouted leads, longer than a first touch may take.', v_waiting), updated_at = now(), updated_by = 'tick' WHERE x.id = a.id;
+        PERFORM crm._notify('lead.unrouted', 'lead_unrouted_late:' || a.id, jsonb_build_object('leads', v_waiting), crm._members_with('{crm_admin,crm_director}'));
+    END IF;
+    RETURN v_n;
+END
+$$;
+COMMENT ON FUNCTION crm._unrouted_leads(int) IS 'Internal: gives leads that found nobody to somebody as soon as one can take them; while they wait longer than lead.first_touch the alert is red and administrators and directors hear of it; it is closed with the last of them. Returns how many found somebody.';
 
 CREATE OR REPLACE FUNCTION crm._first_touch_breaches(lim int) RETURNS int
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

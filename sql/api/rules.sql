@@ -138,9 +138,7 @@ BEGIN
                   FROM crm_data.contact AS k WHERE k.account_id = v_account AND k.role_in_decision = substr(a ->> 'to', 9) AND k.email IS NOT NULL AND NOT 'email' = ANY (k.opt_out) AND k.deleted_at IS NULL AND k.merged_into IS NULL
                 ON CONFLICT (dedupe_key) DO NOTHING;
             ELSE
-                PERFORM crm._notify(a ->> 'topic', v_dedupe, jsonb_strip_nulls(jsonb_build_object('rule', rule, 'title', v_text, 'object', object, 'record', id, 'content', a ->> 'content',
-                                                                     -- those whose customer he is read who it is about; of others nobody knows here what they may see
-                                                                     'customer', CASE WHEN coalesce(a ->> 'to', 'owner') IN ('owner', 'manager', 'director') THEN (SELECT left(k.name, 100) FROM crm_data.account AS k WHERE k.id = v_account) END)), v_people, v_account);
+                PERFORM crm._notify(a ->> 'topic', v_dedupe, jsonb_strip_nulls(jsonb_build_object('rule', rule, 'title', v_text, 'object', object, 'record', id, 'content', a ->> 'content')), v_people, v_account);
             END IF;
         WHEN 'alert' THEN
             INSERT INTO crm_data.alert (kind, level, object, record_id, account_id, message, factors, owner_id, team_id, dedupe_key)

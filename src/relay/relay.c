@@ -753,9 +753,11 @@ static const char claim_statement[] =
 	"ORDER BY n)"
 	" FROM generate_series(1, greatest(length(t.title), 1), 10) AS n),"
 	/* a mail is for one person: it shows the customer as he may see him, where a robot speaks to a group */
-	" encode(convert_to(concat_ws(E'\n', t.text, (SELECT string_agg(k.name || ': ' || (s.card ->> k.name), E'\n' ORDER BY k.n)"
+	" encode(convert_to(concat_ws(E'\n', t.text, (SELECT string_agg(k.name || ': ' || (s.card ->> k.name), E'\n' ORDER "
+	"BY k.n)"
 	" FROM (SELECT coalesce(o.p #> '{customer,account}', o.p -> 'lead_card') AS card) AS s, "
-	"unnest('{name,company,industry,city,phone,need,grade,next_renewal_on,last_contact_at}'::text[]) WITH ORDINALITY AS k "
+	"unnest('{name,company,industry,city,phone,need,grade,next_renewal_on,last_contact_at}'::text[]) WITH ORDINALITY "
+	"AS k "
 	"(name, n)"
 	" WHERE s.card ->> k.name IS NOT NULL)), 'UTF8'), 'base64')"
 	" FROM c CROSS JOIN LATERAL (SELECT CASE jsonb_typeof(c.payload) WHEN 'object' THEN c.payload ELSE "

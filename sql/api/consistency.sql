@@ -2,14 +2,16 @@
 -- of every field every quarter. What is wrong becomes a data issue with the steward responsible; what is right again closes it.
 
 -- Follow-ups are by far the most rows: above two million of them a night looks at the copies of a part of the customers, in turn.
-CREATE OR REPLACE FUNCTION crm._consistency_turn(at timestamptz, OUT parts int, OUT part int)
+CREATE OR REPLACE FUNCTION crm._consistency_turn(at timestamptz, OUT parts int, OUT part int, OUT from_id bigint, OUT to_id bigint)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT p.n, (floor(extract(epoch FROM at) / 86400)::bigint % p.n)::int
-      FROM (SELECT greatest(1, ceil(c.reltuples / 2e6))::int AS n FROM pg_class AS c WHERE c.oid = 'crm_data.interaction'::regclass) AS p
+    -- customers who lie together, since what hangs on them is read together; the bounds move only when there are a hundred thousand more
+    SELECT t.n, t.k, CASE WHEN t.k = 0 THEN -9223372036854775808 ELSE t.top * t.k / t.n END, CASE WHEN t.k = t.n - 1 THEN 9223372036854775807 ELSE t.top * (t.k + 1) / t.n END
+      FROM (SELECT p.n, (floor(extract(epoch FROM at) / 86400)::bigint % p.n)::int AS k, ceil((SELECT max(a.id) FROM crm_data.account AS a) / 1e5)::bigint * 100000 AS top
+              FROM (SELECT greatest(1, ceil(c.reltuples / 2e6))::int AS n FROM pg_class AS c WHERE c.oid = 'crm_data.interaction'::regclass) AS p) AS t
 $$;
-COMMENT ON FUNCTION crm._consistency_turn(timestamptz) IS 'Internal: into how many parts the customers are cut for the comparison with their follow-ups, by the number of follow-ups, and which part a night looks at.';
+COMMENT ON FUNCTION crm._consistency_turn(timestamptz) IS 'Internal: into how many parts the customers are cut for the comparison with their follow-ups, by the number of follow-ups, which part a night looks at, and its customers: from one id up to, but not including, another.';
 
 -- What cannot be true of related records. Keys keep rows from pointing nowhere; these are the things keys cannot say.
 CREATE OR REPLACE FUNCTION crm._consistency_findings(at timestamptz DEFAULT now())
@@ -21,28 +23,40 @@ DECLARE
     c record;
     v_turn record;
 BEGIN
-    -- the same person under two numbers or addresses: a customer who is a person, or the legal person of one
+    -- what hangs on a customer, in one go: the same person under two numbers or addresses (a customer who is a person, or the legal person of one); what hangs on
+    -- a customer that is gone; the copies of owner, team and grade, on which the row rules stand, one finding a customer, however many rows it is
     RETURN QUERY
-    SELECT 'contact_mismatch', 'contact', k.id, k.account_id, v.field, v.ours, v.theirs, 'warning'
-      FROM crm_data.contact AS k JOIN crm_data.account AS a ON a.id = k.account_id AND k.name IN (a.name, a.legal_person)
-     CROSS JOIN LATERAL (VALUES ('phone', k.phone, a.phone, k.phone_norm, a.phone_norm), ('email', k.email, a.email, k.email_norm, a.email_norm)) AS v (field, ours, theirs, ours_key, theirs_key)
-     WHERE k.deleted_at IS NULL AND k.merged_into IS NULL AND a.deleted_at IS NULL AND a.merged_into IS NULL AND v.ours_key <> v.theirs_key;
-    -- what hangs on a customer that is gone
-    FOR c IN SELECT x.name FROM (VALUES ('contact'), ('opportunity'), ('contract')) AS x (name) LOOP
-        RETURN QUERY EXECUTE format('SELECT ''orphan'', %1$L, t.id, t.account_id, ''account_id'', t.account_id::text, CASE WHEN a.deleted_at IS NOT NULL THEN ''deleted'' ELSE ''merged'' END, ''error''
-                                       FROM crm_data.%1$I AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE t.deleted_at IS NULL AND (a.deleted_at IS NOT NULL OR a.merged_into IS NOT NULL)', c.name);
-    END LOOP;
+    WITH hung AS (
+        SELECT 'contact'::text AS object, k.id, k.account_id, k.owner_id, k.team_id, k.grade, true AS copies, k.deleted_at IS NULL AS there, CASE WHEN k.deleted_at IS NULL AND k.merged_into IS NULL THEN k.name END AS name, k.phone, k.phone_norm, k.email, k.email_norm FROM crm_data.contact AS k
+        UNION ALL SELECT 'contract', k.id, k.account_id, k.owner_id, k.team_id, k.grade, true, k.deleted_at IS NULL, NULL, NULL, NULL, NULL, NULL FROM crm_data.contract AS k
+        UNION ALL SELECT 'receivable_entry', k.id, k.account_id, k.owner_id, k.team_id, k.grade, true, false, NULL, NULL, NULL, NULL, NULL FROM crm_data.receivable_entry AS k
+        UNION ALL SELECT 'opportunity', k.id, k.account_id, NULL, NULL, NULL, false, k.deleted_at IS NULL, NULL, NULL, NULL, NULL, NULL FROM crm_data.opportunity AS k
+    ), odd AS MATERIALIZED (
+        SELECT h.*, a.deleted_at, a.merged_into, concat_ws(', ', a.owner_id, a.team_id, a.grade) AS keys, a.phone AS a_phone, a.phone_norm AS a_phone_norm, a.email AS a_email, a.email_norm AS a_email_norm,
+               h.copies AND (h.owner_id, h.team_id, h.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade) AS differs, a.deleted_at IS NULL AND a.merged_into IS NULL AND h.name IN (a.name, a.legal_person) AS same_name
+          FROM hung AS h JOIN crm_data.account AS a ON a.id = h.account_id
+         WHERE (h.copies AND (h.owner_id, h.team_id, h.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade))
+            OR (h.there AND (a.deleted_at IS NOT NULL OR a.merged_into IS NOT NULL))
+            OR (h.name IN (a.name, a.legal_person) AND (h.phone_norm <> a.phone_norm OR h.email_norm <> a.email_norm))
+    )
+    SELECT 'contact_mismatch', 'contact', o.id, o.account_id, v.field, v.ours, v.theirs, 'warning'
+      FROM odd AS o CROSS JOIN LATERAL (VALUES ('phone', o.phone, o.a_phone, o.phone_norm, o.a_phone_norm), ('email', o.email, o.a_email, o.email_norm, o.a_email_norm)) AS v (field, ours, theirs, ours_key, theirs_key)
+     WHERE o.same_name AND v.ours_key <> v.theirs_key
+    UNION ALL
+    SELECT 'orphan', o.object, o.id, o.account_id, 'account_id', o.account_id::text, CASE WHEN o.deleted_at IS NOT NULL THEN 'deleted' ELSE 'merged' END, 'error'
+      FROM odd AS o WHERE o.there AND (o.deleted_at IS NOT NULL OR o.merged_into IS NOT NULL)
+    UNION ALL
+    SELECT 'copied_owner', o.object, min(o.id), o.account_id, 'owner_id', count(*)::text, o.keys, 'error'
+      FROM odd AS o WHERE o.differs GROUP BY o.object, o.account_id, o.keys;
+    -- the copies in the follow-ups likewise, of the customers whose turn it is
+    SELECT * INTO v_turn FROM crm._consistency_turn(at);
+    RETURN QUERY EXECUTE format('SELECT ''copied_owner'', ''interaction'', min(t.id), a.id, ''owner_id'', count(*)::text, concat_ws('', '', a.owner_id, a.team_id, a.grade), ''error''
+                                   FROM crm_data.interaction AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE %s (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade) GROUP BY a.id',
+                                CASE WHEN v_turn.parts > 1 THEN format('t.account_id >= %1$s AND t.account_id < %2$s AND a.id >= %1$s AND a.id < %2$s AND', v_turn.from_id, v_turn.to_id) ELSE '' END);
     -- what names a record that does not exist
     FOR c IN SELECT x.name, o.object FROM (VALUES ('task'), ('attachment'), ('external_ref')) AS x (name), (VALUES ('account'), ('contact'), ('lead'), ('opportunity'), ('contract')) AS o (object) LOOP
         RETURN QUERY EXECUTE format('SELECT ''dangling'', %1$L, t.id, %3$s, ''record_id'', %2$L || '' '' || t.record_id, NULL, ''error''
                                        FROM crm_data.%1$I AS t WHERE t.object = %2$L AND NOT EXISTS (SELECT FROM crm_data.%2$I AS r WHERE r.id = t.record_id)', c.name, c.object, CASE c.name WHEN 'external_ref' THEN 'NULL::bigint' ELSE 't.account_id' END);
-    END LOOP;
-    -- the copies of owner, team and grade, on which the row rules stand: one finding a customer, however many rows it is
-    SELECT * INTO v_turn FROM crm._consistency_turn(at);
-    FOR c IN SELECT x.name FROM (VALUES ('contact'), ('contract'), ('interaction'), ('receivable_entry')) AS x (name) LOOP
-        RETURN QUERY EXECUTE format('SELECT ''copied_owner'', %1$L, min(t.id), a.id, ''owner_id'', count(*)::text, concat_ws('', '', a.owner_id, a.team_id, a.grade), ''error''
-                                       FROM crm_data.%1$I AS t JOIN crm_data.account AS a ON a.id = t.account_id WHERE %2$s (t.owner_id, t.team_id, t.grade) IS DISTINCT FROM (a.owner_id, a.team_id, a.grade) GROUP BY a.id', c.name,
-                                   CASE WHEN c.name = 'interaction' AND v_turn.parts > 1 THEN format('t.account_id %% %1$s = %2$s AND a.id %% %1$s = %2$s AND', v_turn.parts, v_turn.part) ELSE '' END);
     END LOOP;
     RETURN QUERY
     SELECT 'stage_mismatch', 'opportunity', o.id, o.account_id, 'outcome', o.outcome, s.outcome, 'error'
@@ -62,6 +76,38 @@ $$;
 COMMENT ON FUNCTION crm._consistency_findings(timestamptz) IS
 'Internal: contradictions between related records: contact_mismatch (the same person under two numbers), orphan (of a customer that is deleted or merged), dangling (names a record that does not exist), copied_owner, stage_mismatch, plan_sum (instalments are not the contract''s amount), overpaid.';
 
+CREATE OR REPLACE FUNCTION crm._plain_condition(object text, condition text) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    path text := condition::jsonpath::text;
+    atom text[];
+    kind oid;
+    result text;
+BEGIN
+    IF path !~ '^\$\?\(@\."[a-z0-9_]+" (==|!=) (null|true|false)( && @\."[a-z0-9_]+" (==|!=) (null|true|false))*\)$' THEN
+        RETURN NULL;
+    END IF;
+    FOR atom IN SELECT regexp_matches(path, '@\."([a-z0-9_]+)" (==|!=) (null|true|false)', 'g') LOOP
+        IF object = 'account' AND atom[1] = 'uscc_valid' THEN
+            kind := 'bool'::regtype;
+        ELSE
+            SELECT a.atttypid INTO kind FROM crm_data.field AS f JOIN pg_attribute AS a ON a.attrelid = to_regclass('crm_data.' || quote_ident(f.object)) AND a.attname = f.name AND a.attnum > 0 AND NOT a.attisdropped
+                   JOIN pg_type AS t ON t.oid = a.atttypid AND t.typtype = 'b' AND t.typcategory <> 'A' WHERE f.object = _plain_condition.object AND f.name = atom[1] AND NOT f.custom;
+        END IF;
+        -- an array is compared by its elements, JSON may hold a null of its own, and what is no boolean cannot be compared with one
+        IF kind IS NULL OR kind IN ('json'::regtype, 'jsonb'::regtype) OR (atom[3] <> 'null' AND kind <> 'bool'::regtype) THEN
+            RETURN NULL;
+        END IF;
+        result := concat_ws(' AND ', result, format('%s %s %s', CASE WHEN atom[1] = 'uscc_valid' AND object = 'account' THEN 'crm.uscc_valid(t.uscc)' ELSE format('t.%I', atom[1]) END,
+                                                    CASE atom[2] WHEN '==' THEN 'IS NOT DISTINCT FROM' ELSE 'IS DISTINCT FROM' END, atom[3]));
+    END LOOP;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION crm._plain_condition(text, text) IS 'Internal: the condition of a quality rule as SQL over its table t, when it only asks whether columns are empty, true or false, which is quicker than a document a row; NULL for every other condition.';
+
 CREATE OR REPLACE FUNCTION crm._quality_findings()
     RETURNS TABLE (kind text, object text, record_id bigint, account_id bigint, field text, ours text, theirs text, severity text)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
@@ -69,20 +115,30 @@ CREATE OR REPLACE FUNCTION crm._quality_findings()
 AS $$
 DECLARE
     o record;
+    v_there text;
+    v_account text;
 BEGIN
-    FOR o IN SELECT c.body ->> 'object' AS name, string_agg(format('SELECT %L, %L, %L WHERE jsonb_path_exists(d.doc, %L::jsonpath, ''{}'', true)', 'quality.' || c.key, c.body ->> 'field', coalesce(c.body ->> 'severity', 'warning'), c.body ->> 'when'), ' UNION ALL ' ORDER BY c.key) AS rules,
-                    string_agg(c.body ->> 'when', ' ') AS conditions, c.body ->> 'object' = 'account' AND bool_or(c.body ->> 'when' ~ 'uscc_valid') AS uscc, string_agg(format('jsonb_path_exists(d.doc, %L::jsonpath, ''{}'', true)', c.body ->> 'when'), ' OR ') AS broken
-               FROM crm_data.config AS c JOIN crm_data.field AS f ON f.object = c.body ->> 'object' AND f.name = 'updated_at'
-              WHERE c.kind = 'quality_rule' AND c.scope = '*' AND c.status = 'active' GROUP BY 1 ORDER BY 1 LOOP
+    FOR o IN SELECT r.object AS name, r.plain, string_agg(format('SELECT %L, %L, %L WHERE %s', r.kind, r.field, r.severity, r.holds), ' UNION ALL ' ORDER BY r.kind) AS rules, string_agg(format('(%s)', r.holds), ' OR ' ORDER BY r.kind) AS broken,
+                    string_agg(r.condition, ' ') AS conditions, r.object = 'account' AND bool_or(r.condition ~ 'uscc_valid') AS uscc
+               FROM (SELECT 'quality.' || c.key AS kind, c.body ->> 'object' AS object, c.body ->> 'field' AS field, coalesce(c.body ->> 'severity', 'warning') AS severity, c.body ->> 'when' AS condition, p.sql IS NOT NULL AS plain,
+                            coalesce(p.sql, format('jsonb_path_exists(d.doc, %L::jsonpath, ''{}'', true)', c.body ->> 'when')) AS holds
+                       FROM crm_data.config AS c JOIN crm_data.field AS f ON f.object = c.body ->> 'object' AND f.name = 'updated_at' CROSS JOIN LATERAL crm._plain_condition(c.body ->> 'object', c.body ->> 'when') AS p (sql)
+                      WHERE c.kind = 'quality_rule' AND c.scope = '*' AND c.status = 'active') AS r
+              GROUP BY r.object, r.plain ORDER BY r.object, r.plain LOOP
+        v_there := (SELECT coalesce(string_agg(format('t.%I IS NULL AND ', f.name), ''), '') FROM crm_data.field AS f WHERE f.object = o.name AND f.name IN ('deleted_at', 'merged_into'));
+        v_account := CASE WHEN o.name = 'account' THEN 't.id' WHEN EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = o.name AND f.name = 'account_id') THEN 't.account_id' ELSE 'NULL::bigint' END;
+        IF o.plain THEN
+            RETURN QUERY EXECUTE format('SELECT r.kind, %1$L, t.id, %2$s, r.field, NULL::text, NULL::text, r.severity FROM crm_data.%1$I AS t CROSS JOIN LATERAL (%3$s) AS r (kind, field, severity) WHERE %4$s (%5$s)', o.name, v_account, o.rules, v_there, o.broken);
+            CONTINUE;
+        END IF;
         -- a condition sees the columns that the rules name, or all when one asks for whatever there is
         RETURN QUERY EXECUTE format($q$
             SELECT r.kind, %1$L, d.id, d.account_id, r.field, NULL::text, NULL::text, r.severity
               FROM (SELECT t.id, %2$s AS account_id, %3$s AS doc FROM crm_data.%1$I AS t WHERE %4$s true OFFSET 0) AS d CROSS JOIN LATERAL (%5$s) AS r (kind, field, severity) WHERE %6$s$q$,
-            o.name, CASE o.name WHEN 'account' THEN 't.id' ELSE CASE WHEN EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = o.name AND f.name = 'account_id') THEN 't.account_id' ELSE 'NULL::bigint' END END,
+            o.name, v_account,
             CASE WHEN o.conditions ~ '\*' THEN 'to_jsonb(t)' || CASE WHEN o.uscc THEN ' || jsonb_build_object(''uscc_valid'', crm.uscc_valid(t.uscc))' ELSE '' END
                  ELSE (SELECT 'jsonb_build_object(' || concat_ws(', ', CASE WHEN o.uscc THEN '''uscc_valid'', crm.uscc_valid(t.uscc)' END, string_agg(format('%L, t.%I', f.name, f.name), ', ' ORDER BY f.id)) || ')' FROM crm_data.field AS f WHERE f.object = o.name AND NOT f.custom AND o.conditions ~ ('\m' || f.name || '\M')) END,
-            (SELECT coalesce(string_agg(format('t.%I IS NULL AND ', f.name), ''), '') FROM crm_data.field AS f WHERE f.object = o.name AND f.name IN ('deleted_at', 'merged_into')),
-            o.rules, o.broken);
+            v_there, o.rules, o.broken);
     END LOOP;
 END
 $$;
@@ -112,10 +168,10 @@ DECLARE
 BEGIN
     SELECT * INTO v_turn FROM crm._consistency_turn(due);
     WITH found AS MATERIALIZED (SELECT f.*, format('%s:%s:%s:%s', f.kind, f.object, f.record_id, f.field) AS key FROM (SELECT * FROM crm._consistency_findings(due) UNION ALL SELECT * FROM crm._quality_findings()) AS f),
-    -- what is not found again is gone: the engine does not know whether somebody repaired it
+    -- what is not found again is gone: the engine does not know whether somebody repaired it. (NOT IN is looked up in a hash, whatever number was expected.)
     gone AS (UPDATE crm_data.data_issue AS i SET state = 'gone', resolved_at = now(), resolved_by = 'consistency scan', updated_at = now(), updated_by = 'consistency scan'
-              WHERE i.state = 'open' AND (i.kind IN ('contact_mismatch', 'orphan', 'dangling', 'copied_owner', 'stage_mismatch', 'plan_sum', 'overpaid') OR i.kind LIKE 'quality.%') AND NOT EXISTS (SELECT FROM found AS f WHERE f.key = i.dedupe_key)
-                AND NOT (i.kind = 'copied_owner' AND i.object = 'interaction' AND i.account_id % v_turn.parts <> v_turn.part)
+              WHERE i.state = 'open' AND (i.kind IN ('contact_mismatch', 'orphan', 'dangling', 'copied_owner', 'stage_mismatch', 'plan_sum', 'overpaid') OR i.kind LIKE 'quality.%') AND coalesce(i.dedupe_key, '') NOT IN (SELECT f.key FROM found AS f)
+                AND NOT (i.kind = 'copied_owner' AND i.object = 'interaction' AND (i.account_id < v_turn.from_id OR i.account_id >= v_turn.to_id))
              RETURNING i.id),
     -- of one kind so many a night: an empty column of a million customers is one thing to repair, not a million
     new AS (INSERT INTO crm_data.data_issue (kind, object, record_id, account_id, field, ours, theirs, severity, dedupe_key, steward_id)

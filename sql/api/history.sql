@@ -418,6 +418,7 @@ CREATE OR REPLACE FUNCTION crm.verify_history(from_at timestamptz DEFAULT '-infi
 AS $function$
 DECLARE
     t record;
+    changed text[];
 BEGIN
     -- rows of the period: their own hash, and the link to the row before
     BEGIN
@@ -457,6 +458,7 @@ BEGIN
         END LOOP;
     END;
 
+    changed := ARRAY(SELECT DISTINCT h.object FROM crm_data.change AS h WHERE h.at >= from_at AND h.at < to_at UNION SELECT DISTINCT o.object FROM crm_data.history_head AS o WHERE o.at >= from_at AND o.at < to_at);
     -- records whose last change lies in the period: they end the chain
     FOR t IN SELECT p.object, p.relid FROM crm._protected_tables() AS p LOOP
         RETURN QUERY EXECUTE format($query$
@@ -473,15 +475,19 @@ BEGIN
              WHERE r.last_at >= $1 AND r.last_at < $2
                AND (h.version IS DISTINCT FROM r.row_version OR h.hash IS DISTINCT FROM r.last_hash)
              ORDER BY r.id$query$, t.object, t.relid) USING from_at, to_at;
+        -- of what changed in the period: records that are gone, and for those their last change
+        CONTINUE WHEN t.object <> ALL (changed);
         RETURN QUERY EXECUTE format($query$
             SELECT %L::text, h.record_id, h.version, concat_ws('/', %1$L, h.record_id, h.version), 'lost: the record is gone without a delete'
-              FROM (SELECT DISTINCT ON (c.record_id) c.record_id, c.version, c.op, c.at
-                      FROM (SELECT x.record_id, x.version, x.op, x.at FROM crm_data.change AS x WHERE x.object = %1$L
+              FROM (SELECT DISTINCT ON (c.record_id) c.record_id, c.version, c.op
+                      FROM (SELECT x.record_id, x.version, x.op FROM crm_data.change AS x WHERE x.object = %1$L AND x.at >= $1 AND x.at < $2
                              UNION ALL
-                            SELECT o.record_id, o.version, o.op, o.at FROM crm_data.history_head AS o WHERE o.object = %1$L) AS c
+                            SELECT o.record_id, o.version, o.op FROM crm_data.history_head AS o WHERE o.object = %1$L AND o.at >= $1 AND o.at < $2) AS c
+                     WHERE NOT EXISTS (SELECT FROM %2$s AS r WHERE r.id = c.record_id)
                      ORDER BY c.record_id, c.version DESC) AS h
-             WHERE h.op <> 'd' AND h.at >= $1 AND h.at < $2
-               AND NOT EXISTS (SELECT FROM %2$s AS r WHERE r.id = h.record_id)
+             WHERE h.op <> 'd'
+               AND NOT EXISTS (SELECT FROM crm_data.change AS y WHERE y.object = %1$L AND y.record_id = h.record_id AND y.version > h.version)
+               AND NOT EXISTS (SELECT FROM crm_data.history_head AS y WHERE y.object = %1$L AND y.record_id = h.record_id AND y.version > h.version)
              ORDER BY h.record_id$query$, t.object, t.relid) USING from_at, to_at;
     END LOOP;
 END
@@ -493,10 +499,16 @@ from_at, to_at: half-open period of change.at. A record whose first months are r
 -- ---------------------------------------------------------------- daily roots
 
 CREATE OR REPLACE FUNCTION crm._root_of(prev bytea, from_at timestamptz, from_xid xid8, upto timestamptz, watermark xid8, OUT changes bigint, OUT root bytea)
-    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_custom_plan
+    SET enable_seqscan = on
 AS $function$
 BEGIN
+    -- every root but the first reads its own changes, not all there are: by the index of time and transaction, also before that has figures
+    IF from_xid IS NOT NULL THEN
+        PERFORM set_config('enable_seqscan', 'off', true);
+    END IF;
     -- by hundred thousand records, then over those: no digest is taken over more than a hundred megabytes
     SELECT coalesce(sum(b.n), 0), sha256(coalesce(prev, '')
                || coalesce((SELECT string_agg(m.digest, '' ORDER BY m.id) FROM crm_data.history_month AS m
@@ -507,7 +519,8 @@ BEGIN
                    sha256(string_agg(convert_to(h.object || ':' || h.record_id || ':' || h.version || ':', 'UTF8') || coalesce(h.hash, ''), '' ORDER BY h.record_id, h.version, h.hash)) AS digest
               FROM crm_data.change AS h
              WHERE h.at <= _root_of.upto AND h.xid < watermark
-               AND NOT (from_xid IS NOT NULL AND h.at <= from_at AND h.xid < from_xid)
+               -- not before the root before: later, or by a transaction that was not over then (in the words of the index)
+               AND (from_xid IS NULL OR h.at > from_at OR h.xid::text::bigint >= from_xid::text::bigint)
              GROUP BY h.object, h.record_id / 100000) AS b;
 END
 $function$;

@@ -659,8 +659,8 @@ ALTER TABLE crm_data.change_default REPLICA IDENTITY FULL;
 -- one column each: keys that repeat are packed, and a page that splits is logged, which with all different keys costs more than the change itself
 CREATE INDEX change_record_id_idx ON crm_data.change (record_id);
 CREATE INDEX change_account_id_idx ON crm_data.change (account_id) WHERE account_id IS NOT NULL AND object <> 'account';
--- for whoever reads on from a time; the order of recording is the order on disk
-CREATE INDEX change_at_idx ON crm_data.change USING brin (at) WITH (autosummarize = on);
+-- for whoever reads on from a time, or from a transaction (xid8 has no kind of its own in such an index); the order of recording is the order on disk
+CREATE INDEX change_at_idx ON crm_data.change USING brin (at, (xid::text::bigint)) WITH (autosummarize = on);
 COMMENT ON TABLE crm_data.change IS 'History: one row a change with only the changed fields, chained by digest. Append-only, partitioned by month of at; nothing refers to it. A change is named by object, record and version. It has no key, which could not be unique without at: the row lock gives versions once, and the chain finds a second one. Every change of every record pays for its indexes.';
 COMMENT ON COLUMN crm_data.change.at IS 'When it was recorded; never runs backwards within a record. The partition key.';
 COMMENT ON COLUMN crm_data.change.raw_at IS 'What the clock said, when it had gone backwards; NULL when it said the same as at.';

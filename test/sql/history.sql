@@ -273,6 +273,32 @@ SELECT crm._job_history_root('2026-01-02 00:10+08') AS covers;
 SELECT count(*) AS roots, count(prev_root) AS chained, max(encode(root, 'hex')) FILTER (WHERE due_at = '2026-01-02 00:10+08') = crm.history_root() AS newest FROM crm_data.history_root;
 SELECT topic, payload - 'root' - 'previous' - 'due' - 'changes' AS rest, payload ->> 'root' = crm.history_root() AS same FROM crm_data.outbox WHERE topic = 'history.root' ORDER BY id DESC LIMIT 1;
 SELECT count(*) AS problems FROM crm.verify_roots();
+-- a change of a transaction that was not over at the time of a root belongs to the next, however old it says it is; and no root reads what another covers
+BEGIN;
+INSERT INTO crm_data.change (at, record_id, version, op, object, fields, actor) SELECT r.upto - interval '1 hour', -n, 1, 'i', 'account', '{}', 'somebody' FROM generate_series(1, 3) AS n, (SELECT h.upto FROM crm_data.history_root AS h ORDER BY h.id DESC LIMIT 1) AS r;
+COMMIT;
+SELECT crm._job_history_root('2026-01-03 00:10+08') AS late_ones;
+SELECT count(*) AS roots, count(*) FILTER (WHERE o.n = r.changes AND o.digest = r.root) AS same
+  FROM (SELECT h.*, lag(h.upto) OVER w AS from_at, lag(h.watermark) OVER w AS from_xid FROM crm_data.history_root AS h WINDOW w AS (ORDER BY h.id)) AS r
+ CROSS JOIN LATERAL (SELECT sum(b.n) AS n, sha256(coalesce(r.prev_root, '') || coalesce(string_agg(b.digest, '' ORDER BY b.object COLLATE "C", b.bucket), '')) AS digest
+                       FROM (SELECT h.object, h.record_id / 100000 AS bucket, count(*) AS n, sha256(string_agg(convert_to(h.object || ':' || h.record_id || ':' || h.version || ':', 'UTF8') || coalesce(h.hash, ''), '' ORDER BY h.record_id, h.version, h.hash)) AS digest
+                               FROM crm_data.change AS h WHERE h.at <= r.upto AND h.xid < r.watermark AND NOT (r.from_xid IS NOT NULL AND h.at <= r.from_at AND h.xid < r.from_xid) GROUP BY 1, 2) AS b) AS o;
+SELECT count(*) AS problems FROM crm.verify_roots();
+BEGIN;
+ALTER TABLE crm_data.change DISABLE TRIGGER USER;
+UPDATE crm_data.change SET hash = '\x01' WHERE object = 'account' AND record_id = -2;
+SELECT due_at = '2026-01-03 00:10+08' AS that_day, problem FROM crm.verify_roots();
+DELETE FROM crm_data.change WHERE object = 'account' AND record_id = -2;
+SELECT due_at = '2026-01-03 00:10+08' AS that_day, problem FROM crm.verify_roots();
+-- put back with the time and the transaction of an older day, it is an older root's
+INSERT INTO crm_data.change (at, xid, record_id, version, op, object, fields, actor) SELECT r.upto, '3', -9, 1, 'i', 'account', '{}', 'somebody' FROM crm_data.history_root AS r WHERE r.due_at = '2026-01-02 00:10+08';
+SELECT due_at = '2026-01-02 00:10+08' AS that_day, regexp_replace(problem, '\d+', 'n', 'g') AS problem FROM crm.verify_roots() ORDER BY due_at;
+ROLLBACK;
+BEGIN;
+SELECT crm._engine_write('erase');
+DELETE FROM crm_data.change WHERE record_id < 0;
+DELETE FROM crm_data.history_root WHERE due_at = '2026-01-03 00:10+08';
+COMMIT;
 BEGIN;
 ALTER TABLE crm_data.change DISABLE TRIGGER USER;
 ALTER TABLE crm_data.account DISABLE TRIGGER USER;

@@ -161,6 +161,7 @@ ISOLATION ?= \
 	writes_months \
 	odds_queue \
 	take_in \
+	take_in_reference \
 	sync_log \
 	claim \
 	config_race

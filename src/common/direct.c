@@ -8,6 +8,10 @@
  * one. It knows no views, no row security and no rights: the caller has asked. Row security of ours lets the engine do all; whether somebody
  * added to it, crm_direct_restricted() tells.
  *
+ * The core looks up what a foreign key refers to by a statement for each, half of what such a row costs. A key of one column is looked up
+ * here, where the row that it refers to is locked as the core locks it; only where none is found is the core's trigger left to look
+ * again, and to say so.
+ *
  * Locking: a table is locked as a statement would lock it, until the transaction ends. crm_direct_row() locks a row as FOR NO KEY UPDATE does:
  * it waits for whoever holds it and then reads the row's last version; under REPEATABLE READ and above a row changed since the snapshot
  * is 40001.
@@ -24,6 +28,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_policy.h"
@@ -48,6 +53,17 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+/* A foreign key of one column. */
+typedef struct Reference
+{
+	int trigger; /* that checks it */
+	char enabled;
+	AttrNumber column;
+	Oid relid; /* what it refers to */
+	Oid index;
+	ScanKeyData key;
+} Reference;
+
 /* An insert under way, and what is kept of it for the next into the same table. */
 struct CrmInsert
 {
@@ -63,6 +79,8 @@ struct CrmInsert
 	ExprState **defaults; /* by column, for columns that the caller does not name; NULL: none */
 	int ncolumns;
 	AttrNumber places[CRM_DIRECT_COLUMNS];
+	int nreferences;
+	Reference *references;
 	Relation rel;
 };
 
@@ -73,6 +91,8 @@ static bool restricted_known = false;
 static Oid partition_of(Relation parent, Datum key);
 static AttrNumber place_of(TupleDesc desc, const char *name, Oid type, int hint);
 static void make_insert(CrmInsert *insert, Relation rel, const CrmColumn *columns, int n);
+static void read_references(CrmInsert *insert, Relation rel);
+static void check_references(CrmInsert *insert);
 static void end_of_transaction(XactEvent event, void *arg);
 static void relation_changed(Datum arg, Oid relid);
 static void catalog_changed(Datum arg, int cacheid, uint32 hashvalue);
@@ -358,10 +378,132 @@ make_insert(CrmInsert *insert, Relation rel, const CrmColumn *columns, int n)
 			insert->defaults = palloc0(desc->natts * sizeof(ExprState *));
 		insert->defaults[i] = ExecPrepareExpr(value, estate);
 	}
+	read_references(insert, rel);
 	MemoryContextSwitchTo(old);
 	if (!insert->once)
 		MemoryContextSetParent(estate->es_query_cxt, CacheMemoryContext);
 	insert->context = estate->es_query_cxt;
+}
+
+/*
+ * The foreign keys that can be looked up here: of one column, of the type of what they refer to by its own equality, checked at once.
+ */
+static void
+read_references(CrmInsert *insert, Relation rel)
+{
+	TriggerDesc *triggers = insert->target.info->ri_TrigDesc;
+	List *keys = RelationGetFKeyList(rel);
+	ListCell *cell;
+
+	insert->nreferences = 0;
+	insert->references = NULL;
+	if (triggers == NULL || keys == NIL)
+		return;
+	insert->references = palloc(triggers->numtriggers * sizeof(Reference));
+	for (int i = 0; i < triggers->numtriggers; i++)
+	{
+		Trigger *trigger = &triggers->triggers[i];
+		Reference *reference = &insert->references[insert->nreferences];
+
+		if (trigger->tgfoid != F_RI_FKEY_CHECK_INS || trigger->tgdeferrable || !OidIsValid(trigger->tgconstrindid) ||
+			get_rel_relkind(trigger->tgconstrrelid) != RELKIND_RELATION)
+			continue;
+		foreach (cell, keys)
+		{
+			ForeignKeyCacheInfo *info = lfirst_node(ForeignKeyCacheInfo, cell);
+			Relation index;
+			Oid type;
+			Oid equal;
+
+			if (info->conoid != trigger->tgconstraint || info->nkeys != 1)
+				continue;
+			index = index_open(trigger->tgconstrindid, AccessShareLock);
+			type = TupleDescAttr(RelationGetDescr(rel), info->conkey[0] - 1)->atttypid;
+			equal = index->rd_rel->relam == BTREE_AM_OID && index->rd_opcintype[0] == type
+						? get_opfamily_member(index->rd_opfamily[0], type, type, BTEqualStrategyNumber)
+						: InvalidOid;
+			if (OidIsValid(equal) && equal == info->conpfeqop[0] && IndexRelationGetNumberOfKeyAttributes(index) == 1 &&
+				index->rd_index->indkey.values[0] == info->confkey[0])
+			{
+				reference->trigger = i;
+				reference->enabled = trigger->tgenabled;
+				reference->column = info->conkey[0];
+				reference->relid = trigger->tgconstrrelid;
+				reference->index = trigger->tgconstrindid;
+				ScanKeyEntryInitialize(&reference->key, 0, 1, BTEqualStrategyNumber, InvalidOid,
+									   index->rd_indcollation[0], get_opcode(equal), (Datum) 0);
+				insert->nreferences++;
+			}
+			index_close(index, AccessShareLock);
+			break;
+		}
+	}
+}
+
+/*
+ * Is the row there that a foreign key refers to? It is locked then, as the core's trigger does.
+ */
+static bool
+reference_holds(Reference *reference, Datum value, CommandId cid, Snapshot snapshot)
+{
+	Relation rel = table_open(reference->relid, RowShareLock);
+	Relation index = index_open(reference->index, RowShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	IndexScanDesc scan;
+	TM_FailureData failure;
+	bool holds = false;
+
+	reference->key.sk_argument = value;
+	scan = index_beginscan(rel, index, snapshot,
+#if PG_VERSION_NUM >= 180000
+						   NULL,
+#endif
+						   1, 0);
+	index_rescan(scan, &reference->key, 1, NULL, 0);
+	if (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		ItemPointerData tid = slot->tts_tid;
+
+		/* a later version may have another key */
+		holds = table_tuple_lock(rel, &tid, snapshot, slot, cid, LockTupleKeyShare, LockWaitBlock,
+								 TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS | TUPLE_LOCK_FLAG_FIND_LAST_VERSION,
+								 &failure) == TM_Ok &&
+				!failure.traversed;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return holds;
+}
+
+/*
+ * Look up what the row in the slot refers to. The triggers of those that are found need not fire.
+ */
+static void
+check_references(CrmInsert *insert)
+{
+	Snapshot snapshot;
+
+	for (int i = 0; i < insert->nreferences; i++)
+		insert->target.info->ri_TrigDesc->triggers[insert->references[i].trigger].tgenabled =
+			insert->references[i].enabled;
+	if (insert->nreferences == 0 || IsolationUsesXactSnapshot() ||
+		SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA)
+		return;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	for (int i = 0; i < insert->nreferences; i++)
+	{
+		Reference *reference = &insert->references[i];
+
+		bool isnull;
+		Datum value = slot_getattr(insert->slot, reference->column, &isnull);
+
+		if (reference->enabled != TRIGGER_DISABLED &&
+			(isnull || reference_holds(reference, value, insert->target.estate->es_output_cid, snapshot)))
+			insert->target.info->ri_TrigDesc->triggers[reference->trigger].tgenabled = TRIGGER_DISABLED;
+	}
+	UnregisterSnapshot(snapshot);
 }
 
 /*
@@ -404,6 +546,7 @@ crm_insert_row(CrmInsert *insert, const Datum *values, const bool *nulls)
 											false
 #endif
 			);
+		check_references(insert);
 		if (insert->events)
 			ExecARInsertTriggers(insert->target.estate, insert->target.info, slot, recheck, insert->capture);
 	}

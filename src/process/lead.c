@@ -590,7 +590,9 @@ among(const char *text, int n, char **strings)
 }
 
 /*
- * Open tasks of a member, at most so many: who has as many as he can carry is full, however many more there are.
+ * Open tasks of a member, at most so many: who has as many as he can carry is full, however many more there are. From the end of the index,
+ * where the tasks are that have been there longest: that a page of these is seen by everybody is known, and they need not be looked at, as
+ * the urgent ones at its beginning need, which have just come.
  */
 static int
 open_tasks(Relation rel, Relation index, int64 member, int most)
@@ -610,7 +612,7 @@ open_tasks(Relation rel, Relation index, int64 member, int most)
 #endif
 						   1, 0);
 	index_rescan(scan, &key, 1, NULL, 0);
-	while (n < most && (tid = index_getnext_tid(scan, ForwardScanDirection)) != NULL)
+	while (n < most && (tid = index_getnext_tid(scan, BackwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		/* as an index-only scan: rows that everybody sees need not be looked at */

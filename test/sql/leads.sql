@@ -202,6 +202,33 @@ ROLLBACK;
 \setenv PGOPTIONS
 \c -
 SET client_min_messages = warning;
+-- what a lead refers to is looked up as the core looks it up: there, not there, not asked for, and locked against who takes it away
+CREATE TABLE lead_need (need text PRIMARY KEY);
+INSERT INTO lead_need VALUES ('known');
+ALTER TABLE crm_data.lead ADD CONSTRAINT lead_need_fkey FOREIGN KEY (need) REFERENCES lead_need NOT VALID;
+BEGIN;
+UPDATE crm_data.member SET capacity = CASE full_name WHEN 'Lead Ann' THEN 40 ELSE 0 END;
+SELECT crm._capture_new('{"phone": "13922220011", "need": "known"}') IS NOT NULL AS short, crm._capture_new('{"phone": "13922220012"}') IS NOT NULL AS nothing_asked, crm._capture_new('{"phone": "13922220013", "need": "unknown"}') IS NULL AS refused;
+SAVEPOINT s;
+SELECT crm.capture_lead('{"phone": "13922220013", "need": "unknown"}');
+ROLLBACK TO s;
+DELETE FROM lead_need;
+ROLLBACK TO s;
+-- a row that the lead's own trigger makes is there in time
+CREATE FUNCTION pg_temp.known() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.lead_need VALUES (NEW.need) ON CONFLICT DO NOTHING; RETURN NULL; END$$;
+CREATE TRIGGER "A known" AFTER INSERT ON crm_data.lead FOR EACH ROW WHEN (NEW.need IS NOT NULL) EXECUTE FUNCTION pg_temp.known();
+SELECT crm._capture_new('{"phone": "13922220013", "need": "made"}') IS NOT NULL AS short;
+ROLLBACK TO s;
+ALTER TABLE crm_data.lead DISABLE TRIGGER ALL;
+SELECT crm._capture_new('{"phone": "13922220013", "need": "unknown"}') IS NOT NULL AS not_asked_for;
+ROLLBACK TO s;
+SELECT crm._capture_new('{"phone": "13922220013", "need": "unknown"}') IS NULL AS refused_again;
+ALTER TABLE crm_data.lead ALTER CONSTRAINT lead_need_fkey DEFERRABLE INITIALLY DEFERRED;
+SELECT crm._capture_new('{"phone": "13922220013", "need": "unknown"}') IS NOT NULL AS later;
+SET CONSTRAINTS ALL IMMEDIATE;
+ROLLBACK;
+ALTER TABLE crm_data.lead DROP CONSTRAINT lead_need_fkey;
+DROP TABLE lead_need;
 -- the stage is inferred from what was done: held back while actions are open, forward when they are not, back when a customer compares again; a replay does nothing
 INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, amount, product_line, competitor, next_step, owner_id, team_id)
 SELECT :acc, 'LEAD2', 'Lead deal 2', p.id, s.id, 1000, 'platform', 'Rival Co', 'a proof of concept', m.id, m.team_id FROM crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id AND s.code = 'needs', crm_data.member AS m WHERE p.code = 'standard' AND m.full_name = 'Lead Ann';

@@ -87,31 +87,66 @@ copy_tests()
     [ "$(id -u)" != 0 ] || chown -R postgres: "$(readlink -f .pg/tap)"
 }
 
+# tap STEM: one file, in a folder of its own
 tap()
 {
     local pgxs dir
     dir=$(readlink -f .pg/tap)
     pgxs=$(dirname "$("$PG_CONFIG" --pgxs)")/../..
     bash test/tools/server.sh run env -C "$dir" \
-        TESTDIR="$dir" TESTDATADIR="$dir/tmp_check" TESTLOGDIR="$dir/log" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+        TESTDIR="$dir" TESTDATADIR="$dir/$1" TESTLOGDIR="$dir/log/$1" PG_TEST_PORT_DIR="$dir/ports" PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
         PERL5LIB="$pgxs/src/test/perl:$dir/perl" PG_TEST_TIMEOUT_DEFAULT=180 CRM_LONG_TESTS="${CRM_LONG_TESTS:-}" CRM_OLD_BINDIR="${CRM_OLD_BINDIR:-}" \
-        perl "$1"
+        perl "t/$1.pl"
 }
 
 tap_file()
 {
     local stem
     stem=$(basename "$1" .pl)
-    run "$stem" tap "t/$stem.pl"
+    run "$stem" tap "$stem"
     # the servers' logs of a failed test stay with its output
     if [ ${#failures[@]} -gt 0 ] && [ "${failures[-1]}" = "$stem" ]; then
         mkdir -p ".pg/test/$stem"
-        cp -r .pg/tap/tmp_check/log .pg/tap/log ".pg/test/$stem/" 2> /dev/null
+        cp -r ".pg/tap/$stem/log" ".pg/tap/log/$stem" ".pg/test/$stem/" 2> /dev/null
     fi
-    rm -rf .pg/tap/tmp_check
+    rm -rf ".pg/tap/$stem"
 }
 
-script() { run "$(basename "$(dirname "$1")")-$(basename "$1")" "$1"; }
+script() { run "$(basename "$(dirname "$1")")-$(basename "$1")" "$top/$1"; }
+
+# one FILE: by its kind
+one()
+{
+    case $1 in
+        test/tools/*) run "$(basename "$1" .sh)" bash "$1" ;;
+        test/t/*) tap_file "$1" ;;
+        *) script "$1" ;;
+    esac
+}
+
+# several FILE ...: two at a time where there are two processors; what one printed is shown when it ends
+several()
+{
+    local file out n=0 p f s names
+    for file in "$@"; do
+        while [ "$(jobs -rp | wc -l)" -ge "$(($(nproc) > 1 ? 2 : 1))" ]; do wait -n; done
+        n=$((n + 1))
+        out=.pg/test/several.$n
+        {
+            passed=0 failed=0 skipped=0 failures=()
+            one "$file" > "$out" 2>&1
+            cat "$out"
+            echo "$passed $failed $skipped ${failures[*]}" > "$out"
+        } &
+    done
+    wait
+    for ((; n > 0; n--)); do
+        p=0 f=1 s=0 names=several
+        read -r p f s names < ".pg/test/several.$n"
+        passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+        [ -z "$names" ] || failures+=("$names")
+    done
+}
 
 say "the private server"
 bash test/tools/server.sh start "$([ "$mode" != all ] || echo long)" || exit 1
@@ -121,10 +156,7 @@ rm -rf .pg/test
 copy_tests
 
 if [ "$mode" = only ]; then
-    case $2 in
-        *.pl) tap_file "$2" ;;
-        */*) script "$(readlink -f "$2")" ;;
-    esac
+    one "$2"
 else
     say "regress"
     run regress regress regress
@@ -134,14 +166,10 @@ else
     say "TAP"
     for file in test/t/[0-9]*.pl; do tap_file "$file"; done
     if [ "$mode" = all ]; then
-        say "static checks"
-        run static bash test/tools/static.sh
-        say "long TAP"
-        for file in test/t/long_*.pl; do [ ! -e "$file" ] || tap_file "$file"; done
-        say "long tests"
-        for file in test/long/*; do [ ! -f "$file" ] || [ ! -x "$file" ] || script "$top/$file"; done
-        say "fuzzers"
-        for file in test/fuzz/*/run; do [ ! -x "$file" ] || script "$top/$file"; done
+        say "static checks, long tests, fuzzers"
+        long=(test/tools/static.sh test/t/long_*.pl)
+        for file in test/long/* test/fuzz/*/run; do [ ! -f "$file" ] || [ ! -x "$file" ] || long+=("$file"); done
+        several "${long[@]}"
     fi
 fi
 

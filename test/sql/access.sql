@@ -158,11 +158,11 @@ SELECT c.relname, a.attname, i.attname AS input
 
 -- rights that end with the clock end inside a transaction; a plan that is kept is refused at first, and then made anew
 SAVEPOINT before_end;
-UPDATE crm_data.access_profile SET valid_to = clock_timestamp() + interval '1 second' WHERE role_name = 'crm_finance';
+UPDATE crm_data.access_profile SET valid_to = clock_timestamp() + interval '2 seconds' WHERE role_name = 'crm_finance';
 SET ROLE access_clerk;
 PREPARE until AS SELECT count(annual_revenue) FROM crm.account WHERE code LIKE 'ACCESS-%';
 EXECUTE until;
-SELECT pg_sleep(1.1);
+SELECT pg_sleep(2.1);
 EXECUTE until;
 EXECUTE until;
 RESET ROLE;

@@ -5,7 +5,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time sleep);
+use Time::HiRes qw(sleep);
 use CrmTest;
 
 my $node = new_server('jobs');
@@ -59,7 +59,12 @@ while ($left && $round < 60)
 	}
 	if ($round <= 6)
 	{
-		sleep 0.2;
+		# not before two of them are at work
+		for (1 .. 100)
+		{
+			last if $sql->(q{SELECT count(*) FROM pg_stat_activity WHERE query = 'CALL crm.run_jobs()' AND state = 'active'}) >= 2;
+			sleep 0.05;
+		}
 		if ($round == 4)
 		{
 			$node->stop('immediate');
@@ -102,7 +107,14 @@ is($sql->(q{SELECT count(*) FROM public.effect WHERE job <> 'test minute'}), $be
 # A slow report at its work: the timers go on, and so do the other jobs.
 $sql->(<<'SQL');
 UPDATE crm_data.job SET enabled = false;
-CREATE FUNCTION crm._job_test_slow(due timestamptz) RETURNS bigint LANGUAGE sql AS 'INSERT INTO public.effect (job, due) VALUES (''slow'', due); SELECT pg_sleep(20); SELECT 1::bigint';
+CREATE TABLE public.go (now bool);
+GRANT ALL ON public.go TO crm_owner;
+CREATE FUNCTION crm._job_test_slow(due timestamptz) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO public.effect (job, due) VALUES ('slow', due);
+	WHILE NOT EXISTS (SELECT FROM public.go) LOOP PERFORM pg_sleep(0.1); END LOOP;
+	RETURN 1;
+END $$;
 CREATE FUNCTION crm._job_test_quick(due timestamptz) RETURNS bigint LANGUAGE sql AS 'INSERT INTO public.effect (job, due) VALUES (''quick'', due); SELECT 1::bigint';
 GRANT EXECUTE ON FUNCTION crm._job_test_slow(timestamptz), crm._job_test_quick(timestamptz) TO crm_owner;
 INSERT INTO crm_data.job (name, cadence, procedure, catch_up, starts_at) VALUES ('slow', 'hour', '_job_test_slow', 'latest', now() - interval '2 hours');
@@ -117,15 +129,14 @@ my ($out, $err) = ('', '');
 my $slow = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('crm'), '-c', 'CALL crm.run_jobs()' ], '<', \'', '>', \$out, '2>', \$err);
 $node->poll_query_until('crm', "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query = 'CALL crm.run_jobs()' AND wait_event = 'PgSleep')") or die 'the slow report does not run';
 $sql->(q{INSERT INTO crm_data.job (name, cadence, procedure, catch_up, starts_at) VALUES ('quick', 'minute', '_job_test_quick', 'latest', now() - interval '2 minutes')});
-my $from = time;
 $sql->('SET client_min_messages = warning; CALL crm.tick()');
-my $took = time - $from;
-cmp_ok($took, '<', 5, sprintf('the timer takes %.1f s while a report runs for 20', $took));
+pass('the timer runs while the report does');
 is($sql->(q{SELECT count(*) FROM crm_data.lead AS l WHERE l.client_key = 'clock' AND l.assign_count = 2}), 1, 'the missed first touch has gone to somebody else meanwhile');
 is($sql->(q{SELECT count(*) FROM crm_data.task AS t WHERE t.title = 'late' AND t.notified_at IS NOT NULL}), 1, 'the overdue task is announced');
 $sql->('SET client_min_messages = warning; CALL crm.run_jobs()');
 is($sql->(q{SELECT count(*) FROM public.effect WHERE job = 'quick'}), 1, 'another session runs another job meanwhile');
 is($sql->(q{SELECT count(*) FROM public.effect WHERE job = 'slow'}), 0, 'the report is still at its work');
+$sql->('INSERT INTO public.go VALUES (true)');
 IPC::Run::finish($slow);
 is($sql->(q{SELECT count(*) FROM public.effect WHERE job = 'slow'}), 1, 'and then done, once');
 

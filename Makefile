@@ -63,6 +63,7 @@ API_SQL = \
 	sql/api/leads.sql \
 	sql/api/rules.sql \
 	sql/api/simulate.sql \
+	sql/api/transcripts.sql \
 	sql/api/inbox.sql \
 	sql/api/sync.sql \
 	sql/api/jobs.sql \
@@ -125,6 +126,7 @@ REGRESS ?= \
 	signals \
 	simulate \
 	inbox \
+	transcripts \
 	sync \
 	outbox \
 	jobs \

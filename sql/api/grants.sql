@@ -173,6 +173,7 @@ BEGIN
         ('crm.verify_history(timestamptz, timestamptz)', 'crm_admin, crm_risk'),
         -- a customer's page: reads the views
         ('crm.account_card(bigint)', '*'),
+        ('crm.objections(bigint)', '*'),
         ('crm.account_related(bigint, text, bigint, int)', '*'),
         -- writes: each asks the row and field rules itself
         ('crm.write(text, bigint, uuid, text, int, jsonb, timestamptz, text)', '*'),

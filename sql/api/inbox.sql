@@ -52,6 +52,9 @@ DECLARE
     v_off text[];
     v_direction text;
     v_reply numeric;
+    v_deal bigint;
+    v_meeting bigint;
+    v_detail jsonb;
     v_kind text := CASE WHEN kind IN ('finance.invoice', 'finance.payment', 'finance.refund', 'legal.sealed') THEN split_part(kind, '.', 2) ELSE kind END;
 BEGIN
     state := 'applied';
@@ -117,13 +120,26 @@ BEGIN
         record_id := v_account;
         -- what it was found by is kept in the inbox alone: details are shown to more people than numbers and addresses are
         d := d - '{phone,email}'::text[];
-        IF kind IN ('meeting', 'survey', 'chat', 'email', 'note') THEN
+        IF kind IN ('meeting', 'transcript', 'survey', 'chat', 'email', 'note') THEN
+            v_deal := crm._deal_of(v_account, d ->> 'opportunity_code');
+            IF kind = 'transcript' OR source = 'asr' AND kind = 'meeting' THEN
+                d := crm._transcript(d);
+                SELECT t.deal, t.meeting INTO v_deal, v_meeting FROM crm._transcript_of(v_account, source_ts, v_deal) AS t;
+                -- its words stand in the follow-up alone
+                v_detail := (d - '{summary,body,meeting,objections}'::text[]) || jsonb_strip_nulls(jsonb_build_object('meeting', v_meeting, 'objections',
+                                (SELECT jsonb_object_agg(o.kind, o.n) FROM (SELECT x.kind, count(*) AS n FROM crm._objections_of(d ->> 'summary', d ->> 'body', d) AS x GROUP BY x.kind) AS o)));
+                kind := 'meeting';
+            END IF;
             v_direction := CASE WHEN d ->> 'direction' IN ('in', 'out', 'internal') THEN d ->> 'direction' END;
             v_reply := coalesce(crm.parse_number(d ->> 'reply_hours'), crm._reply_hours(v_account, kind, v_direction, source_ts));
             INSERT INTO crm_data.interaction (account_id, contact_id, opportunity_id, kind, channel, direction, occurred_at, summary, body, next_step, satisfaction, quality, auto, client_key, detail)
-            VALUES (v_account, v_contact, crm._deal_of(v_account, d ->> 'opportunity_code'), kind, d ->> 'channel', v_direction, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step', CASE WHEN crm.parse_number(d ->> 'satisfaction') BETWEEN 0 AND 10 THEN crm.parse_number(d ->> 'satisfaction') END,
+            VALUES (v_account, v_contact, v_deal, kind, d ->> 'channel', v_direction, source_ts, d ->> 'summary', d ->> 'body', d ->> 'next_step', CASE WHEN crm.parse_number(d ->> 'satisfaction') BETWEEN 0 AND 10 THEN crm.parse_number(d ->> 'satisfaction') END,
                     crm._touch_quality(kind, NULL, NULL, d ->> 'next_step', CASE WHEN v_direction IS DISTINCT FROM 'in' THEN v_reply END), false, 'inbox:' || id,
-                    d || jsonb_strip_nulls(jsonb_build_object('reply_hours', v_reply))) ON CONFLICT (client_key) DO NOTHING;
+                    coalesce(v_detail, d) || jsonb_strip_nulls(jsonb_build_object('reply_hours', v_reply))) ON CONFLICT (client_key) DO NOTHING;
+            -- the summary that somebody missed has come
+            IF v_meeting IS NOT NULL AND d ->> 'summary' IS NOT NULL THEN
+                UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'asr' WHERE a.dedupe_key = format('rule:transcript_late:account:%s:%s:1', v_account, v_meeting) AND a.state <> 'closed';
+            END IF;
         ELSE
             -- calls, files and behaviour: the rules know what they mean
             INSERT INTO crm_data.event (occurred_at, account_id, contact_id, source_id, kind, channel, value, detail) VALUES (source_ts, v_account, v_contact, source_id, kind, d ->> 'channel', crm.parse_number(d ->> 'value')::float8, d);
@@ -250,7 +266,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.ingest(text, text, text, jsonb, timestamptz) IS
 'Takes a payload of another system in and applies it in the same transaction. The same payload again changes nothing. It ends as applied, rejected or parked, with the reason, and stays visible. Never refused for its age: a missing source_ts, or one that lies ahead, is now, and marked as assumed.
-kind: lead or form; meeting, survey, chat, email, note; finance.invoice, finance.payment, finance.refund (contract_code, amount, currency, number) and legal.sealed (contract_code, url), with or without what stands before the dot; call, chat_file and any behaviour. The customer is found by account_code, phone or email; opportunity_code names a deal of it that a conversation belongs to. origin: the mark of a message that we sent to this system (crm.sync_subscribe); with nothing but what it said it is our own change coming back, and rejected. Errors: 22023 an unknown source, a payload that is no object, or an identifier or kind that is too long.';
+kind: lead or form; meeting, survey, chat, email, note; transcript, what a speech recogniser wrote of a meeting (source asr; summary, text or segments [{speaker, side: us or customer, text}]), which is linked to the meeting and the deal it belongs to and whose objections crm.objections shows; finance.invoice, finance.payment, finance.refund (contract_code, amount, currency, number) and legal.sealed (contract_code, url), with or without what stands before the dot; call, chat_file and any behaviour. The customer is found by account_code, phone or email; opportunity_code names a deal of it that a conversation belongs to. origin: the mark of a message that we sent to this system (crm.sync_subscribe); with nothing but what it said it is our own change coming back, and rejected. Errors: 22023 an unknown source, a payload that is no object, or an identifier or kind that is too long.';
 
 CREATE OR REPLACE FUNCTION crm.process_inbox(batch int DEFAULT 500) RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

@@ -212,13 +212,14 @@ CREATE OR REPLACE FUNCTION crm._tick_queues(OUT more boolean, OUT note text)
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- meetings whose summary is late: each is told of once
-    PERFORM crm._run_rules('timer.interaction', 'account', i.account_id, jsonb_build_object('id', i.id, 'kind', i.kind, 'summary', i.summary, 'age_minutes', round(extract(epoch FROM now() - i.occurred_at) / 60)))
+    -- meetings whose summary is late after their end: each is told of once
+    PERFORM crm._run_rules('timer.interaction', 'account', i.account_id, jsonb_build_object('id', i.id, 'kind', i.kind, 'summary', i.summary, 'age_minutes', round(extract(epoch FROM now() - i.occurred_at - coalesce(i.duration, '0')) / 60)))
        FROM crm_data.interaction AS i
       WHERE i.kind = 'meeting' AND i.summary IS NULL AND i.retracted_at IS NULL AND i.account_id IS NOT NULL
-        AND i.occurred_at BETWEEN now() - interval '1 day' AND now() - make_interval(mins => crm._setting('transcript.sla', '5')::int)
-        -- a transcript is a follow-up of its own
-        AND NOT EXISTS (SELECT FROM crm_data.interaction AS s WHERE s.account_id = i.account_id AND s.kind = 'meeting' AND s.summary IS NOT NULL AND s.retracted_at IS NULL AND s.occurred_at BETWEEN i.occurred_at - interval '1 hour' AND i.occurred_at + interval '1 day')
+        AND i.occurred_at > now() - interval '1 day' AND i.occurred_at <= now() - make_interval(mins => crm._setting('transcript.sla', '5')::int) AND i.occurred_at + coalesce(i.duration, '0') <= now() - make_interval(mins => crm._setting('transcript.sla', '5')::int)
+        -- a transcript is a follow-up of its own, and says which meeting it is of; what people write does not
+        AND NOT EXISTS (SELECT FROM crm_data.interaction AS s WHERE s.account_id = i.account_id AND s.kind = 'meeting' AND s.summary IS NOT NULL AND s.retracted_at IS NULL
+                           AND s.occurred_at BETWEEN i.occurred_at - interval '1 hour' AND i.occurred_at + interval '1 day' AND coalesce(s.detail ->> 'meeting', i.id::text) = i.id::text)
         AND NOT EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.object = 'account' AND m.record_id = i.account_id AND m.rule = 'transcript_late' AND m.fired AND m.key = format('transcript_late:account:%s:%s', i.account_id, i.id));
     more := crm._take_rule_events(200) >= 200;
     PERFORM crm.process_inbox(100);

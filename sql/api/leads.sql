@@ -374,7 +374,7 @@ BEGIN
     -- the rules look at what happened lately; an old file that comes in is no news
     INSERT INTO crm_data.rule_event (kind, object, record_id, event)
     SELECT 'interaction.insert', 'account', r.account_id,
-           jsonb_strip_nulls(jsonb_build_object('id', r.id, 'kind', r.kind, 'channel', r.channel, 'direction', r.direction, 'satisfaction', r.satisfaction, 'progress', r.progress, 'keyword_hits', crm._keyword_hits(concat_ws(' ', r.summary, r.body))))
+           jsonb_strip_nulls(jsonb_build_object('id', r.id, 'kind', r.kind, 'channel', r.channel, 'direction', r.direction, 'satisfaction', r.satisfaction, 'progress', r.progress, 'objections', r.detail -> 'objections', 'keyword_hits', crm._keyword_hits(concat_ws(' ', r.summary, r.body))))
       FROM new_rows AS r WHERE r.account_id IS NOT NULL AND r.occurred_at > now() - interval '7 days' AND NOT r.auto;
     -- whoever is spoken to is not silent any more
     UPDATE crm_data.rule_match AS m SET cleared_at = now() FROM new_rows AS r

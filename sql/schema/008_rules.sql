@@ -29,7 +29,8 @@
 --   usage           days_since_login, tickets_open, tickets_technical, balance, active_days_30d, trend (active days of the last 30 against the 30 before)
 --   journey         node (the next one of journey/onboarding that the customer has not reached), reached, hours since then; null when it is done or never begun
 --   owner           left, open_tasks
--- For rules on an event the event itself stands under event: the columns of the follow-up, task or lead with text and keyword_hits, or the payload with kind.
+-- For rules on an event the event itself stands under event: the columns of the follow-up, task or lead with keyword_hits, and objections
+-- {kind: how many} of a transcript, or the payload with kind.
 
 INSERT INTO crm_data.config (kind, key, version, body, status, valid, author, approver)
 SELECT 'risk_signal', v.key, 1,

@@ -68,7 +68,7 @@ static bool
 is_behaviour(const char *kind)
 {
 	static const char *const others[] = {"lead",    "form",   "invoice", "payment", "refund", "sealed",
-										 "meeting", "survey", "chat",    "email",   "note"};
+										 "meeting", "survey", "chat",    "email",   "note",   "transcript"};
 
 	if (kind[0] == '\0' || strlen(kind) > MAX_NAME)
 		return false;

@@ -7,7 +7,7 @@ SELECT crm.ingest('telephony', 'in 1', 'call', '{"account_code": "INBOX-1", "con
 SELECT crm.ingest('telephony', 'in 1', 'call', '{"account_code": "INBOX-1", "connected": true, "seconds": 91}', '2020-01-01') - 'inbox' - 'record' AS again;
 SELECT crm.ingest('telephony', 'in 2', 'call', '{"account_code": "INBOX-1", "connected": true, "seconds": 90}') - 'inbox' - 'record' AS too_short;
 SELECT i.kind, i.depth, i.auto, i.occurred_at = '2020-01-01' AS its_own_time FROM crm_data.interaction AS i JOIN crm_data.account AS a ON a.id = i.account_id WHERE a.code = 'INBOX-1';
-SELECT crm.ingest('meeting', 'in 3', 'meeting', '{"account_code": "INBOX-1", "summary": "", "body": "talked"}') ->> 'state' AS state;
+SELECT crm.ingest('asr', 'in 3', 'meeting', '{"account_code": "INBOX-1", "summary": "", "body": "talked"}') ->> 'state' AS state;
 SELECT i.summary IS NULL AS empty_is_nothing, i.body FROM crm_data.interaction AS i JOIN crm_data.account AS a ON a.id = i.account_id WHERE a.code = 'INBOX-1' AND i.client_key LIKE 'inbox:%';
 SELECT crm.ingest('web', 'in 4', 'form', '{"phone": "13911110077", "name": "In"}') - 'inbox' - 'record' AS lead;
 SELECT crm.ingest('web', 'in 5', 'form', '{"name": "nobody"}') - 'inbox' AS rejected;
@@ -109,7 +109,7 @@ ROLLBACK;
 -- a meeting whose transcript came is not late; it is of the deal that it names; a file is named in its follow-up; a delay counts from when it happened
 INSERT INTO crm_data.interaction (account_id, kind, occurred_at) SELECT id, 'meeting', now() - interval '10 minutes' FROM crm_data.account WHERE code IN ('INBOX-2', 'INBOX-3');
 INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, owner_id) SELECT a.id, 'INBOX-D', 'Inbox deal', p.id, s.id, a.owner_id FROM crm_data.account AS a, crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id AND s.code = 'contact' WHERE p.code = 'standard' AND a.code = 'INBOX-2';
-SELECT crm.ingest('meeting', 'in 11', 'meeting', '{"account_code": "INBOX-2", "summary": "what was said", "opportunity_code": "INBOX-D"}', now() - interval '9 minutes') ->> 'state' AS state,
+SELECT crm.ingest('asr', 'in 11', 'meeting', '{"account_code": "INBOX-2", "summary": "what was said", "opportunity_code": "INBOX-D"}', now() - interval '9 minutes') ->> 'state' AS state,
        crm.ingest('wecom_archive', 'in 12', 'chat_file', '{"account_code": "INBOX-2", "file_name": "报价单.pdf", "opportunity_code": "INBOX-D"}') ->> 'state' AS file,
        crm.ingest('app', 'in 13', 'treatment', '{"account_code": "INBOX-2"}', now() - interval '3 days') ->> 'state' AS treatment, crm.ingest('app', 'in 14', 'treatment', '{"account_code": "INBOX-2", "phone": "13911110078"}', now() - interval '3 days') ->> 'state' AS the_long_way;
 CALL crm.tick();

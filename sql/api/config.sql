@@ -324,14 +324,8 @@ BEGIN
            OR (body ? 'direction' AND coalesce(body ->> 'direction', '') NOT IN ('in', 'out', 'internal')) OR (body ? 'stage' AND NOT EXISTS (SELECT FROM crm_data.stage AS s WHERE s.code = body ->> 'stage')) THEN
             RETURN QUERY SELECT 'error', '$', 'a button has a kind and a text, and perhaps next_after (a time), a direction and a stage'::text;
         END IF;
-    ELSIF kind = 'field_map' AND jsonb_typeof(body -> 'fields') = 'array' AND body ? 'object' THEN
-        -- a text that goes into a number is cut on the way: refused before it happens
-        FOR a IN SELECT x.value FROM jsonb_array_elements(body -> 'fields') AS x (value)
-                  WHERE x.value ? 'source_type' AND NOT EXISTS (
-                      SELECT FROM pg_attribute AS t WHERE t.attrelid = to_regclass('crm_data.' || quote_ident(body ->> 'object')) AND t.attname = x.value ->> 'field'
-                         AND (t.atttypid = 'text'::regtype OR format_type(t.atttypid, NULL) = x.value ->> 'source_type')) LOOP
-            RETURN QUERY SELECT 'error', '$.fields', format('%s cannot hold what comes as %s without loss', a ->> 'field', a ->> 'source_type');
-        END LOOP;
+    ELSIF kind = 'field_map' AND body ?| '{object,fields}' THEN
+        RETURN QUERY SELECT p.severity, p.path, p.message FROM crm._field_map_problems(body) AS p;
     ELSIF kind IN ('field_policy', 'row_policy', 'permission') THEN
         BEGIN
             PERFORM crm._check_policy(kind, body);

@@ -207,6 +207,117 @@ COMMENT ON FUNCTION crm._job_consistency_scan(timestamptz) IS 'Job: contradictio
 
 -- ---------------------------------------------------------------- other systems
 
+CREATE OR REPLACE FUNCTION crm._sample_loss(sample text, type oid, typmod int) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET datestyle = 'ISO, YMD'
+AS $$
+DECLARE
+    v_back text;
+    v_zone CONSTANT boolean := sample ~* '([0-9]\s*(z|utc|gmt)|:[0-9.]+\s*[+-][0-9]{1,2}(:?[0-9]{2})?)\s*$' OR sample ~ ':[0-9.]+\s+[A-Za-z]+/[A-Za-z_/]+\s*$';
+    v_clock CONSTANT boolean := sample ~ '[0-9]:[0-9]{2}';
+BEGIN
+    EXECUTE format('SELECT ($1::%s)::text', format_type(type, typmod)) INTO v_back USING sample;
+    IF type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype, 'float4'::regtype, 'float8'::regtype) THEN
+        RETURN CASE WHEN btrim(sample) ~ '^[+-]?0[0-9]' THEN 'a leading zero' WHEN btrim(sample) ~ '^\+' THEN 'a leading plus'
+                    WHEN btrim(sample) !~ '^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$' THEN 'what is no number' WHEN v_back::numeric <> btrim(sample)::numeric THEN 'precision' END;
+    ELSIF type = 'date'::regtype THEN
+        RETURN CASE WHEN v_clock THEN 'the time of day' END;
+    ELSIF type IN ('timestamptz'::regtype, 'timestamp'::regtype) THEN
+        RETURN CASE WHEN (type = 'timestamp'::regtype) = v_zone AND v_clock OR type = 'timestamptz'::regtype AND NOT v_clock AND sample !~* 'infinity' THEN 'the time zone' WHEN sample ~ ':[0-9]{2}\.[0-9]{6}[0-9]*[1-9]' THEN 'precision' END;
+    ELSIF type IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'name'::regtype) THEN
+        RETURN CASE WHEN v_back <> sample THEN 'what is too long' END;
+    END IF;
+    RETURN NULL;
+EXCEPTION
+    WHEN numeric_value_out_of_range OR string_data_right_truncation OR datetime_field_overflow THEN
+        RETURN 'what is too long';
+    WHEN OTHERS THEN
+        RETURN CASE WHEN type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND btrim(sample) ~ '^[+-]?[0-9]+\.[0-9]*$' THEN 'precision' ELSE 'all of it' END;
+END
+$$;
+COMMENT ON FUNCTION crm._sample_loss(text, oid, int) IS 'Internal: what a value that comes as text loses on its way into a type, NULL for nothing: a leading zero or plus, precision, the time of day, the time zone (dropped, or to be guessed), what is too long or no number, or all of it when it cannot be read.';
+
+CREATE OR REPLACE FUNCTION crm._field_map_problems(body jsonb) RETURNS TABLE (severity text, path text, message text)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+DECLARE
+    f jsonb;
+    v_ord int;
+    v_type oid;
+    v_mod int;
+    v_source text;
+    v_name text;
+    v_alias text;
+    v_from oid;
+    v_table regclass := to_regclass('crm_data.' || quote_ident(coalesce(body ->> 'object', '')));
+    v_loss record;
+    v_number CONSTANT oid[] := ARRAY['int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype, 'float4'::regtype, 'float8'::regtype]::oid[];
+BEGIN
+    IF v_table IS NULL OR NOT EXISTS (SELECT FROM crm_data.field AS r WHERE r.object = body ->> 'object') THEN
+        RETURN QUERY SELECT 'error', '$.object', format('there is no object %L', left(body ->> 'object', 100));
+        RETURN;
+    ELSIF jsonb_typeof(body -> 'fields') IS DISTINCT FROM 'array' THEN
+        RETURN QUERY SELECT 'error', '$.fields', 'a map has a list of fields'::text;
+        RETURN;
+    END IF;
+    FOR f, v_ord IN SELECT x.value, x.ord - 1 FROM jsonb_array_elements(body -> 'fields') WITH ORDINALITY AS x (value, ord) LOOP
+        v_name := left(f ->> 'field', 63);
+        path := format('$.fields[%s]', v_ord);
+        v_source := coalesce(f ->> 'source_type', f ->> 'type');
+        v_from := NULL;
+        IF jsonb_typeof(f) <> 'object' OR v_name IS NULL OR NOT EXISTS (SELECT FROM crm_data.field AS r WHERE r.object = body ->> 'object' AND r.name = v_name) THEN
+            RETURN QUERY SELECT 'error', path, format('%s has no field %L', body ->> 'object', coalesce(v_name, left(f::text, 100)));
+            CONTINUE;
+        END IF;
+        SELECT t.atttypid, t.atttypmod INTO v_type, v_mod FROM pg_attribute AS t WHERE t.attrelid = v_table AND t.attname = v_name AND NOT t.attisdropped;
+        CONTINUE WHEN NOT FOUND;      -- one of one's own: a text in attrs
+        IF v_source IS NOT NULL THEN
+            BEGIN
+                v_alias := regexp_replace(lower(v_source), '\s*\([0-9]+\s*(,\s*[0-9]+\s*)?\)', '');
+                -- other systems have other names
+                v_from := to_regtype(coalesce('{"number": "numeric", "varchar2": "text", "nvarchar": "text", "nvarchar2": "text", "string": "text", "longtext": "text", "datetime": "timestamp", "double": "float8", "tinyint": "int2", "int": "int4"}'::jsonb ->> v_alias, v_alias));
+            EXCEPTION WHEN OTHERS THEN
+                v_from := NULL;
+            END;
+            IF v_from IS NULL THEN
+                RETURN QUERY SELECT 'error', path, format('%s: there is no type %L', v_name, left(v_source, 100));
+            -- a text that goes into a number is cut on the way: refused before it happens. What a wider type of the same family holds is not.
+            ELSIF v_from <> v_type AND v_type <> 'text'::regtype
+                  AND NOT (v_from = 'int2'::regtype AND v_type IN ('int4'::regtype, 'int8'::regtype, 'numeric'::regtype) OR v_from = 'int4'::regtype AND v_type IN ('int8'::regtype, 'numeric'::regtype)
+                           OR v_from = 'int8'::regtype AND v_type = 'numeric'::regtype OR v_from = 'float4'::regtype AND v_type = 'float8'::regtype)
+               OR v_from = v_type AND v_type = 'numeric'::regtype AND v_mod >= 0 AND coalesce(substring(v_source FROM ',\s*([0-9]+)')::int, CASE WHEN v_source ~ '\(' THEN 0 ELSE 999 END) > ((v_mod - 4) & 65535) THEN
+                RETURN QUERY SELECT 'error', path, format('%s cannot hold what comes as %s without loss', v_name, left(v_source, 100));
+            ELSIF v_from = ANY (v_number) AND v_type = 'text'::regtype THEN
+                RETURN QUERY SELECT 'warning', path, format('%s is a text: what comes as %s may have lost its leading zeros there', v_name, left(v_source, 100));
+            END IF;
+        END IF;
+        IF f ? 'samples' AND (jsonb_typeof(f -> 'samples') <> 'array' OR jsonb_array_length(f -> 'samples') > 1000 OR EXISTS (SELECT FROM jsonb_array_elements(f -> 'samples') AS s WHERE jsonb_typeof(s) NOT IN ('string', 'number', 'boolean', 'null'))) THEN
+            RETURN QUERY SELECT 'error', path || '.samples', format('%s: samples are a list of at most 1000 plain values', v_name);
+            CONTINUE;
+        END IF;
+        -- what the map brings as samples, and what the systems have sent already; told are the field, how many and what is lost, never a value
+        FOR v_loss IN
+            SELECT l.origin, l.loss, count(*) AS n, max(l.all_of) AS total
+              FROM (SELECT v.origin, crm._sample_loss(v.value, v_type, v_mod) AS loss, count(*) OVER (PARTITION BY v.origin) AS all_of
+                      FROM (SELECT 'samples' AS origin, s #>> '{}' AS value FROM jsonb_array_elements(CASE WHEN f ? 'samples' THEN f -> 'samples' ELSE '[]' END) AS s
+                            UNION ALL
+                            SELECT 'values of ' || y.name, i.payload ->> (f ->> y.name)
+                              FROM jsonb_array_elements_text(CASE jsonb_typeof(body -> 'systems') WHEN 'array' THEN body -> 'systems' ELSE '[]' END) AS y (name) JOIN crm_data.source_system AS s ON s.name = y.name
+                             CROSS JOIN LATERAL (SELECT x.payload FROM crm_data.inbox AS x WHERE x.source_id = s.id AND x.kind = 'record' ORDER BY x.created_at DESC LIMIT 200) AS i
+                             WHERE v_type <> 'text'::regtype AND f ? y.name) AS v
+                     WHERE v.value <> '') AS l
+             WHERE l.loss IS NOT NULL GROUP BY l.origin, l.loss ORDER BY l.origin, l.loss LOOP
+            RETURN QUERY SELECT 'error', path, format('%s would lose %s in %s of %s %s', v_name, v_loss.loss, v_loss.n, v_loss.total, v_loss.origin);
+        END LOOP;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION crm._field_map_problems(jsonb) IS 'Internal: what is wrong with a map of fields: an unknown object, field or type, a declared type that the column cannot hold, and what sample values (samples of a field, and the latest 200 records that each of its systems sent) lose on their way through the type of the column. No message holds a value.';
+
 CREATE OR REPLACE FUNCTION crm._map_key(compare text, value text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp

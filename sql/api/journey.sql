@@ -29,7 +29,6 @@ CREATE OR REPLACE FUNCTION crm._journey_statement(journey text, period daterange
 AS $$
 #variable_conflict use_variable
 DECLARE
-    v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
     v_nodes jsonb := (SELECT c.body -> 'nodes' FROM crm_data.config AS c WHERE c.kind = 'journey' AND c.key = journey AND c.scope = '*' AND c.status = 'active');
 BEGIN
     IF v_nodes IS NULL THEN
@@ -54,7 +53,7 @@ BEGIN
                CASE WHEN i.shown THEN round(i.reached::numeric / nullif(i.started, 0), 4) END, CASE WHEN i.next_shown THEN round(i.hours[1]::numeric, 1) END, CASE WHEN i.next_shown THEN round(i.hours[2]::numeric, 1) END,
                CASE WHEN i.next_shown AND (i.stalled = 0 OR i.stalled >= %6$s) AND (i.waiting = i.stalled OR i.waiting - i.stalled >= %6$s) THEN i.stalled END
           FROM i ORDER BY i.ord$q$,
-        v_nodes, CASE WHEN house THEN 'crm_data' ELSE 'crm' END, at, coalesce(lower(period)::timestamp AT TIME ZONE v_tz, '-infinity'), coalesce(upper(period)::timestamp AT TIME ZONE v_tz, 'infinity'), smallest);
+        v_nodes, CASE WHEN house THEN 'crm_data' ELSE 'crm' END, at, (crm._local_span(period)).since, (crm._local_span(period)).upto, smallest);
 END
 $$;
 COMMENT ON FUNCTION crm._journey_statement(text, daterange, timestamptz, boolean, int) IS 'Internal: for crm.journey_funnel: its statement over the guarded views or, for the house, over the tables, without groups smaller than asked. Answers nothing about customers.';
@@ -67,8 +66,8 @@ AS $$
 DECLARE
     v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
     v_schema text := CASE WHEN house THEN 'crm_data' ELSE 'crm' END;
-    v_from timestamptz := coalesce(lower(period)::timestamp AT TIME ZONE v_tz, '-infinity');
-    v_to timestamptz := coalesce(upper(period)::timestamp AT TIME ZONE v_tz, 'infinity');
+    v_from timestamptz := (crm._local_span(period)).since;
+    v_to timestamptz := (crm._local_span(period)).upto;
     v_won text;
 BEGIN
     v_won := CASE outcome

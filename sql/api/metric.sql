@@ -68,6 +68,14 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._metric_conditions(jsonb, text) IS 'Internal: conditions of a metric''s definition as SQL, true for none.';
 
+CREATE OR REPLACE FUNCTION crm._local_span(period daterange, OUT since timestamptz, OUT upto timestamptz)
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(lower(period)::timestamp AT TIME ZONE z.tz, '-infinity'), coalesce(upper(period)::timestamp AT TIME ZONE z.tz, 'infinity') FROM (SELECT crm._setting('organisation.timezone', 'Asia/Shanghai') AS tz) AS z
+$$;
+COMMENT ON FUNCTION crm._local_span(daterange) IS 'Internal: the instants at which days of a period begin and end in the organisation''s time zone; an end that is open, or NULL for a period, is at infinity.';
+
 CREATE OR REPLACE FUNCTION crm._metric_problems(body jsonb) RETURNS TABLE (path text, message text)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
@@ -527,8 +535,8 @@ AS $$
 #variable_conflict use_variable
 DECLARE
     v_tz text := crm._setting('organisation.timezone', 'Asia/Shanghai');
-    v_from timestamptz := lower(period)::timestamp AT TIME ZONE v_tz;
-    v_to timestamptz := upper(period)::timestamp AT TIME ZONE v_tz;
+    v_from timestamptz := (crm._local_span(period)).since;
+    v_to timestamptz := (crm._local_span(period)).upto;
     v_hidden text := crm._metric_hidden('opportunity', 'o', '{amount,outcome,stage_id,furthest_stage_id}');
     v_rows text;
 BEGIN

@@ -14,6 +14,23 @@ SELECT * FROM crm.config_validate('picklist', '{"values": [{"key": "a"}, {"key":
 SELECT * FROM crm.config_validate('metric', '{"fact": "moon"}');
 SELECT * FROM crm.config_validate('setting', '{}');
 SELECT * FROM crm.config_validate('field_map', '{"object": "account", "fields": [{"field": "employees", "source_type": "text"}, {"field": "phone", "source_type": "bigint"}]}');
+SELECT * FROM crm.config_validate('field_map', '{"object": "moon", "fields": []}');
+SELECT * FROM crm.config_validate('field_map', '{"object": "account", "fields": ["x", {"field": "moon"}, {"field": "employees", "source_type": "no such type("}, {"field": "founded_year", "source_type": "integer"}, {"field": "employees", "source_type": "smallint"}, {"field": "annual_revenue", "source_type": "numeric(20,4)"}, {"field": "city", "samples": "x"}, {"field": "employees", "source_type": "NUMBER(10)"}, {"field": "phone", "source_type": "VARCHAR2(20)"}]}');
+-- sample values on their way through the column: what is lost is told, never a value
+SELECT * FROM crm.config_validate('field_map', '{"object": "account", "fields": [{"field": "employees", "samples": ["12", "0755", 7.5, "+3", "8 people", "99999999999", "", null]}, {"field": "annual_revenue", "samples": ["1000.25", "1000.255", "1e3", 1.50]},
+    {"field": "next_renewal_on", "samples": ["2026-01-31", "2026-01-31 10:00", "31.01.2026 x"]}, {"field": "last_contact_at", "samples": ["2026-01-31 10:00+08", "2026-01-31T10:00:00Z", "2026-01-31 10:00", "2026-01-31", "2026-01-31 10:00:00.1234567+08"]}, {"field": "phone", "samples": ["0755-1234"]}]}');
+BEGIN;
+-- and of what the systems have sent already
+INSERT INTO crm_data.inbox (source_id, external_id, kind, payload, digest, state, source_ts)
+SELECT s.id, 'map ' || n, 'record', jsonb_build_object('staff', CASE WHEN n % 5 = 0 THEN '0' ELSE '' END || (7431 + n), 'since', 1990 + n), sha256(convert_to(n::text, 'UTF8')), 'applied', now() FROM crm_data.source_system AS s, generate_series(1, 10) AS n WHERE s.name = 'marketing';
+SELECT * FROM crm.config_validate('field_map', '{"object": "account", "systems": ["marketing", "erp"], "fields": [{"field": "employees", "marketing": "staff", "erp": "staff"}, {"field": "founded_year", "marketing": "since"}]}');
+SELECT crm.config_put('field_map', 'map_test', '{"object": "account", "systems": ["marketing"], "fields": [{"field": "employees", "marketing": "staff"}]}') AS version;
+SAVEPOINT s;
+SELECT crm.config_propose('field_map', 'map_test', 1);
+ROLLBACK TO s;
+DELETE FROM crm_data.inbox WHERE external_id LIKE 'map %' AND payload ->> 'staff' LIKE '0%';
+SELECT crm.config_propose('field_map', 'map_test', 1);
+ROLLBACK;
 SELECT * FROM crm.config_validate('permission', '{"role": "crm_sales"}');
 SELECT * FROM crm.config_validate('notification', '{"topics": {"task.overdue": null, "report.*": {"channel": "email"}, "*": "pigeon"}, "fallback": {"sms": ["app", 7], "owl": "email"}}');
 SELECT * FROM crm.config_validate('notification', '{"topics": ["*"], "fallback": "email"}');

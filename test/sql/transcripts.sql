@@ -41,7 +41,7 @@ SELECT part, start, upto, label, speaker FROM crm.objections(:t);
 SET SESSION AUTHORIZATION asr_finance;
 SELECT count(*) AS not_his FROM crm.objections(:t);
 RESET SESSION AUTHORIZATION;
-SELECT crm.ingest('asr', 'asr ' || n, 'transcript', v) - 'inbox' AS rejected FROM (VALUES (5, '{"account_code": "ASR-1", "segments": "x"}'::jsonb), (6, '{"account_code": "ASR-1", "segments": [{"text": 1}]}'), (7, '{"account_code": "ASR-1", "segments": [{"text": "x", "side": "both"}]}'), (8, '{"account_code": "ASR-1", "segments": []}'), (9, '{"account_code": "ASR-NONE"}')) AS t (n, v) ORDER BY n;
+SELECT crm.ingest('asr', 'asr ' || n, 'transcript', v) - 'inbox' - 'record' AS rejected FROM (VALUES (5, '{"account_code": "ASR-1", "segments": "x"}'::jsonb), (6, '{"account_code": "ASR-1", "segments": [{"text": 1}]}'), (7, '{"account_code": "ASR-1", "segments": [{"text": "x", "side": "both"}]}'), (8, '{"account_code": "ASR-1", "segments": []}'), (9, '{"account_code": "ASR-NONE"}')) AS t (n, v) ORDER BY n;
 BEGIN;
 UPDATE crm_data.config SET body = body || '{"value": {"odd": ["", "  ", "a.c(", "C++"]}}' WHERE kind = 'setting' AND key = 'objection.keywords' AND status = 'active';
 SELECT o.* FROM crm._objections('abc a.c( c++ C++x') AS o;

@@ -23,6 +23,8 @@ SET search_path = attack, crm, pg_catalog;
 CREATE FUNCTION leak(v anyelement) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 0.0000001 AS $$ BEGIN IF v::text ~ 'SECRET|6666|ATTACK-[23]|7777' THEN RAISE NOTICE 'LEAK %', v; END IF; RETURN true; END $$;
 CREATE FUNCTION leak_equal(a text, b text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 0.0000001 AS $$ BEGIN PERFORM attack.leak(a); RETURN a = b; END $$;
 CREATE OPERATOR === (LEFTARG = text, RIGHTARG = text, FUNCTION = leak_equal, RESTRICT = scalarltsel, JOIN = scalarltjoinsel);
+-- (servers refuse in different words)
+CREATE FUNCTION told(q text) RETURNS text LANGUAGE plpgsql AS $$ DECLARE r text; BEGIN EXECUTE q INTO r; RETURN coalesce(r, 'nothing'); EXCEPTION WHEN OTHERS THEN RETURN 'nothing'; END $$;
 SELECT count(*) FROM account WHERE leak(name);
 SELECT count(*) FROM account WHERE name === 'x' OR leak(code);
 SELECT count(*) FROM account AS a JOIN account AS b ON a.id = b.id AND leak(b.name);
@@ -71,6 +73,65 @@ UPDATE account SET parent_id = :hidden WHERE code = 'ATTACK-1';
 UPDATE account SET code = 'ATTACK-2' WHERE code = 'ATTACK-1';
 UPDATE account SET name = NULL WHERE code = 'ATTACK-1';
 UPDATE account SET name = '' WHERE code = 'ATTACK-1';
+INSERT INTO account (code, name) VALUES ('ATTACK-2', 'x') ON CONFLICT DO NOTHING;
+-- (a view takes MERGE on newer servers only)
+DO $$ BEGIN MERGE INTO crm.account AS a USING (SELECT 1) AS s ON a.code = 'ATTACK-2' AND attack.leak(a.name) WHEN MATCHED THEN UPDATE SET name = 'x' WHEN NOT MATCHED THEN DO NOTHING; RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'no row';
+EXCEPTION WHEN feature_not_supported OR wrong_object_type OR syntax_error THEN RAISE NOTICE 'MERGE finds nothing'; END $$;
+-- rows by COPY are rows by the view
+COPY account (code, name, owner_id) FROM STDIN;
+ATTACK-4	by copy	999999
+\.
+COPY account (id, name) FROM STDIN;
+1	by copy
+\.
+COPY (UPDATE account SET industry = 'x' WHERE leak(name) RETURNING name) TO STDOUT;
+-- a view of one's own, with whatever options, is no other view
+CREATE VIEW attack.mine AS SELECT * FROM crm.account;
+CREATE VIEW attack.checked WITH (security_barrier) AS SELECT * FROM crm.account WHERE name <> 'x' WITH CHECK OPTION;
+GRANT ALL ON attack.mine TO attack_agent;
+UPDATE attack.checked SET name = 'x' WHERE leak(name);
+UPDATE attack.checked SET owner_id = NULL WHERE code = 'ATTACK-2';
+SELECT count(*) FROM attack.checked WHERE leak(name) AND leak(phone);
+SET ROLE attack_agent;
+UPDATE attack.mine SET name = 'agent' WHERE code = 'ATTACK-1';
+INSERT INTO attack.mine (name) VALUES ('agent');
+SELECT annual_revenue FROM attack.mine WHERE code = 'ATTACK-2';
+-- neither is what was kept of it by somebody who maintains for others
+SET ROLE attack_rep;
+CREATE MATERIALIZED VIEW attack.kept AS SELECT code, name FROM crm.account WHERE code LIKE 'ATTACK%';
+RESET ROLE;
+REFRESH MATERIALIZED VIEW attack.kept;
+SELECT count(*) FROM attack.kept;
+SET ROLE attack_rep;
+REFRESH MATERIALIZED VIEW attack.kept;
+SELECT count(*) FROM attack.kept;
+-- cursors that scroll, and rows of partitioned tables
+DECLARE s SCROLL CURSOR FOR SELECT name FROM crm.account WHERE attack.leak(name) ORDER BY id;
+FETCH LAST FROM s;
+FETCH ABSOLUTE 2 FROM s;
+CLOSE s;
+DECLARE u CURSOR FOR SELECT * FROM crm.account FOR UPDATE;
+UPDATE account SET name = 'x' WHERE CURRENT OF u;
+CLOSE u;
+SELECT count(*) FROM event WHERE kind === 'x' OR leak(detail);
+-- what else the server can be asked to read
+SELECT count(*) FROM pg_stats_ext WHERE schemaname = 'crm_data';
+SELECT count(*) FROM pg_stats_ext_exprs WHERE schemaname = 'crm_data';
+SELECT count(last_value) FROM pg_sequences WHERE schemaname = 'crm_data';
+SELECT told('SELECT pg_sequence_last_value(c.oid) FROM pg_class AS c WHERE c.relname = ''account_id_seq''');
+SELECT count(*) FROM ts_stat('SELECT to_tsvector(''simple'', name) FROM crm.account') WHERE word ~ 'secret';
+-- (a server may be built without XML)
+DO $$ BEGIN RAISE NOTICE 'in XML: %', database_to_xml(true, false, '')::text ~ '>7777|13866667777|SECRET'; EXCEPTION WHEN feature_not_supported THEN RAISE NOTICE 'in XML: f'; END $$;
+SELECT told('SELECT schema_to_xml(''crm_data'', true, false, '''')'), told('SELECT pg_create_logical_replication_slot(''attack'', ''test_decoding'')');
+CREATE TABLE attack.child (account bigint REFERENCES crm_data.account (id));
+CREATE TABLE attack.like_it (LIKE crm_data.account INCLUDING STATISTICS);
+SELECT NULL::crm_data.account;
+CREATE EVENT TRIGGER attack ON ddl_command_end EXECUTE FUNCTION crm.me();
+SET plpgsql.print_strict_params = on;
+SET plpgsql.extra_errors = 'all';
+SELECT crm.history('account', :hidden);
+RESET plpgsql.print_strict_params;
+RESET plpgsql.extra_errors;
 -- privileges
 SET row_security = off;
 SELECT count(*) FROM account;

@@ -32,69 +32,124 @@ COMMENT ON FUNCTION crm._setting_number(text, int, int, int) IS
 'The active value of a setting that is a whole number. Internal.
 key: its key in the configuration. otherwise: the answer when there is none. low, high: its range. Errors: RM101 the value is something else.';
 
+CREATE OR REPLACE FUNCTION crm._policy_problems(kind text, body jsonb) RETURNS TABLE (path text, message text)
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    modes CONSTANT text[] := ARRAY['never', 'mask', 'own', 'team', 'always'];
+    scopes CONSTANT text[] := ARRAY['own', 'team', 'subtree', 'region', 'all'];
+    -- what functions ask for before they do something
+    functions CONSTANT text[] := ARRAY['approve', 'configure', 'explain', 'ingest', 'merge', 'offboard', 'recent_summaries', 'reveal', 'run_report', 'start_approval'];
+    list text := CASE kind WHEN 'row_policy' THEN 'rows' WHEN 'permission' THEN 'ops' END;
+    known text[] := CASE kind WHEN 'field_policy' THEN '{role,default,read,write,export,masks,valid_to}'::text[] WHEN 'row_policy' THEN '{role,rows,valid_to}' ELSE '{role,ops,functions,valid_to}' END;
+    r record;
+BEGIN
+    IF kind NOT IN ('field_policy', 'row_policy', 'permission') THEN
+        RETURN;
+    ELSIF jsonb_typeof(body) IS DISTINCT FROM 'object' THEN
+        RETURN QUERY SELECT '$'::text, 'a policy is an object'::text;
+        RETURN;
+    END IF;
+    IF body->>'role' IS NULL OR NOT EXISTS (SELECT FROM pg_roles AS x WHERE x.rolname = body->>'role') THEN
+        RETURN QUERY SELECT '$.role', format('unknown role "%s"', coalesce(body->>'role', ''));
+    END IF;
+    -- what nobody reads would be taken for a rule that holds
+    RETURN QUERY SELECT '$.' || k, format('unknown key "%s": a %s has %s', k, kind, array_to_string(known, ', ')) FROM jsonb_object_keys(body) AS k WHERE k <> ALL (known);
+    IF body ? 'valid_to' THEN
+        BEGIN
+            PERFORM (body->>'valid_to')::timestamptz;
+        EXCEPTION WHEN data_exception THEN
+            RETURN QUERY SELECT '$.valid_to'::text, format('"%s" is no time', body->>'valid_to');
+        END;
+    END IF;
+
+    IF kind = 'field_policy' THEN
+        FOR r IN SELECT v.key, v.value FROM jsonb_each(body) AS v WHERE v.key IN ('read', 'write', 'export', 'masks') LOOP
+            IF jsonb_typeof(r.value) <> 'object' THEN
+                RETURN QUERY SELECT '$.' || r.key, format('%s is an object', r.key);
+            ELSIF r.key = 'masks' THEN
+                RETURN QUERY SELECT '$.masks.' || m.key, format('unknown mask "%s" of %s: null, phone, name, email, text or zero', m.value, m.key)
+                  FROM jsonb_each_text(r.value) AS m WHERE coalesce(m.value, '') NOT IN ('null', 'phone', 'name', 'email', 'text', 'zero');
+                RETURN QUERY SELECT '$.masks.' || m.key, format('unknown class or field "%s"', m.key)
+                  FROM jsonb_each_text(r.value) AS m WHERE NOT EXISTS (SELECT FROM crm_data.field AS d WHERE d.class = m.key OR d.object || '.' || d.name = m.key);
+            ELSE
+                RETURN QUERY SELECT format('$.%s.%s', r.key, x.key), CASE WHEN x.key NOT IN ('classes', 'fields') THEN format('unknown key "%s": there are classes and fields', x.key) ELSE format('%s is an object', x.key) END
+                  FROM jsonb_each(r.value) AS x WHERE x.key NOT IN ('classes', 'fields') OR jsonb_typeof(x.value) <> 'object';
+                RETURN QUERY SELECT format('$.%s.%s.%s', r.key, x.key, m.key), format('unknown mode "%s" of %s: %s', m.value, m.key, array_to_string(modes, ', '))
+                  FROM jsonb_each(r.value) AS x, jsonb_each_text(CASE WHEN jsonb_typeof(x.value) = 'object' THEN x.value ELSE '{}' END) AS m
+                 WHERE x.key IN ('classes', 'fields') AND coalesce(m.value, '') <> ALL (modes);
+                RETURN QUERY SELECT format('$.%s.fields.%s', r.key, f.key), format('unknown field "%s"', f.key)
+                  FROM jsonb_each(CASE WHEN jsonb_typeof(r.value->'fields') = 'object' THEN r.value->'fields' ELSE '{}' END) AS f WHERE NOT EXISTS (SELECT FROM crm_data.field AS d WHERE d.object || '.' || d.name = f.key);
+                RETURN QUERY SELECT format('$.%s.classes.%s', r.key, c.key), format('unknown class "%s"', c.key)
+                  FROM jsonb_each(CASE WHEN jsonb_typeof(r.value->'classes') = 'object' THEN r.value->'classes' ELSE '{}' END) AS c WHERE NOT EXISTS (SELECT FROM crm_data.field AS d WHERE d.class = c.key);
+            END IF;
+        END LOOP;
+        IF body ? 'default' AND coalesce(body->>'default', '') <> ALL (modes) THEN
+            RETURN QUERY SELECT '$.default'::text, format('unknown mode "%s": %s', body->>'default', array_to_string(modes, ', '));
+        END IF;
+        RETURN;
+    END IF;
+
+    IF body ? list AND jsonb_typeof(body->list) <> 'array' THEN
+        RETURN QUERY SELECT '$.' || list, format('%s is an array', list);
+    ELSE
+        FOR r IN SELECT format('$.%s[%s]', list, x.n - 1) AS path, x.rule, coalesce(x.rule->>'object', '') AS object FROM jsonb_array_elements(coalesce(body->list, '[]')) WITH ORDINALITY AS x (rule, n) LOOP
+            IF jsonb_typeof(r.rule) <> 'object' THEN
+                RETURN QUERY SELECT r.path, 'a rule is an object'::text;
+                CONTINUE;
+            END IF;
+            RETURN QUERY
+            SELECT r.path, p.text
+              FROM unnest(ARRAY[
+                   CASE WHEN r.object = '' THEN 'a rule without an object'
+                        WHEN r.object NOT IN ('*', 'report') AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname = r.object) THEN format('unknown object "%s"', r.object) END,
+                   CASE WHEN r.rule->>'scope' IS NULL THEN format('the %s for %s has no scope', CASE kind WHEN 'permission' THEN 'permission' ELSE 'rule' END, r.object)
+                        WHEN r.rule->>'scope' <> ALL (scopes) THEN format('unknown scope "%s" for %s: %s', r.rule->>'scope', r.object, array_to_string(scopes, ', ')) END,
+                   CASE WHEN kind = 'permission' AND NOT coalesce(jsonb_typeof(r.rule->'ops') = 'array' AND r.rule->'ops' <@ '["create", "read", "update", "delete", "export", "summary"]', false)
+                        THEN format('unknown operation on %s: create, read, update, delete, export or summary', r.object) END,
+                   CASE WHEN kind = 'row_policy' AND NOT coalesce(jsonb_typeof(r.rule->'verbs') = 'array' AND r.rule->'verbs' <@ '["read", "write", "export"]', false)
+                        THEN format('verbs of %s must be read, write or export', r.object) END]) AS p (text)
+             WHERE p.text IS NOT NULL
+            UNION ALL
+            SELECT r.path || '.' || k, format('unknown key "%s" in the rule for %s', k, r.object)
+              FROM jsonb_object_keys(r.rule) AS k
+             WHERE k <> ALL (CASE kind WHEN 'permission' THEN '{object,ops,scope}'::text[] ELSE '{object,verbs,scope,grade_min,grade_max,rank_min,rank_max}' END)
+            UNION ALL
+            SELECT r.path, format('%ss of %s are not within 0 and 9', b.what, r.object)
+              FROM (VALUES ('grade'), ('rank')) AS b (what)
+             WHERE kind = 'row_policy' AND (r.rule ? (b.what || '_min') OR r.rule ? (b.what || '_max'))
+               AND NOT (coalesce(r.rule->>(b.what || '_min'), '0') ~ '^[0-9]$' AND coalesce(r.rule->>(b.what || '_max'), '9') ~ '^[0-9]$' AND coalesce(r.rule->>(b.what || '_min'), '0') <= coalesce(r.rule->>(b.what || '_max'), '9'));
+        END LOOP;
+    END IF;
+    IF body ? 'functions' AND jsonb_typeof(body->'functions') <> 'array' THEN
+        RETURN QUERY SELECT '$.functions'::text, 'functions is an array'::text;
+    ELSIF kind = 'permission' THEN
+        RETURN QUERY SELECT format('$.functions[%s]', f.n - 1), format('unknown function "%s": %s', f.name, array_to_string(functions, ', '))
+          FROM jsonb_array_elements_text(coalesce(body->'functions', '[]')) WITH ORDINALITY AS f (name, n) WHERE coalesce(f.name, '') <> ALL (functions);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION crm._policy_problems(text, jsonb) IS
+'All that is wrong with a policy, the place and what it is; crm._check_policy describes its body. No row: nothing, or another kind. Raises nothing. Internal.';
+
 CREATE OR REPLACE FUNCTION crm._check_policy(kind text, body jsonb) RETURNS void
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    modes CONSTANT text[] := ARRAY['never', 'mask', 'own', 'team', 'always'];
-    scopes CONSTANT text[] := ARRAY['own', 'team', 'subtree', 'region', 'all'];
-    problem text;
+    p record;
 BEGIN
-    IF body->>'role' IS NULL OR NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = body->>'role') THEN
-        problem := format('unknown role "%s"', coalesce(body->>'role', ''));
-    ELSIF kind = 'field_policy' THEN
-        SELECT x.text INTO problem
-          FROM (SELECT format('unknown mode "%s"', m.value) AS text
-                  FROM jsonb_each(body) AS v, jsonb_each(v.value) AS part, jsonb_each_text(part.value) AS m
-                 WHERE v.key IN ('read', 'write', 'export') AND m.value <> ALL (modes)
-                UNION ALL
-                SELECT format('unknown mode "%s"', body->>'default') WHERE body->>'default' <> ALL (modes)
-                UNION ALL
-                SELECT format('unknown field "%s"', f.key)
-                  FROM jsonb_each(body) AS v, jsonb_each(v.value->'fields') AS f
-                 WHERE v.key IN ('read', 'write', 'export')
-                   AND NOT EXISTS (SELECT FROM crm_data.field AS d WHERE d.object || '.' || d.name = f.key)
-                UNION ALL
-                SELECT format('unknown class "%s"', c.key)
-                  FROM jsonb_each(body) AS v, jsonb_each(v.value->'classes') AS c
-                 WHERE v.key IN ('read', 'write', 'export') AND NOT EXISTS (SELECT FROM crm_data.field AS d WHERE d.class = c.key)
-                UNION ALL
-                SELECT format('unknown mask "%s"', m.value) FROM jsonb_each_text(body->'masks') AS m
-                 WHERE m.value NOT IN ('null', 'phone', 'name', 'email', 'text', 'zero')) AS x
-         LIMIT 1;
-    ELSIF kind = 'row_policy' THEN
-        SELECT x.text INTO problem
-          FROM jsonb_array_elements(body->'rows') AS r,
-               LATERAL (SELECT CASE WHEN r->>'object' IS NULL THEN 'a rule without an object'
-                                    WHEN r->>'scope' IS NULL THEN format('the rule for %s has no scope', r->>'object')
-                                    WHEN r->>'scope' <> ALL (scopes) THEN format('unknown scope "%s"', r->>'scope')
-                                    WHEN NOT (coalesce((r->>'grade_min')::int, 0) BETWEEN 0 AND coalesce((r->>'grade_max')::int, 9)
-                                              AND coalesce((r->>'grade_max')::int, 9) <= 9) THEN format('grades of %s are not within 0 and 9', r->>'object')
-                                    WHEN NOT (coalesce((r->>'rank_min')::int, 0) BETWEEN 0 AND coalesce((r->>'rank_max')::int, 9)
-                                              AND coalesce((r->>'rank_max')::int, 9) <= 9) THEN format('ranks of %s are not within 0 and 9', r->>'object')
-                                    WHEN r->'verbs' IS NULL OR NOT r->'verbs' <@ '["read", "write", "export"]' THEN format('verbs of %s must be read, write or export', r->>'object')
-                               END AS text) AS x
-         WHERE x.text IS NOT NULL LIMIT 1;
-    ELSIF kind = 'permission' THEN
-        SELECT x.text INTO problem
-          FROM jsonb_array_elements(body->'ops') AS r,
-               LATERAL (SELECT CASE WHEN r->>'object' IS NULL THEN 'a permission without an object'
-                                    WHEN r->>'scope' IS NULL THEN format('the permission for %s has no scope', r->>'object')
-                                    WHEN r->>'scope' <> ALL (scopes) THEN format('unknown scope "%s"', r->>'scope')
-                                    WHEN r->'ops' IS NULL OR NOT r->'ops' <@ '["create", "read", "update", "delete", "export", "summary"]' THEN format('unknown operation on %s', r->>'object')
-                               END AS text) AS x
-         WHERE x.text IS NOT NULL LIMIT 1;
-    END IF;
-
-    IF problem IS NOT NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'RM101', MESSAGE = format('%s: %s', kind, problem),
-            HINT = 'Fix the body of the configuration row; COMMENT ON FUNCTION crm._check_policy describes it.';
+    SELECT x.path, x.message INTO p FROM crm._policy_problems(kind, body) AS x LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'RM101', MESSAGE = format('%s: %s', kind, p.message), DETAIL = format('It stands at %s.', p.path),
+            HINT = format('SELECT * FROM crm.config_validate(%L, ..) lists all that is wrong with a body; COMMENT ON FUNCTION crm._check_policy describes it.', kind);
     END IF;
 END
 $$;
 COMMENT ON FUNCTION crm._check_policy(text, jsonb) IS
-'Refuses a policy that cannot be compiled: unknown role, field, class, mode, mask or operation, a permission or a row rule without a scope, bounds outside 0 to 9. Internal.
+'Refuses a policy that cannot be compiled: unknown role, object, field, class, mode, mask, operation, function or key, a permission or a row rule without a scope, bounds outside 0 to 9, an end that is no time. Internal.
 kind: field_policy, row_policy or permission; other kinds pass. body: field_policy {"role", "default", "read"|"write"|"export": {"classes": {class: mode}, "fields": {"object.field": mode}}, "masks": {class or "object.field": mask}}; row_policy {"role", "rows": [{"object", "verbs", "scope", "grade_min", "grade_max", "rank_min", "rank_max"}]}; permission {"role", "ops": [{"object", "ops": create, read, update, delete, export or summary (figures over many rows, and none of the rows), "scope"}], "functions": []}; each may have "valid_to".
 Errors: RM101 with the first problem.';
 

@@ -327,11 +327,7 @@ BEGIN
     ELSIF kind = 'field_map' AND body ?| '{object,fields}' THEN
         RETURN QUERY SELECT p.severity, p.path, p.message FROM crm._field_map_problems(body) AS p;
     ELSIF kind IN ('field_policy', 'row_policy', 'permission') THEN
-        BEGIN
-            PERFORM crm._check_policy(kind, body);
-        EXCEPTION WHEN OTHERS THEN
-            RETURN QUERY SELECT 'error', '$', SQLERRM;
-        END;
+        RETURN QUERY SELECT 'error', p.path, p.message FROM crm._policy_problems(kind, body) AS p;
     END IF;
 END
 $$;

@@ -51,7 +51,7 @@ DECLARE
     result jsonb;
 BEGIN
     IF NOT EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = _see.object) THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('there is no object "%s"', object);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('there is no object "%s"', object), HINT = 'Objects are named as their views, for example account, contract or attachment.';
     END IF;
     EXECUTE format('SELECT to_jsonb(v) FROM crm.%I AS v WHERE v.id = $1', object) INTO result USING id;
     RETURN result;
@@ -84,10 +84,10 @@ DECLARE
 BEGIN
     PERFORM crm._require('start_approval');
     IF NOT EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = _new_request.object) THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('there is no object "%s"', object);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('there is no object "%s"', object), HINT = 'Objects are named as their views, for example account, contract or attachment.';
     END IF;
     IF record_id IS NOT NULL AND crm._see(object, record_id) IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object);
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object), HINT = format('Choose one that the view crm.%s shows you.', object);
     END IF;
     INSERT INTO crm_data.approval (kind, object, record_id, payload, requested_by, approver_role, expires_at, created_by)
     VALUES (kind, object, record_id, coalesce(payload, '{}') || jsonb_strip_nulls(jsonb_build_object('reason', reason)), crm.me(), crm._approver_role(kind, object),
@@ -129,13 +129,13 @@ DECLARE
 BEGIN
     SELECT * INTO asked FROM crm_data.approval AS a WHERE a.id = request AND a.kind <> 'challenge' FOR UPDATE;
     IF NOT FOUND OR NOT (crm.may('approve') AND crm.has_role(asked.approver_role)) THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'there is no such request for you to decide';
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'there is no such request for you to decide', HINT = 'SELECT * FROM crm.requests() lists those that you may decide.';
     END IF;
     IF asked.requested_by IS NOT DISTINCT FROM crm.me() AND asked.created_by = coalesce('member ' || crm.me(), SESSION_USER) THEN
-        RAISE EXCEPTION USING ERRCODE = 'RM105', MESSAGE = 'nobody decides a request of his own';
+        RAISE EXCEPTION USING ERRCODE = 'RM105', MESSAGE = 'nobody decides a request of his own', HINT = 'Ask somebody else with the role that decides: crm.requests() names it.';
     END IF;
     IF asked.state <> 'open' OR asked.expires_at <= clock_timestamp() THEN
-        RAISE EXCEPTION USING ERRCODE = 'RM105', MESSAGE = format('the request is %s', CASE WHEN asked.state = 'open' THEN 'expired' ELSE asked.state END);
+        RAISE EXCEPTION USING ERRCODE = 'RM105', MESSAGE = format('the request is %s', CASE WHEN asked.state = 'open' THEN 'expired' ELSE asked.state END), HINT = 'It is not decided twice; ask for it again.';
     END IF;
     UPDATE crm_data.approval AS a
        SET state = CASE WHEN approve THEN 'approved' ELSE 'rejected' END, decided_by = crm.me(), decided_at = clock_timestamp(), decision_note = note
@@ -190,13 +190,13 @@ DECLARE
     made bigint;
 BEGIN
     IF object IS NULL OR object NOT IN ('contract', 'attachment', 'account', 'contact', 'opportunity', 'lead') THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('rows of "%s" are not deleted', object);
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('rows of "%s" are not deleted', object), HINT = 'This is for contract, attachment, account, contact, opportunity and lead.';
     END IF;
     IF coalesce(reason, '') = '' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a deletion needs a reason';
     END IF;
     IF crm._see(object, id) IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object);
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object), HINT = format('Choose one that the view crm.%s shows you.', object);
     END IF;
     IF object = 'attachment' THEN
         PERFORM crm._use_challenge('delete', object, id, challenge);
@@ -228,10 +228,10 @@ BEGIN
     END IF;
     SELECT * INTO person FROM crm_data.member AS m WHERE m.id = crm.me();
     IF NOT FOUND OR person.phone IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'a second confirmation needs a member with a telephone number';
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'a second confirmation needs a member with a telephone number', HINT = 'An administrator enters it: phone in crm.member.';
     END IF;
     IF crm._see(object, id) IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object);
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object), HINT = format('Choose one that the view crm.%s shows you.', object);
     END IF;
     -- one at a time for a person; what is rolled back is never sent
     PERFORM FROM crm_data.member AS m WHERE m.id = person.id FOR NO KEY UPDATE;
@@ -251,7 +251,7 @@ BEGIN
     SELECT 'sms.code', c.name, '{}', person.id, person.phone, jsonb_build_object('code', code, 'op', op, 'object', object, 'id', id), 'challenge:' || made
       FROM crm_data.channel AS c WHERE c.name = 'sms';
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'there is no channel "sms" to send the code';
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'there is no channel "sms" to send the code', HINT = 'A superuser brings it back: INSERT INTO crm_data.channel (name) VALUES (''sms'').';
     END IF;
     RETURN made;
 END
@@ -389,18 +389,18 @@ DECLARE
 BEGIN
     PERFORM crm._require('reveal');
     IF number IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('there is no guarded field "%s.%s"', object, field);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('there is no guarded field "%s.%s"', object, field), HINT = 'SELECT field FROM crm.form_spec(object, id) WHERE masked lists those of a record that you see masked.';
     END IF;
     IF length(trim(coalesce(reason, ''))) < 4 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a reveal needs a reason of at least four characters';
     END IF;
     seen := crm._see(object, id);
     IF seen IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object);
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('there is no such %s', object), HINT = format('Choose one that the view crm.%s shows you.', object);
     END IF;
     -- masked fields only: what a role must never see cannot be revealed either, and newcomers reveal their own
     IF seen->>field IS NULL OR (crm._in_sandbox() AND (seen->>'owner_id')::bigint IS DISTINCT FROM crm.me()) THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied to reveal "%s.%s"', object, field);
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied to reveal "%s.%s"', object, field), HINT = 'You may reveal what you see masked; other fields are not for your role.';
     END IF;
     IF crm.me() IS NOT NULL AND NOT crm._count_today('reveal', crm._setting('reveal.daily_limit', '30')::int) THEN
         RAISE EXCEPTION USING ERRCODE = 'RM107', MESSAGE = 'the day''s limit of revealed values is reached', HINT = 'The setting reveal.daily_limit says how many there are.';
@@ -470,7 +470,7 @@ BEGIN
      WHERE f.object = granted.object AND NOT f.custom AND f.class <> 'engine'
        AND (granted.payload->'columns' IS NULL OR granted.payload->'columns' ? f.name);
     IF columns IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = 'the request names no column of the object';
+        RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = 'the request names no column of the object', HINT = 'Ask again with the columns: crm.request_approval(''export'', object, ''{"columns": ["name"]}'', reason).';
     END IF;
     SELECT coalesce(string_agg(format(' AND v.%I::text = %L', f.name, w.value), '' ORDER BY f.id), '')
       INTO condition
@@ -552,10 +552,10 @@ DECLARE
 BEGIN
     PERFORM crm._require('configure');
     IF NOT EXISTS (SELECT FROM crm_data.access_profile AS p WHERE p.role_name = role) THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('no access profile for role "%s"', role);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('no access profile for role "%s"', role), HINT = 'SELECT DISTINCT role_name FROM crm.permission_matrix lists the roles.';
     END IF;
     IF NOT EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = preview_as.object) THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('there is no object "%s"', object);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_table', MESSAGE = format('there is no object "%s"', object), HINT = 'Objects are named as their views, for example account, contract or attachment.';
     END IF;
     IF EXISTS (SELECT FROM crm_data.field AS f WHERE f.object = preview_as.object AND f.name = 'owner_id') THEN
         EXECUTE format('SELECT t.owner_id FROM crm_data.%I AS t WHERE t.id = $1', object) INTO owner USING id;
@@ -667,7 +667,7 @@ BEGIN
     PERFORM crm._require('offboard');
     SELECT * INTO leaver FROM crm_data.member AS m WHERE m.id = member FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'there is no such member';
+        RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'there is no such member', HINT = 'SELECT id, full_name FROM crm.member lists them.';
     END IF;
     heir := coalesce(handover_to, leaver.manager_id);
     IF heir = member OR NOT EXISTS (SELECT FROM crm_data.member AS m WHERE m.id = heir AND (m.left_at IS NULL OR m.left_at > current_date)) THEN
@@ -829,7 +829,7 @@ DECLARE
     taken int := 0;
 BEGIN
     IF NOT (SELECT r.rolsuper FROM pg_roles AS r WHERE r.rolname = current_user) THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only a superuser can harden a database';
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only a superuser can harden a database', HINT = 'Connect as one; it concerns the functions of the server.';
     END IF;
     -- what counts reads of a table or an index, row by row
     FOR counter IN

@@ -89,7 +89,7 @@ CREATE FUNCTION crm.mint_token(member bigint, ttl interval DEFAULT '15 minutes')
 COMMENT ON FUNCTION crm.mint_token(bigint, interval) IS
 'A signed token with which crm.login() acts for a member of this database.
 member: identifier. ttl: 1 second to 24 hours.
-Errors: 22023 out of range; 42501 no right configure; 55000 no key.';
+Errors: 22023 out of range; P0002 no such member; 42501 no right configure; 55000 no key.';
 
 CREATE FUNCTION crm._as(identity text) RETURNS text
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED

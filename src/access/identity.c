@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "common/direct.h"
 #include "common/errors.h"
 #include "common/hmac.h"
 #include "common/sha2.h"
@@ -363,6 +364,7 @@ crm_mint_token(PG_FUNCTION_ARGS)
 	int64 member = PG_GETARG_INT64(0);
 	Interval *ttl = PG_GETARG_INTERVAL_P(1);
 	int64 seconds = ttl->time / USECS_PER_SEC + ((int64) ttl->month * 30 + ttl->day) * SECS_PER_DAY;
+	Relation rel;
 	char payload[128];
 	char mac[PG_SHA256_DIGEST_LENGTH * 2 + 1];
 
@@ -372,7 +374,13 @@ crm_mint_token(PG_FUNCTION_ARGS)
 
 	/* the grant lets a leaver pass, and a role that is inherited too deeply to count */
 	if (!crm_may(crm_profile(), "configure"))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to mint a token")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to mint a token"),
+						errhint("It takes the function \"configure\" in a permission of your role.")));
+	rel = table_open(crm_direct_table("member"), AccessShareLock);
+	if (crm_direct_row(rel, member, false) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND), errmsg("there is no member %lld", (long long) member),
+						errhint("SELECT id, full_name FROM %s.member lists them.", CRM_SCHEMA)));
+	table_close(rel, AccessShareLock);
 	snprintf(payload, sizeof(payload), "v1.%lld.%lld.%u", (long long) member,
 			 (long long) timestamptz_to_time_t(GetCurrentTimestamp()) + seconds, MyDatabaseId);
 	sign(payload, mac);

@@ -696,8 +696,10 @@ check_column(const ViewInfo *info, int column, const CrmProfile *profile, bool o
 	rule = crm_field_rule(profile, FIELD_WRITE, c->field);
 	if (rule.mode == MODE_ALWAYS || (rule.mode == MODE_OWN && own) || (rule.mode == MODE_TEAM && (own || team)))
 		return;
-	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					errmsg("permission denied to write column \"%s\" of %s", c->name, info->object)));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to write column \"%s\" of %s", c->name, info->object),
+			 errhint("%s.form_spec('%s', id) shows what of a record you may change.", CRM_SCHEMA, info->object)));
 }
 
 /*
@@ -722,7 +724,8 @@ check_parent(const char *object, SPIPlanPtr *plan, bool keep, Datum key, const c
 		elog(ERROR, "could not look at a reference");
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-						errmsg("column \"%s\" refers to a row of %s that is not there", column, object)));
+						errmsg("column \"%s\" refers to a row of %s that is not there", column, object),
+						errhint("Choose one that the view %s.%s shows you.", CRM_SCHEMA, object)));
 	SPI_finish();
 }
 

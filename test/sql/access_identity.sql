@@ -11,7 +11,13 @@ INSERT INTO crm_data.account (code, name, phone, legal_id4, owner_id)
 SELECT 'ACCESS-' || n, 'Access ' || n, '1380013800' || n, '1234', m.id FROM generate_series(1, 2) AS n JOIN crm_data.member AS m ON m.role_name = 'access_rep' AND n = 1 OR m.role_name = 'access_agent' AND n = 2;
 SELECT crm.mint_token(id) AS rep FROM crm_data.member WHERE role_name = 'access_rep' \gset
 SELECT crm.mint_token(id, '1 hour') AS agent, id AS agent_id FROM crm_data.member WHERE role_name = 'access_agent' \gset
-SELECT crm.mint_token(999999999) AS nobody \gset
+SELECT crm.mint_token(999999999);
+-- somebody who is not there any more
+INSERT INTO crm_data.member (full_name) VALUES ('access gone') RETURNING id AS gone \gset
+SELECT crm.mint_token(:gone) AS nobody \gset
+SELECT crm._engine_write('erase');
+DELETE FROM crm_data.member WHERE id = :gone;
+SELECT crm._engine_write('none');
 
 SET ROLE access_pool;
 PREPARE mine AS SELECT code, phone, legal_id4 FROM crm.account WHERE code LIKE 'ACCESS-%' ORDER BY code;

@@ -2,9 +2,14 @@
 
 CREATE OR REPLACE FUNCTION crm._account_health(only_account bigint, at timestamptz)
     RETURNS TABLE (account_id bigint, score int, follow_up_gap numeric, contract_expiry numeric, sentiment numeric)
-    LANGUAGE sql STABLE PARALLEL SAFE
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
+    -- one customer is looked up, all are read
+    SET plan_cache_mode = force_custom_plan
 AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     -- (materialized: read once, not once a customer)
     WITH m AS MATERIALIZED (SELECT (h.body #>> '{weights,follow_up_gap}')::float8 AS w1, (h.body #>> '{weights,contract_expiry}')::float8 AS w2, (h.body #>> '{weights,sentiment}')::float8 AS w3,
                       extract(epoch FROM (h.body #>> '{follow_up_gap,full}')::interval)::float8 AS gap_full, extract(epoch FROM (h.body #>> '{follow_up_gap,zero}')::interval)::float8 AS gap_zero,
@@ -12,17 +17,18 @@ AS $$
                       coalesce((h.body #>> '{sentiment,neutral}')::float8, 50) AS neutral, coalesce((h.body #>> '{sentiment,window}')::interval, '90 days') AS span
                  FROM crm_data.config AS h WHERE h.kind = 'health_model' AND h.key = 'account' AND h.scope = '*' AND h.status = 'active'),
     -- a day lasts until its end where the organisation is
-    z AS MATERIALIZED (SELECT (at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date AS day),
+    z AS MATERIALIZED (SELECT (_account_health.at AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date AS day),
     k AS (SELECT c.account_id, max(c.expires_on) AS expires_on FROM crm_data.contract AS c WHERE c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND (only_account IS NULL OR c.account_id = only_account) GROUP BY 1),
     e AS (SELECT DISTINCT ON (v.account_id) v.account_id, v.value FROM m, crm_data.event AS v
            WHERE v.kind = 'sentiment' AND v.occurred_at > _account_health.at - m.span AND v.occurred_at <= _account_health.at AND v.value BETWEEN 0 AND 100 AND v.account_id IS NOT NULL AND (only_account IS NULL OR v.account_id = only_account) ORDER BY v.account_id, v.occurred_at DESC, v.id DESC),
-    p AS (SELECT a.id, crm._between(-extract(epoch FROM at - coalesce(a.last_contact_at, a.created_at))::float8, -m.gap_zero, -m.gap_full) AS s1,
+    p AS (SELECT a.id, crm._between(-extract(epoch FROM _account_health.at - coalesce(a.last_contact_at, a.created_at))::float8, -m.gap_zero, -m.gap_full) AS s1,
                  crm._between((k.expires_on - z.day) * 86400::float8, m.end_zero, m.end_full) AS s2, coalesce(e.value, m.neutral) AS s3, m.w1, m.w2, m.w3
             FROM m CROSS JOIN z CROSS JOIN crm_data.account AS a LEFT JOIN k ON k.account_id = a.id LEFT JOIN e ON e.account_id = a.id
            WHERE a.deleted_at IS NULL AND a.merged_into IS NULL AND (only_account IS NULL OR a.id = only_account))
     -- who has no contract is judged by the other two
     SELECT p.id, round((p.w1 * p.s1 + coalesce(p.w2 * p.s2, 0) + p.w3 * p.s3) / (p.w1 + CASE WHEN p.s2 IS NULL THEN 0 ELSE p.w2 END + p.w3))::int, round(p.s1::numeric, 1), round(p.s2::numeric, 1), round(p.s3::numeric, 1)
-      FROM p
+      FROM p;
+END
 $$;
 COMMENT ON FUNCTION crm._account_health(bigint, timestamptz) IS
 'Internal: health of a customer, or of all (NULL), 0 to 100, by the active health_model/account, with its parts: days since the last contact, days to the end of the last current contract (NULL without one), and the latest value of the sentiment watch (event of kind sentiment, 0 to 100).';

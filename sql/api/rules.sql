@@ -336,7 +336,8 @@ CREATE OR REPLACE FUNCTION crm._risk_signals(deal bigint, at timestamptz) RETURN
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    doc jsonb := crm._features('opportunity', deal, at);
+    -- only what the signals name
+    doc jsonb := crm._features('opportunity', deal, at, (SELECT string_agg(c.body ->> 'when', ' ') FROM crm_data.config AS c WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status IN ('active', 'canary')));
     v_trial text[] := crm._canaries('risk_signal', 'opportunity:' || deal);
 BEGIN
     RETURN QUERY
@@ -385,40 +386,130 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._risk_level(numeric, text) IS 'Internal: level of a risk score, with hysteresis against the level before.';
 
-CREATE OR REPLACE FUNCTION crm._score_risk(deal bigint, at timestamptz) RETURNS text
+CREATE OR REPLACE FUNCTION crm._risk_weights(doc jsonb, trial text[], keys text[], trials boolean[], weights int[], paths jsonpath[], vars jsonb[]) RETURNS int[]
+    LANGUAGE plpgsql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result int[] := '{}';
+BEGIN
+    FOR i IN 1 .. cardinality(keys) LOOP
+        IF trials[i] = (keys[i] = ANY (trial)) AND jsonb_path_exists(doc, paths[i], vars[i], true) THEN
+            result := result || weights[i];
+        END IF;
+    END LOOP;
+    RETURN result;
+END
+$$;
+COMMENT ON FUNCTION crm._risk_weights(jsonb, text[], text[], boolean[], int[], jsonpath[], jsonb[]) IS 'Internal: the weights of the signals that hold in a feature document. trial: keys whose canary decides; the others describe the signals, one element each.';
+
+CREATE OR REPLACE FUNCTION crm._deal_risks(only_deal bigint, at timestamptz) RETURNS TABLE (opportunity_id bigint, before text, score int, level text, quality float8, changed boolean)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_custom_plan
+AS $$
+DECLARE
+    v_keys text[];
+    v_trials boolean[];
+    v_weights int[];
+    v_paths jsonpath[];
+    v_vars jsonb[];
+    v_named text;
+    v_half float8 := coalesce((SELECT extract(epoch FROM (c.body ->> 'half_life')::interval) FROM crm_data.config AS c WHERE c.kind = 'health_model' AND c.key = 'touch_quality' AND c.scope = '*' AND c.status = 'active'), 2592000);
+BEGIN
+    -- the signals and their figures once, not once a deal
+    SELECT array_agg(c.key ORDER BY c.id), array_agg(c.status = 'canary' ORDER BY c.id), array_agg((c.body ->> 'weight')::int ORDER BY c.id), array_agg((c.body ->> 'when')::jsonpath ORDER BY c.id), array_agg(crm._rule_vars(c.body) ORDER BY c.id), string_agg(c.body ->> 'when', ' ')
+      INTO v_keys, v_trials, v_weights, v_paths, v_vars, v_named FROM crm_data.config AS c WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status IN ('active', 'canary');
+    RETURN QUERY
+    WITH d AS MATERIALIZED (
+        SELECT o.id, o.risk_score, o.risk_level, o.touch_quality,
+               crm._risk_weights(crm._features('opportunity', o.id, at, coalesce(v_named, '')), CASE WHEN true = ANY (v_trials) THEN crm._canaries('risk_signal', 'opportunity:' || o.id) ELSE '{}' END, coalesce(v_keys, '{}'), v_trials, v_weights, v_paths, v_vars) AS weights,
+               -- what was said lately counts most: half after the half-life of the model
+               (SELECT round((sum(i.quality * w.w) / nullif(sum(w.w), 0))::numeric, 1) FROM crm_data.interaction AS i CROSS JOIN LATERAL (SELECT power(0.5, extract(epoch FROM at - i.occurred_at)::float8 / v_half) AS w) AS w
+                 WHERE i.opportunity_id = o.id AND i.quality IS NOT NULL AND i.retracted_at IS NULL AND i.occurred_at BETWEEN at - interval '1 year' AND at)::float8 AS quality
+          FROM crm_data.opportunity AS o WHERE CASE WHEN only_deal IS NULL THEN o.outcome = 'open' AND o.deleted_at IS NULL ELSE o.id = only_deal END
+    ), points AS MATERIALIZED (SELECT x.weights, crm._risk_score(x.weights) AS score FROM (SELECT DISTINCT d.weights FROM d) AS x),
+    levels AS MATERIALIZED (SELECT x.score, x.before, crm._risk_level(x.score, nullif(x.before, '')) AS level FROM (SELECT DISTINCT p.score, coalesce(d.risk_level, '') AS before FROM d JOIN points AS p ON p.weights = d.weights) AS x)
+    SELECT d.id, d.risk_level, p.score, l.level, d.quality, d.risk_score IS DISTINCT FROM p.score OR d.risk_level IS DISTINCT FROM l.level OR d.touch_quality IS DISTINCT FROM d.quality
+      FROM d JOIN points AS p ON p.weights = d.weights JOIN levels AS l ON l.score = p.score AND l.before = coalesce(d.risk_level, '');
+END
+$$;
+COMMENT ON FUNCTION crm._deal_risks(bigint, timestamptz) IS 'Internal: of a deal, or of all open ones (NULL), the level before, score and level by the signals that hold, the decayed quality of its follow-ups, and whether any of them is another than what is stored. Score: 100 (1 - product of (1 - weight / 100)).';
+
+CREATE OR REPLACE FUNCTION crm._plain_rule(object text, body jsonb) RETURNS boolean
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    path text := (body ->> 'when')::jsonpath::text;
+BEGIN
+    RETURN coalesce(body ->> 'once' = 'breach' AND NOT body ?| '{delay,window}'
+        AND path ~ ('^\$\."' || object || '"\?\(([()]|@\."[a-z0-9_]+"|\$"[a-z0-9_]+"|"[^"\\]*"|-?[0-9.]+|true|false|null|==|!=|<=?|>=?|&&|\|\|| )+\)$')
+        AND NOT EXISTS (SELECT FROM regexp_matches(path, '@\."([a-z0-9_]+)"', 'g') AS m
+                         WHERE m[1] IN ('field_version', 'last_hash') OR NOT EXISTS (SELECT FROM pg_attribute AS t WHERE t.attrelid = to_regclass('crm_data.' || quote_ident(object)) AND t.attname = m[1] AND t.attnum > 0 AND NOT t.attisdropped)), false);
+END
+$$;
+COMMENT ON FUNCTION crm._plain_rule(text, jsonb) IS 'Internal: whether a rule acts once a breach and its condition only compares columns of the record: then the row and the breach that stands tell whether there is anything to do.';
+
+CREATE OR REPLACE FUNCTION crm._score_risks(only_deal bigint, at timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    o crm_data.opportunity;
-    v_score numeric;
-    v_level text;
-    v_quality float8;
+    v_trial boolean := EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status = 'canary');
+    v_keys text[];
+    v_paths jsonpath[];
+    v_vars jsonb[];
+    v_plain boolean;
+    v_todo boolean;
+    r record;
+    v_n bigint := 0;
 BEGIN
-    SELECT * INTO o FROM crm_data.opportunity AS x WHERE x.id = deal;
-    SELECT crm._risk_score(array_agg(s.weight)) INTO v_score FROM crm._risk_signals(deal, at) AS s;
-    PERFORM crm._try_signals(deal, at);
-    v_level := crm._risk_level(v_score, o.risk_level);
-    -- what was said lately counts most: half after the half-life of the model
-    SELECT round((sum(i.quality * w.w) / nullif(sum(w.w), 0))::numeric, 1) INTO v_quality
-      FROM crm_data.interaction AS i
-     CROSS JOIN (SELECT coalesce((SELECT extract(epoch FROM (c.body ->> 'half_life')::interval) FROM crm_data.config AS c WHERE c.kind = 'health_model' AND c.key = 'touch_quality' AND c.scope = '*' AND c.status = 'active'), 2592000)::float8 AS half) AS h
-     CROSS JOIN LATERAL (SELECT power(0.5, extract(epoch FROM at - i.occurred_at)::float8 / h.half) AS w) AS w
-     WHERE i.opportunity_id = deal AND i.quality IS NOT NULL AND i.retracted_at IS NULL AND i.occurred_at BETWEEN at - interval '1 year' AND at;
-    UPDATE crm_data.opportunity AS x SET risk_score = v_score, risk_level = v_level, touch_quality = v_quality
-     WHERE x.id = deal AND (x.risk_score IS DISTINCT FROM v_score OR x.risk_level IS DISTINCT FROM v_level OR x.touch_quality IS DISTINCT FROM v_quality);
-    IF v_level IS DISTINCT FROM coalesce(o.risk_level, 'green') THEN
-        -- what the alerts of another level say is no longer so
-        UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'risk'
-         WHERE a.object = 'opportunity' AND a.record_id = deal AND a.kind = 'risk' AND a.level <> v_level AND a.state <> 'closed';
-    END IF;
-    IF v_level IS DISTINCT FROM coalesce(o.risk_level, 'green') OR v_level <> 'green' THEN
-        PERFORM crm._run_rules('score.risk', 'opportunity', deal, '{}', at);
-    END IF;
-    RETURN v_level;
+    SELECT array_agg(c.key), array_agg((c.body ->> 'when')::jsonpath), array_agg(crm._rule_vars(c.body)), bool_and(c.status = 'active' AND crm._plain_rule('opportunity', c.body)) INTO v_keys, v_paths, v_vars, v_plain
+      FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.body ->> 'on' = 'score.risk' AND c.scope = '*' AND c.status IN ('active', 'canary');
+    FOR r IN SELECT x.* FROM crm._deal_risks(only_deal, at) AS x ORDER BY x.opportunity_id LOOP
+        IF v_trial THEN
+            PERFORM crm._try_signals(r.opportunity_id, at);
+        END IF;
+        IF r.changed THEN
+            UPDATE crm_data.opportunity AS x SET risk_score = r.score, risk_level = r.level, touch_quality = r.quality WHERE x.id = r.opportunity_id;
+        END IF;
+        IF r.level IS DISTINCT FROM coalesce(r.before, 'green') THEN
+            -- what the alerts of another level say is no longer so
+            UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'risk'
+             WHERE a.object = 'opportunity' AND a.record_id = r.opportunity_id AND a.kind = 'risk' AND a.level <> r.level AND a.state <> 'closed';
+        END IF;
+        IF r.level IS DISTINCT FROM coalesce(r.before, 'green') OR r.level <> 'green' THEN
+            v_todo := true;
+            IF v_plain THEN
+                -- a breach that stands and one that is not there are no news: most deals are tonight what they were last night
+                SELECT bool_or(jsonb_path_exists(d.doc, x.path, x.vars, true) IS DISTINCT FROM EXISTS (SELECT FROM crm_data.rule_match AS m WHERE m.key = format('%s:opportunity:%s', x.key, r.opportunity_id) AND m.fired AND m.cleared_at IS NULL)) INTO v_todo
+                  FROM (SELECT jsonb_build_object('opportunity', to_jsonb(o)) AS doc FROM crm_data.opportunity AS o WHERE o.id = r.opportunity_id OFFSET 0) AS d CROSS JOIN unnest(v_keys, v_paths, v_vars) AS x (key, path, vars);
+            END IF;
+            IF v_todo THEN
+                PERFORM crm._run_rules('score.risk', 'opportunity', r.opportunity_id, '{}', at);
+            END IF;
+        END IF;
+        v_n := v_n + 1;
+        IF v_n % 10000 = 0 THEN
+            RAISE NOTICE 'risk: % deals', v_n;
+        END IF;
+    END LOOP;
+    RETURN v_n;
 END
 $$;
-COMMENT ON FUNCTION crm._score_risk(bigint, timestamptz) IS 'Internal: risk score and level of a deal from the signals that hold, the decayed quality of its follow-ups, and the rules that listen to them. Score: 100 (1 - product of (1 - weight / 100)).';
+COMMENT ON FUNCTION crm._score_risks(bigint, timestamptz) IS 'Internal: keeps the risk of a deal, or of all open ones (NULL), where it changed, and lets the rules that listen to it look; answers how many deals.';
+
+CREATE OR REPLACE FUNCTION crm._score_risk(deal bigint, at timestamptz) RETURNS text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM crm._score_risks(deal, at);
+    RETURN (SELECT x.risk_level FROM crm_data.opportunity AS x WHERE x.id = deal);
+END
+$$;
+COMMENT ON FUNCTION crm._score_risk(bigint, timestamptz) IS 'Internal: keeps the risk of one deal, and answers its level.';
 
 CREATE OR REPLACE FUNCTION crm.risk(opp bigint) RETURNS TABLE (score int, level text, signal text, weight int, what text)
     LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
@@ -469,22 +560,21 @@ COMMENT ON TRIGGER process_discount_hold ON crm_data.line_item IS 'No higher dis
 
 CREATE OR REPLACE FUNCTION crm._info_health(account bigint, at timestamptz, model jsonb DEFAULT NULL) RETURNS TABLE (score int, contact_freshness numeric, contract_scans numeric, recent_summaries numeric)
     LANGUAGE sql STABLE PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-AS $$
+BEGIN ATOMIC
     SELECT round((p.fresh * (h.body #>> '{weights,contact_freshness}')::numeric + p.scans * (h.body #>> '{weights,contract_scans}')::numeric + p.words * (h.body #>> '{weights,recent_summaries}')::numeric)
                  / ((h.body #>> '{weights,contact_freshness}')::numeric + (h.body #>> '{weights,contract_scans}')::numeric + (h.body #>> '{weights,recent_summaries}')::numeric))::int, round(p.fresh), round(p.scans), round(p.words)
       FROM (SELECT coalesce(model, (SELECT c.body FROM crm_data.config AS c WHERE c.kind = 'health_model' AND c.key = 'information' AND c.scope = '*' AND c.status = 'active')) AS body) AS h
      CROSS JOIN LATERAL (
         SELECT 100 * coalesce((SELECT CASE WHEN count(*) > 0 THEN greatest(0, least(1, (extract(epoch FROM (h.body #>> '{contact_freshness,zero}')::interval) - extract(epoch FROM at - max(greatest(c.last_contact_at, c.updated_at))))
                                                          / (extract(epoch FROM (h.body #>> '{contact_freshness,zero}')::interval) - extract(epoch FROM (h.body #>> '{contact_freshness,full}')::interval)))) END
-                                 FROM crm_data.contact AS c WHERE c.account_id = account AND c.deleted_at IS NULL AND c.merged_into IS NULL), 0)::numeric AS fresh,
+                                 FROM crm_data.contact AS c WHERE c.account_id = _info_health.account AND c.deleted_at IS NULL AND c.merged_into IS NULL), 0)::numeric AS fresh,
                -- a customer without a contract has no scan to miss
                100 * coalesce((SELECT avg((EXISTS (SELECT FROM crm_data.attachment AS x WHERE x.retracted_at IS NULL AND x.kind = 'contract' AND ((x.object = 'contract' AND x.record_id = k.id) OR (x.object = 'opportunity' AND x.record_id = k.opportunity_id))) OR k.final_url IS NOT NULL)::int)
-                                 FROM crm_data.contract AS k WHERE k.account_id = account AND k.deleted_at IS NULL AND k.state IN ('signed', 'active', 'finished')), 1)::numeric AS scans,
-               100 * (SELECT count(*) FILTER (WHERE y.summary IS NOT NULL OR y.body IS NOT NULL) FROM (SELECT i.summary, i.body FROM crm_data.interaction AS i WHERE i.account_id = account AND i.retracted_at IS NULL AND i.occurred_at <= at
+                                 FROM crm_data.contract AS k WHERE k.account_id = _info_health.account AND k.deleted_at IS NULL AND k.state IN ('signed', 'active', 'finished')), 1)::numeric AS scans,
+               100 * (SELECT count(*) FILTER (WHERE y.summary IS NOT NULL OR y.body IS NOT NULL) FROM (SELECT i.summary, i.body FROM crm_data.interaction AS i WHERE i.account_id = _info_health.account AND i.retracted_at IS NULL AND i.occurred_at <= at
                                                                                   ORDER BY i.occurred_at DESC, i.id DESC LIMIT coalesce((h.body ->> 'recent_summaries')::int, 3)) AS y)::numeric / coalesce((h.body ->> 'recent_summaries')::int, 3) AS words) AS p
-     WHERE h.body IS NOT NULL
-$$;
+     WHERE h.body IS NOT NULL;
+END;
 COMMENT ON FUNCTION crm._info_health(bigint, timestamptz, jsonb) IS 'Internal: how complete what we know of a customer is, 0 to 100, with its parts: freshness of the contacts, contracts with their scan, summaries of the last conversations. model: weights other than those in force.';
 
 CREATE OR REPLACE FUNCTION crm.info_health(account bigint) RETURNS TABLE (score int, contact_freshness int, contract_scans int, recent_summaries int, to_do text)
@@ -536,33 +626,58 @@ END
 $$;
 COMMENT ON FUNCTION crm._job_followup_watch(timestamptz) IS 'Job: customers nobody has spoken to, after a week and after a month, and contracts about to expire: the rules on timers look at each once. Internal.';
 
+CREATE OR REPLACE FUNCTION crm._info_scores(at timestamptz) RETURNS TABLE (account_id bigint, score int, before int)
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT a.id, h.score, a.info_health::int FROM crm_data.account AS a CROSS JOIN LATERAL crm._info_health(a.id, at) AS h
+     WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND a.owner_id IS NOT NULL AND (a.last_contact_at > at - interval '180 days' OR EXISTS (SELECT FROM crm_data.opportunity AS x WHERE x.account_id = a.id AND x.outcome = 'open'));
+END
+$$;
+COMMENT ON FUNCTION crm._info_scores(timestamptz) IS 'Internal: information health of every customer with something going on, and what is stored of it.';
+
 CREATE OR REPLACE FUNCTION crm._job_score_accounts(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    o record;
-    v_n bigint := 0;
+    v_below int := crm._setting('info_health.task_below', '80')::int;
+    v_keys text[];
+    v_bounds numeric[];
+    v_ids bigint[];
+    v_id bigint;
+    v_customers bigint;
+    v_n bigint := crm._score_risks(NULL, due);
 BEGIN
-    FOR o IN SELECT x.id FROM crm_data.opportunity AS x WHERE x.outcome = 'open' AND x.deleted_at IS NULL ORDER BY x.id LOOP
-        PERFORM crm._score_risk(o.id, due);
-        v_n := v_n + 1;
+    -- rules that only ask whether the score is below a bound, once a breach: what they find is known without asking them for each customer
+    SELECT array_agg(c.key), array_agg((crm._rule_vars(c.body) ->> 'n')::numeric) INTO v_keys, v_bounds
+      FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.scope = '*' AND c.status IN ('active', 'canary') AND c.body ->> 'on' = 'score.info_health'
+    HAVING bool_and(c.status = 'active' AND crm._plain_rule('account', c.body) AND (c.body ->> 'when')::jsonpath::text = '$."account"?(@."info_health" < $"n")' AND jsonb_typeof(crm._rule_vars(c.body) -> 'n') = 'number');
+    RAISE NOTICE 'score_accounts: % deals, now the customers', v_n;
+    WITH s AS MATERIALIZED (SELECT i.* FROM crm._info_scores(due) AS i),
+    -- both scores in one go, where one has changed
+    kept AS (UPDATE crm_data.account AS a SET health = h.score, info_health = CASE WHEN s.account_id IS NULL THEN a.info_health ELSE s.score END
+               FROM crm._account_health(NULL, due) AS h LEFT JOIN s ON s.account_id = h.account_id
+              WHERE a.id = h.account_id AND (a.health IS DISTINCT FROM h.score OR (s.account_id IS NOT NULL AND a.info_health IS DISTINCT FROM s.score))),
+    breach AS MATERIALIZED (SELECT m.record_id, m.rule FROM crm_data.rule_match AS m WHERE m.object = 'account' AND m.rule = ANY (v_keys) AND m.fired AND m.cleared_at IS NULL),
+    -- worst first, and of the new ones so many a night: a field that a million customers lack is not a million tasks of one day
+    news AS (SELECT s.account_id FROM s CROSS JOIN unnest(v_keys, v_bounds) AS r (rule, bound) LEFT JOIN breach AS b ON b.record_id = s.account_id AND b.rule = r.rule
+              WHERE s.score < r.bound AND b.record_id IS NULL GROUP BY s.account_id, s.score ORDER BY s.score, s.account_id LIMIT 5000)
+    SELECT ARRAY(SELECT n.account_id FROM news AS n
+                 UNION SELECT s.account_id FROM s CROSS JOIN unnest(v_keys, v_bounds) AS r (rule, bound) JOIN breach AS b ON b.record_id = s.account_id AND b.rule = r.rule WHERE s.score >= r.bound
+                 UNION SELECT s.account_id FROM s WHERE v_keys IS NULL AND (s.score < v_below OR s.before < v_below) ORDER BY 1),
+           (SELECT count(*) FROM s)
+      INTO v_ids, v_customers;
+    RAISE NOTICE 'score_accounts: % customers, now the rules for % of them', v_customers, cardinality(v_ids);
+    FOREACH v_id IN ARRAY v_ids LOOP
+        PERFORM crm._run_rules('score.info_health', 'account', v_id, '{}', due);
     END LOOP;
-    -- customers with something going on
-    FOR o IN SELECT a.id, h.score, a.info_health FROM crm_data.account AS a CROSS JOIN LATERAL crm._info_health(a.id, due) AS h
-              WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND a.owner_id IS NOT NULL AND (a.last_contact_at > due - interval '180 days' OR EXISTS (SELECT FROM crm_data.opportunity AS x WHERE x.account_id = a.id AND x.outcome = 'open'))
-              ORDER BY a.id LOOP
-        UPDATE crm_data.account AS a SET info_health = o.score WHERE a.id = o.id AND a.info_health IS DISTINCT FROM o.score;
-        IF o.score < crm._setting('info_health.task_below', '80')::int OR o.info_health < crm._setting('info_health.task_below', '80')::int THEN
-            PERFORM crm._run_rules('score.info_health', 'account', o.id, '{}', due);
-        END IF;
-        v_n := v_n + 1;
-    END LOOP;
-    PERFORM crm._score_health(due);
-    RETURN v_n;
+    RETURN v_n + v_customers;
 END
 $$;
-COMMENT ON FUNCTION crm._job_score_accounts(timestamptz) IS 'Job: risk of every open deal and information health of every active customer, and the rules that listen to them; health of every customer. Internal.';
+COMMENT ON FUNCTION crm._job_score_accounts(timestamptz) IS 'Job: risk of every open deal and information health of every active customer, and the rules that listen to them (of new breaches the 5000 worst a night); health of every customer. Answers how many deals and customers were scored. Internal.';
 
 -- ---------------------------------------------------------------- what rules listen to
 

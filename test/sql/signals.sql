@@ -110,6 +110,35 @@ SELECT t.kind, t.title, m.full_name FROM crm_data.task AS t JOIN crm_data.member
 SELECT o.topic, o.address FROM crm_data.outbox AS o WHERE o.account_id = :a AND o.address IS NOT NULL ORDER BY 1;
 SELECT f -> 'usage' ->> 'tickets_technical' AS tickets, f -> 'usage' ->> 'balance' AS balance, f -> 'usage' ->> 'active_days_30d' AS days FROM crm.features('account', :a) AS f;
 SELECT f -> 'journey' ->> 'node' AS node, f -> 'journey' ->> 'reached' AS reached, round((f -> 'journey' ->> 'hours')::numeric) AS hours FROM crm.features('account', pg_temp.acc('opponent')) AS f;
+-- the nightly scores of all are what each record's own are, and what rules have nothing to do with is not asked again
+BEGIN;
+UPDATE crm_data.opportunity SET close_date = current_date - 10, slip_count = 3, stage_entered_at = now() - interval '40 days', last_contact_at = now() - interval '40 days' WHERE id IN (SELECT d.id FROM deal AS d WHERE d.id % 2 = 0);
+SELECT crm._job_score_accounts(now()) > 0 AS scored;
+SELECT count(*) > 0 AS deals, count(*) FILTER (WHERE o.risk_score IS DISTINCT FROM (SELECT crm._risk_score(array_agg(s.weight)) FROM crm._risk_signals(o.id, now()) AS s)) AS other_scores, count(DISTINCT o.risk_level) > 1 AS levels,
+       count(*) FILTER (WHERE o.risk_level <> crm._risk_level(o.risk_score, o.risk_level)) AS other_levels
+  FROM crm_data.opportunity AS o WHERE o.outcome = 'open' AND o.deleted_at IS NULL;
+SELECT count(*) > 0 AS customers, count(*) FILTER (WHERE a.health IS DISTINCT FROM h.score) AS other_health
+  FROM crm_data.account AS a CROSS JOIN LATERAL crm._account_health(a.id, now()) AS h WHERE a.id IN (SELECT x.id FROM crm_data.account AS x WHERE x.deleted_at IS NULL AND x.merged_into IS NULL ORDER BY x.id LIMIT 50);
+SELECT count(*) > 0 AS customers, count(*) FILTER (WHERE s.score IS DISTINCT FROM s.before) AS not_kept, count(*) FILTER (WHERE s.score IS DISTINCT FROM (SELECT h.score FROM crm._info_health(s.account_id, now()) AS h)) AS others FROM crm._info_scores(now()) AS s;
+SELECT coalesce(sum(crm._run_rules('score.risk', 'opportunity', o.id, '{}', now())), 0) AS deals_left FROM crm_data.opportunity AS o WHERE o.outcome = 'open' AND o.deleted_at IS NULL AND o.risk_level <> 'green';
+SELECT coalesce(sum(crm._run_rules('score.info_health', 'account', s.account_id, '{}', now())), 0) AS customers_left FROM crm._info_scores(now()) AS s WHERE s.score < 80;
+CREATE TEMP TABLE night AS SELECT (SELECT count(*) FROM crm_data.task) AS tasks, (SELECT count(*) FROM crm_data.alert) AS alerts, (SELECT count(*) FROM crm_data.outbox) AS messages, (SELECT count(*) FROM crm_data.rule_match) AS matches;
+SELECT crm._job_score_accounts(now()) > 0 AS scored_again;
+SELECT count(*) AS same FROM night WHERE tasks = (SELECT count(*) FROM crm_data.task) AND alerts = (SELECT count(*) FROM crm_data.alert) AND messages = (SELECT count(*) FROM crm_data.outbox) AND matches = (SELECT count(*) FROM crm_data.rule_match);
+-- what is right again closes its breach
+SELECT s.account_id AS low FROM crm._info_scores(now()) AS s WHERE s.score < 80 ORDER BY 1 LIMIT 1 \gset
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '0') WHERE kind = 'setting' AND key = 'info_health.task_below' AND status = 'active';
+SELECT crm._job_score_accounts(now()) > 0 AS scored;
+SELECT count(*) FILTER (WHERE cleared_at IS NULL) AS standing, count(*) AS breaches FROM crm_data.rule_match WHERE rule = 'info_health_low' AND record_id = :low AND fired;
+UPDATE crm_data.config SET body = jsonb_set(body, '{value}', '80') WHERE kind = 'setting' AND key = 'info_health.task_below' AND status = 'active';
+-- a rule that sees more than the score is asked for every customer
+UPDATE crm_data.config SET body = jsonb_set(body, '{when}', '"$.account ? (@.info_health < $n && @.open_cases >= 0)"') WHERE kind = 'rule' AND key = 'info_health_low' AND status = 'active';
+SELECT crm._job_score_accounts(now()) > 0 AS scored;
+SELECT count(*) FILTER (WHERE cleared_at IS NULL) AS standing, count(*) AS breaches FROM crm_data.rule_match WHERE rule = 'info_health_low' AND record_id = :low AND fired;
+ROLLBACK;
+SELECT v.n, crm._plain_rule('opportunity', v.body) FROM (VALUES (1, '{"once": "breach", "when": "$.opportunity ? (@.risk_score > $n && @.risk_level == \"yellow\")"}'::jsonb), (2, '{"once": "breach", "when": "$.opportunity ? (@.stage_age_days > 3)"}'), (3, '{"once": "record", "when": "$.opportunity ? (@.amount > 3)"}'),
+    (4, '{"once": "breach", "delay": "1 day", "when": "$.opportunity ? (@.amount > 3)"}'), (5, '{"once": "breach", "when": "$ ? (@.opportunity.amount > 3)"}'), (6, '{"once": "breach", "when": "$.opportunity ? (@.* > 3)"}'), (7, '{"once": "breach", "when": "$.opportunity ? (@.amount > 3 && exists ($.account))"}'),
+    (8, '{"once": "breach", "when": "$.opportunity ? (@.last_hash == null)"}'), (9, '{"when": "$.opportunity ? (@.amount > 3)"}'), (10, '{"once": "breach", "when": "$.opportunity ? (@.competitor == \") ? ($.x\" || !(@.amount < -3.5))"}')) AS v (n, body);
 -- leave as found
 UPDATE crm_data.task SET state = 'cancelled', done_at = now() WHERE state = 'open' AND account_id IN (SELECT acc FROM deal);
 UPDATE crm_data.opportunity SET deleted_at = now() WHERE name = 'Sig deal';

@@ -406,7 +406,6 @@ COMMENT ON FUNCTION crm._risk_weights(jsonb, text[], text[], boolean[], int[], j
 CREATE OR REPLACE FUNCTION crm._deal_risks(only_deal bigint, at timestamptz) RETURNS TABLE (opportunity_id bigint, before text, score int, level text, quality float8, changed boolean)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
-    SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
     v_keys text[];

@@ -82,6 +82,7 @@ API_SQL = \
 	sql/api/drift.sql \
 	sql/api/churn.sql \
 	sql/api/doctor.sql \
+	sql/api/watch_views.sql \
 	sql/api/grants.sql
 
 DATA_built = crm--$(EXTVERSION).sql

@@ -182,7 +182,7 @@ BEGIN
             ON CONFLICT (dedupe_key) WHERE state = 'open' DO NOTHING RETURNING id)
     SELECT (SELECT count(*) FROM new), (SELECT count(*) FROM gone) INTO v_new, v_gone;
     INSERT INTO crm_data.alert (kind, level, message, dedupe_key)
-    SELECT 'view_changed', 'red', format('View %s is not as it was made: %s. CALL crm.migrate() makes it again.', v.view, v.problem), 'view_changed:' || v.view FROM crm.verify_views() AS v
+    SELECT 'view_changed', 'red', crm._view_message(v.view, v.problem), 'view_changed:' || v.view FROM crm.verify_views() AS v
     ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING;
     INSERT INTO crm_data.alert (kind, level, message, dedupe_key)
     SELECT 'doctor', 'red', format('%s: %s. %s', d.name, d.found, d.advice), 'doctor:' || d.name FROM crm.doctor() AS d WHERE d.status = 'error' AND d.name <> 'view definitions'

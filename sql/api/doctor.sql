@@ -25,6 +25,41 @@ COMMENT ON FUNCTION crm.verify_views() IS
 'Views of schema crm that are not as the last migrate made them: missing, changed (somebody replaced the definition), or not made by migrate. No row: all are. CALL crm.migrate() makes them again.
 For crm_admin. Changes nothing.';
 
+CREATE OR REPLACE FUNCTION crm._views_changed() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    v record;
+    v_alert bigint;
+BEGIN
+    -- migrate, which holds the lock of class 64, makes them; others' views are nothing to us. What is dropped is not named here.
+    IF TG_TAG !~ '^(DROP|ALTER) ' AND NOT EXISTS (SELECT FROM pg_event_trigger_ddl_commands() AS c WHERE c.schema_name = 'crm' OR c.object_identity ~ '\mcrm\.')
+       OR EXISTS (SELECT FROM pg_locks AS l WHERE l.locktype = 'advisory' AND l.objsubid = 64 AND l.pid = pg_backend_pid() AND l.granted AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())) THEN
+        RETURN;
+    END IF;
+    FOR v IN SELECT x.view, x.problem FROM crm.verify_views() AS x LOOP
+        IF coalesce((SELECT (c.body ->> 'on')::boolean FROM crm_data.config AS c WHERE c.kind = 'flag' AND c.key = 'fixed_views' AND c.scope = '*' AND c.status = 'active'), false) THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('view "%s" is made by crm.migrate() and stays as it is', v.view),
+                HINT = 'Make a view of your own in another schema. The configuration flag/fixed_views says whether views of schema crm may be changed.';
+        END IF;
+        INSERT INTO crm_data.alert (kind, level, message, dedupe_key) VALUES ('view_changed', 'red', crm._view_message(v.view, v.problem), 'view_changed:' || v.view)
+        ON CONFLICT (dedupe_key) WHERE state <> 'closed' DO NOTHING RETURNING id INTO v_alert;
+        IF FOUND THEN
+            PERFORM crm._notify('alert.view', 'view_changed:' || v_alert, jsonb_build_object('view', v.view, 'alert', v_alert), crm._members_with('{crm_admin}'));
+        END IF;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION crm._views_changed() IS
+'Event trigger: at the end of a command that touched a view of schema crm and left it other than the last migrate made it, an alert and word to the administrators; with the configuration flag/fixed_views the command is refused instead. Internal.
+Errors: 55000 refused.';
+
+CREATE OR REPLACE FUNCTION crm._view_message(view text, problem text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN format('View %s is not as it was made: %s. CALL crm.migrate() makes it again.', view, problem);
+COMMENT ON FUNCTION crm._view_message(text, text) IS 'Internal: what the alert of a changed view says.';
+
 CREATE OR REPLACE FUNCTION crm.doctor()
 RETURNS TABLE (name text, status text, found text, advice text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED

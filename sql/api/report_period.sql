@@ -31,7 +31,7 @@ CREATE OR REPLACE FUNCTION crm._metric_label(metric text) RETURNS jsonb
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce((SELECT jsonb_build_object('en', c.body ->> 'en', 'zh', c.body ->> 'zh') FROM crm_data.config AS c WHERE c.kind = 'metric' AND c.key = metric AND c.scope = '*' AND c.status = 'active'),
-                    jsonb_build_object('en', metric, 'zh', metric))
+                    CASE metric WHEN 'funnel_entrants' THEN '{"en": "Entrants of the funnel", "zh": "漏斗进入数"}' ELSE jsonb_build_object('en', metric, 'zh', metric) END)
 $$;
 COMMENT ON FUNCTION crm._metric_label(text) IS 'Internal: the name of a metric in both languages.';
 
@@ -262,6 +262,27 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm._report_controls(date, date) IS 'Internal: metrics of the house by their shipped definitions, computed another way than crm._metric_figures does.';
 
+CREATE OR REPLACE FUNCTION crm._funnel_control(from_on date, to_on date, OUT shown numeric, OUT control numeric)
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_before text := crm._as('role crm_director');
+    v_from timestamptz := (crm._local_span(daterange(from_on, to_on))).since;
+    v_to timestamptz := (crm._local_span(daterange(from_on, to_on))).upto;
+BEGIN
+    -- where directors do not read every deal, their funnel is not the whole
+    IF crm.row_visible('opportunity', 'read', NULL, NULL, 9::smallint) AND crm.row_visible('stage_history', 'read', NULL, NULL, 9::smallint) THEN
+        SELECT sum(f.deals + f.hidden) INTO shown FROM crm_data.pipeline AS p CROSS JOIN LATERAL crm.funnel(daterange(from_on, to_on), 'stage_changed', p.code) AS f;
+        SELECT count(DISTINCT (h.opportunity_id, h.to_stage_id)) INTO control
+          FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id AND s.outcome <> 'lost' JOIN crm_data.opportunity AS o ON o.id = h.opportunity_id AND o.pipeline_id = s.pipeline_id AND o.deleted_at IS NULL
+         WHERE h.entered_at >= v_from AND h.entered_at < v_to;
+    END IF;
+    PERFORM crm._as(v_before);
+END
+$$;
+COMMENT ON FUNCTION crm._funnel_control(date, date) IS 'Internal: entrants of all stages as the funnel shows them to a director, and as the history of stages counts them; NULL where directors do not read every deal.';
+
 CREATE OR REPLACE FUNCTION crm._report_check(day date)
     RETURNS TABLE (metric text, value numeric, control numeric, deviation_rate numeric, previous numeric, change_rate numeric, definition_version int, status text)
     LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
@@ -281,7 +302,11 @@ AS $$
                    b.value AS previous, (f.value - b.value) / nullif(abs(b.value), 0) AS change
               FROM named AS n LEFT JOIN figure AS f ON f.metric = n.metric
               LEFT JOIN (SELECT k.metric, coalesce(k.value, CASE WHEN k.metric <> 'win_rate' THEN 0 END) AS value FROM control AS k) AS c ON c.metric = n.metric AND n.shipped
-              LEFT JOIN before AS b ON b.metric = n.metric AND b.version = n.version) AS x
+              LEFT JOIN before AS b ON b.metric = n.metric AND b.version = n.version
+            UNION ALL
+            -- the funnel has no definition: what it shows of a year is held to the history of stages
+            SELECT 'funnel_entrants', 1, true, c.shown, c.control, CASE WHEN c.shown = c.control THEN 0 ELSE abs(c.shown - c.control) / nullif(greatest(c.shown, c.control), 0) END, b.value, (c.shown - b.value) / nullif(abs(b.value), 0)
+              FROM crm._funnel_control((day - interval '1 year')::date, day) AS c LEFT JOIN before AS b ON b.metric = 'funnel_entrants' WHERE c.control IS NOT NULL) AS x
      ORDER BY x.metric COLLATE "C"
 $$;
 COMMENT ON FUNCTION crm._report_check(date) IS 'Internal: the rows of the report check for the year before a day.';

@@ -17,7 +17,7 @@ CREATE FUNCTION crm.write(object text, id bigint, op_id uuid, endpoint text, bas
 COMMENT ON FUNCTION crm.write(text, bigint, uuid, text, int, jsonb, timestamptz, text) IS
 'Writes fields of a record so that no other writer''s change is lost, and answers {state, id, version, op_seq, conflicts[]}.
 object, id: the record. op_id: chosen by the client, new for each request; sent again it gets the stored answer again. endpoint: web, app, wecom, dingtalk, api, or sync.<source> for another system, whose empty values say nothing. base_version: the row_version that the client has read; NULL: none, then nothing that differs is overwritten. patch: {field: value}; a counter takes {"add": n}, a key of a document set to null is taken away. client_ts: the client''s clock, kept, orders nothing. mode, under another endpoint''s lease: merge (the lease is advice), queue (the operation waits for its end), reject.
-A field that nobody changed since base_version takes the value; sets unite; documents merge key by key; otherwise the record keeps its value and the other is kept as a conflict. state: applied, partial or conflict (some or all fields in conflict), pending (waits), failed (waited and could not be applied: crm.retry_failed). A write to a record that was merged goes to its survivor. Order is the server''s: op_seq is given under the customer''s lock, without gaps. Not STRICT: base_version and client_ts may be NULL.
+A field that nobody changed since base_version takes the value; sets unite; documents merge key by key; otherwise the record keeps its value and the other is kept as a conflict. state: applied, partial or conflict (some or all fields in conflict), pending (waits), failed (waited and could not be applied: crm.retry_failed). A write to a record that was merged goes to its survivor. Order is the server''s: op_seq is given under the customer''s lock, without gaps. off: fields of the patch that are switched off for this client by the configuration flag/off_fields, and are left as they are. Not STRICT: base_version and client_ts may be NULL.
 Errors: 55P03 busy for three seconds, or leased with mode reject; P0002 no such record, or hidden; 42501 not the caller''s to write; 42704 no such object; 42703 no such field; 22023 and the type''s own for a wrong value; RM203 the op_id was another request; RM204 the client is too old.';
 
 CREATE FUNCTION crm.apply_operations(account bigint DEFAULT NULL, batch int DEFAULT 500) RETURNS int
@@ -52,4 +52,4 @@ CREATE FUNCTION crm._sources_changed() RETURNS trigger
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'crm_sources_changed';
 COMMENT ON FUNCTION crm._sources_changed() IS
-'Trigger of source_system: tells every backend to look again which systems crm.write has to tell of new versions.';
+'Trigger of source_system and of the flags in config: tells every backend to look again which systems crm.write has to tell of new versions, and whether a field is switched off for a client.';

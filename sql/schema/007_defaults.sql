@@ -438,6 +438,7 @@ FROM (VALUES
     ('health_model', 'points', '{"task_on_time": 2, "stage_action_on_time": 3, "follow_up_quality_over": {"quality": 80, "points": 1}, "first_touch_in_time": 3}'),
     ('flag', 'auto_merge', '{"on": false, "en": "Merge certain duplicates without a person", "zh": "自动合并确定重复"}'),
     ('flag', 'lock_original', '{"on": true, "en": "Lock the original on a certain duplicate", "zh": "强匹配锁定原记录"}'),
+    ('flag', 'fixed_views', '{"on": false, "en": "Refuse changes of the views of schema crm, instead of telling of them", "zh": "禁止修改crm视图"}'),
     ('flag', 'off_fields', '{"on": true, "en": "Fields switched off by client: {\"safari/17.3.1\": [\"account.legal_person\"]}", "zh": "按客户端停用字段", "fields": {}}'),
     ('receivable_health', 'default', '{"weights": {"contract_expiry": 0.3, "credit_rating": 0.3, "on_time_rate": 0.4}, "contract_expiry": {"green": "90 days", "red": "0 days"}, "credit_rating": {"A": 100, "B": 75, "C": 40, "D": 0, "none": 60}, "on_time_rate": {"green": 0.9, "red": 0.6}, "levels": {"green": 75, "yellow": 50}}'),
     ('lifecycle', 'account', '{"states": ["prospect", "customer", "dormant", "churned"], "next": {"prospect": ["customer", "dormant"], "customer": ["dormant", "churned"], "dormant": ["prospect", "customer", "churned"], "churned": ["prospect", "customer"]}}'),

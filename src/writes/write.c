@@ -94,7 +94,9 @@ typedef struct Request
 	const char *endpoint;
 	bool has_base;
 	int32 base;
-	Jsonb *patch;
+	Jsonb *patch; /* without what is switched off for the client */
+	Jsonb *sent;  /* as it came */
+	Jsonb *off;   /* {"off": [..]}, NULL: nothing is */
 	bool has_ts;
 	TimestampTz ts;
 	const char *mode;
@@ -153,6 +155,10 @@ static bool sources_known = false; /* does any system want to be told? */
 static bool sources_any = false;
 static Oid sources_relid = InvalidOid;
 
+static bool off_known = false; /* is any field switched off for any client? */
+static bool off_any = false;
+static Oid off_relid = InvalidOid;
+
 static Jsonb *write_request(Request *request);
 static void lock_root(Request *request, CrmWriteTable *table, Root *root, Record *record);
 static void lock_account(int64 id, bool gate, Root *root, Record *record);
@@ -173,6 +179,7 @@ static void check_keys(CrmWriteTable *table, int c, Jsonb *document, const CrmRo
 static void check_result(Request *request, CrmWriteTable *table, CrmMerge *merge, Record *record);
 static void check_parents(CrmWriteTable *table, CrmMerge *merge);
 static void check_client(const char *endpoint);
+static void leave_off(Request *request);
 static void check_lease(Root *root);
 static int64 lease_seconds(void);
 static Jsonb *apply(Request *request, CrmWriteTable *table, Root *root, Record *record);
@@ -252,6 +259,8 @@ crm_write(PG_FUNCTION_ARGS)
 	SPI_connect();
 	as_owner(&save_user, &save_context);
 	answer = write_request(&request);
+	if (request.off)
+		answer = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(answer), JsonbPGetDatum(request.off)));
 	SetUserIdAndSecContext(save_user, save_context);
 	MemoryContextSwitchTo(caller);
 	result = datumCopy(JsonbPGetDatum(answer), false, -1);
@@ -272,6 +281,7 @@ write_request(Request *request)
 	bool waiting;
 
 	check_client(request->endpoint);
+	leave_off(request);
 	if (strncmp(request->endpoint, "sync.", 5) == 0 && !crm_may(crm_profile(), "ingest"))
 		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						errmsg("endpoint \"%s\" is for connectors", request->endpoint),
@@ -653,7 +663,9 @@ find_operation(Request *request, Root *root, bool *waiting)
 		d = heap_getattr(row, OPERATION_BASE_VERSION, desc, &isnull);
 		same = same && isnull == !request->has_base && (isnull || DatumGetInt32(d) == request->base);
 		patch = DatumGetJsonbP(heap_getattr(row, OPERATION_PATCH, desc, &isnull));
-		same = same && compareJsonbContainers(&patch->root, &request->patch->root) == 0;
+		/* sent again after a field of it was switched off, it is still the same */
+		same = same && (compareJsonbContainers(&patch->root, &request->patch->root) == 0 ||
+						compareJsonbContainers(&patch->root, &request->sent->root) == 0);
 		same = same && strcmp(TextDatumGetCString(heap_getattr(row, OPERATION_ENDPOINT, desc, &isnull)),
 							  request->endpoint) == 0;
 		d = heap_getattr(row, OPERATION_RESULT, desc, &isnull);
@@ -847,6 +859,46 @@ check_client(const char *endpoint)
 	}
 	SetUserIdAndSecContext(user, security);
 	SPI_finish();
+}
+
+/*
+ * Leave the fields out that are switched off for the client (configuration flag/off_fields), and remember which. Nearly always there are none.
+ */
+static void
+leave_off(Request *request)
+{
+	Oid types[3] = {JSONBOID, TEXTOID, TEXTOID};
+	Datum values[3];
+	bool isnull;
+
+	request->sent = request->patch;
+	if (!off_known)
+	{
+		off_relid = get_relname_relid("config", get_namespace_oid(CRM_DATA_SCHEMA, false));
+		off_known = true;
+		crm_execute("SELECT FROM " CRM_DATA_SCHEMA ".config AS c WHERE c.kind OPERATOR(pg_catalog.=) 'flag' "
+					"AND c.key OPERATOR(pg_catalog.=) 'off_fields' AND c.scope OPERATOR(pg_catalog.=) '*' "
+					"AND c.status OPERATOR(pg_catalog.=) 'active' "
+					"AND c.body OPERATOR(pg_catalog.->) 'fields' OPERATOR(pg_catalog.<>) '{}'",
+					0, NULL, NULL, NULL, SPI_OK_SELECT);
+		off_any = SPI_processed > 0;
+	}
+	if (!off_any || !JB_ROOT_IS_OBJECT(request->patch))
+		return;
+	values[0] = JsonbPGetDatum(request->patch);
+	values[1] = CStringGetTextDatum(request->object);
+	values[2] = CStringGetTextDatum(request->endpoint);
+	crm_execute("SELECT $1 OPERATOR(pg_catalog.-) o.names, pg_catalog.jsonb_build_object('off', o.names) "
+				"FROM (SELECT ARRAY(SELECT k.name FROM pg_catalog.unnest(" CRM_SCHEMA
+				"._off_fields($2, $3)) AS k (name) "
+				"WHERE $1 OPERATOR(pg_catalog.?) k.name) AS names) AS o WHERE pg_catalog.cardinality(o.names) "
+				"OPERATOR(pg_catalog.>) 0",
+				3, types, values, NULL, SPI_OK_SELECT);
+	if (SPI_processed > 0)
+	{
+		request->patch = DatumGetJsonbPCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		request->off = DatumGetJsonbPCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	}
 }
 
 /*
@@ -1479,7 +1531,7 @@ announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int
 }
 
 /*
- * Trigger of source_system: tells every backend to look again which systems want to be told.
+ * Trigger of source_system, and of flags: tells every backend to look again which systems want to be told, and what is switched off.
  */
 Datum
 crm_sources_changed(PG_FUNCTION_ARGS)
@@ -1500,6 +1552,8 @@ forget_sources(Datum arg, Oid relid)
 {
 	if (!OidIsValid(relid) || relid == sources_relid)
 		sources_known = false;
+	if (!OidIsValid(relid) || relid == off_relid)
+		off_known = false;
 }
 
 #define WAITING_COLUMNS "op_id, op_seq, object, record_id, endpoint, actor, base_version, patch, mode"

@@ -85,6 +85,11 @@ SET LOCAL application_name = 'safari/17.3.1';
 SELECT crm.save_account('{"code": "CL-4", "city": "杭州", "legal_person": {"ocr": "failed"}, "proposals": {"legal_person": "赵某"}}') - 'id' AS saved;
 SELECT name, city, legal_person, draft_problems FROM crm_data.account WHERE code = 'CL-4';
 SELECT crm.save_account('{"code": "CL-4", "district": "西湖", "endpoint": "kiosk", "website": "x.example"}', 1) - 'id' - 'op_seq' AS saved;
+-- whatever way it writes; sent again it is the same request
+SELECT crm.write('account', id, '00000000-0000-4000-8000-00000000c004', 'web', row_version, '{"legal_person": "钱某", "industry": "energy"}') - 'id' - 'op_seq' AS written, row_version AS version FROM crm_data.account WHERE code = 'CL-4' \gset
+SELECT crm.write('account', id, '00000000-0000-4000-8000-00000000c004', 'web', :version, '{"legal_person": "钱某", "industry": "energy"}') - 'id' - 'op_seq' = :'written'::jsonb AS the_same, :'written' AS written FROM crm_data.account WHERE code = 'CL-4';
+SELECT d - 'id' - 'op_id' - 'op_seq' AS draft FROM crm_data.account AS a, crm.submit_drafts(ARRAY[jsonb_build_object('object', 'account', 'id', a.id, 'op_id', '00000000-0000-4000-8000-00000000c005', 'base_version', a.row_version, 'client_ts', '2026-03-01T10:05:00+08', 'patch', '{"legal_person": "孙某"}'::jsonb)]) AS d WHERE a.code = 'CL-4';
+SELECT industry, legal_person FROM crm_data.account WHERE code = 'CL-4';
 SELECT off_fields FROM crm.client_list('2004-03-10 12:00') WHERE name = 'safari/17.3.1';
 SELECT field, required, editable, missing FROM crm.form_spec('account', NULL, NULL, 'account.light') WHERE field IN ('name', 'phone') ORDER BY seq;
 SET LOCAL application_name = 'safari/17.3.0';

@@ -813,6 +813,10 @@ CREATE TRIGGER config_fixed BEFORE UPDATE ON crm_data.config FOR EACH ROW
     WHEN (OLD.body IS DISTINCT FROM NEW.body OR OLD.kind <> NEW.kind OR OLD.key <> NEW.key OR OLD.scope <> NEW.scope OR OLD.version <> NEW.version OR OLD.author <> NEW.author)
     EXECUTE FUNCTION crm._config_fixed();
 COMMENT ON TRIGGER config_fixed ON crm_data.config IS 'What a version says never changes.';
+DROP TRIGGER IF EXISTS config_changed ON crm_data.config;
+CREATE TRIGGER config_changed AFTER INSERT OR UPDATE OR DELETE ON crm_data.config FOR EACH ROW EXECUTE FUNCTION crm._policy_changed();
+ALTER TABLE crm_data.config ENABLE ALWAYS TRIGGER config_changed;
+COMMENT ON TRIGGER config_changed ON crm_data.config IS 'Tells every backend to read the configuration again.';
 
 -- ---------------------------------------------------------------- words that people choose from
 

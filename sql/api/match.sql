@@ -2,27 +2,6 @@
 
 -- Keys kept beside the values they come from
 
-CREATE OR REPLACE FUNCTION crm._match_normalize() RETURNS trigger
-    LANGUAGE plpgsql VOLATILE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF TG_ARGV[0] <> '' AND (TG_OP = 'INSERT' OR NEW.phone IS DISTINCT FROM OLD.phone) THEN
-        NEW.phone_norm := crm.phone_key(NEW.phone);
-    END IF;
-    IF TG_ARGV[0] <> '' AND (TG_OP = 'INSERT' OR NEW.email IS DISTINCT FROM OLD.email) THEN
-        NEW.email_norm := crm.email_key(NEW.email);
-    END IF;
-    IF TG_ARGV[0] = 'account' THEN
-        IF TG_OP = 'INSERT' OR NEW.name IS DISTINCT FROM OLD.name THEN
-            NEW.name_core := crm.company_key(NEW.name);
-        END IF;
-    END IF;
-    RETURN NEW;
-END
-$$;
-COMMENT ON FUNCTION crm._match_normalize() IS 'Trigger that keeps phone_norm, email_norm and, for accounts, name_core beside the values they come from. Argument: the object. Internal.';
-
 DROP TRIGGER IF EXISTS match_normalize ON crm_data.account;
 CREATE TRIGGER match_normalize BEFORE INSERT OR UPDATE OF name, phone, email ON crm_data.account
     FOR EACH ROW EXECUTE FUNCTION crm._match_normalize('account');

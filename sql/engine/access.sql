@@ -102,7 +102,7 @@ Errors: 22023 anything else.';
 CREATE FUNCTION crm._policy_changed() RETURNS trigger
     LANGUAGE c VOLATILE
     AS 'MODULE_PATHNAME', 'crm_policy_changed';
-COMMENT ON FUNCTION crm._policy_changed() IS 'Trigger of the tables that access profiles are made of: tells every backend to read them again. Internal.';
+COMMENT ON FUNCTION crm._policy_changed() IS 'Trigger of tables that backends remember, as those that access profiles are made of and the configuration: tells every backend to read them again. Internal.';
 
 CREATE FUNCTION crm._write_view() RETURNS trigger
     LANGUAGE c VOLATILE

@@ -32,6 +32,11 @@ CREATE FUNCTION crm._match_check_fields(source regclass, id_column name, fields 
     AS 'MODULE_PATHNAME', 'crm_match_check_fields';
 COMMENT ON FUNCTION crm._match_check_fields(regclass, name, jsonb) IS 'Raises what is wrong with a model''s definition. Errors: 42P01 no such table; 42703 unknown column; 22023 unknown meaning or no field; 54000 more than 16 fields.';
 
+CREATE FUNCTION crm._match_normalize() RETURNS trigger
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'crm_match_normalize';
+COMMENT ON FUNCTION crm._match_normalize() IS 'Trigger that keeps phone_norm, email_norm and, for accounts, name_core beside the values they come from. Argument: the object. Internal.';
+
 CREATE FUNCTION crm._match_note() RETURNS trigger
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'crm_match_note';

@@ -1000,7 +1000,7 @@ free_stale(XactEvent event, void *arg)
 
 /*
  * Trigger of the policy tables, FOR EACH ROW and, because of TRUNCATE, FOR EACH STATEMENT: ENABLE ALWAYS, since logical apply fires
- * row triggers only. Tells all backends that the table changed.
+ * row triggers only. The configuration has it too. Tells all backends that the table changed.
  */
 Datum
 crm_policy_changed(PG_FUNCTION_ARGS)

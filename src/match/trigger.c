@@ -13,6 +13,8 @@
 #include "crm.h"
 
 #include "access/xact.h"
+#include "access/htup_details.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -20,6 +22,7 @@
 #include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -28,12 +31,17 @@
 #include "common/locks.h"
 #include "match/trigger.h"
 
+PG_FUNCTION_INFO_V1(crm_match_normalize);
 PG_FUNCTION_INFO_V1(crm_match_note);
 PG_FUNCTION_INFO_V1(crm_match_noted);
 PG_FUNCTION_INFO_V1(crm_match_pause);
 PG_FUNCTION_INFO_V1(crm_match_paused);
 PG_FUNCTION_INFO_V1(crm_match_lock);
 PG_FUNCTION_INFO_V1(crm_match_unseen);
+
+extern PGDLLEXPORT Datum crm_phone_key(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum crm_email_key(PG_FUNCTION_ARGS);
+extern PGDLLEXPORT Datum crm_company_key(PG_FUNCTION_ARGS);
 
 typedef struct Note
 {
@@ -99,6 +107,85 @@ crm_match_init(void)
 {
 	RegisterXactCallback(end_of_transaction, NULL);
 	RegisterSubXactCallback(end_of_subtransaction, NULL);
+}
+
+/* Column of a name and of type text. */
+static AttrNumber
+text_column(Relation rel, const char *name)
+{
+	AttrNumber attno = get_attnum(RelationGetRelid(rel), name);
+
+	if (attno == InvalidAttrNumber || TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid != TEXTOID)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("table \"%s\" has no column %s of type text", RelationGetRelationName(rel), name)));
+	return attno;
+}
+
+/* crm._match_normalize(): trigger before a row; keeps the normal forms that duplicates are found by, of values that come or change. */
+Datum
+crm_match_normalize(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		const char *from;
+		const char *to;
+		PGFunction key;
+	} forms[] = {{"phone", "phone_norm", crm_phone_key},
+				 {"email", "email_norm", crm_email_key},
+				 {"name", "name_core", crm_company_key}};
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	TupleDesc desc;
+	HeapTuple tuple;
+	bool updating;
+	int columns[lengthof(forms)];
+	Datum values[lengthof(forms)];
+	bool nulls[lengthof(forms)];
+	int n = 0;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		TRIGGER_FIRED_BY_DELETE(data->tg_event) || data->tg_trigger->tgnargs != 1)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("crm._match_normalize is a trigger before each inserted or updated row")));
+	updating = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	tuple = updating ? data->tg_newtuple : data->tg_trigtuple;
+	desc = RelationGetDescr(data->tg_relation);
+	for (int i = 0; i < (strcmp(data->tg_trigger->tgargs[0], "account") == 0 ? 3 : 2); i++)
+	{
+		AttrNumber from = text_column(data->tg_relation, forms[i].from);
+		AttrNumber to = text_column(data->tg_relation, forms[i].to);
+		LOCAL_FCINFO(call, 2);
+		Datum value;
+		Datum before;
+		bool isnull;
+		bool before_null;
+
+		value = heap_getattr(tuple, from, desc, &isnull);
+		if (updating)
+		{
+			before = heap_getattr(data->tg_trigtuple, from, desc, &before_null);
+			if (isnull == before_null && (isnull || datum_image_eq(value, before, false, -1)))
+				continue;
+		}
+		if (!isnull)
+		{
+			InitFunctionCallInfoData(*call, NULL, 2, DEFAULT_COLLATION_OID, NULL, NULL);
+			call->args[0].value = value;
+			call->args[1].value = CStringGetTextDatum("CN");
+			call->args[0].isnull = call->args[1].isnull = false;
+			value = forms[i].key(call);
+			isnull = call->isnull;
+		}
+		/* most often nobody has said it before, and an import or the short way of a lead has said the same */
+		before = heap_getattr(tuple, to, desc, &before_null);
+		if (isnull == before_null && (isnull || datum_image_eq(value, before, false, -1)))
+			continue;
+		columns[n] = to;
+		values[n] = value;
+		nulls[n++] = isnull;
+	}
+	if (n > 0)
+		tuple = heap_modify_tuple_by_cols(tuple, desc, n, columns, values, nulls);
+	return PointerGetDatum(tuple);
 }
 
 /* crm._match_note(): trigger before a row; remembers the id of a row whose match fields change. */

@@ -8,8 +8,8 @@
  * a place on the map, a campaign, a routing on trial, nobody to give it to, a transaction with one snapshot for all of it. What goes wrong
  * is undone first.
  *
- * What is made of a version of configuration is kept for its row until another is in force (a version never changes, but a superuser may repair one);
- * the members are kept until one of them, or the membership of a role, changes. What a lead gets of either is copied: a trigger that the lead
+ * Configuration is kept until any of it changes, what is made of a version for its row until another is in force (a version never changes, but a
+ * superuser may repair one); the members are kept until one of them, or the membership of a role, changes. What a lead gets of either is copied: a trigger that the lead
  * fires may take in another, after something has changed.
  *
  * Locking: the locks of the lead's match keys, taken before it is looked for, so that of two simultaneous writers of one customer the second sees
@@ -174,16 +174,39 @@ typedef struct Lead
 	int minutes; /* for the first touch */
 } Lead;
 
+/* A configuration by its kind and key, and its version in force. */
+typedef struct Config
+{
+	const char *kind;
+	const char *key;
+	Version row;
+	Jsonb *body;   /* NULL: none */
+	bool on_trial; /* there is one that is tried */
+} Config;
+
+/* Those that were asked for, until one of any changes. */
+typedef struct Configs
+{
+	MemoryContext context;
+	Oid relid;
+	bool valid;
+	int n;
+	Config config[8];
+} Configs;
+
+static Configs configs;
 static Assignment assignment;
 static Members members;
 static Topic topic;
 
 /*
- * Relation cache callback: the members changed.
+ * Relation cache callback: the members or the configuration changed.
  */
 static void
 relation_changed(Datum arg, Oid relid)
 {
+	if (relid == configs.relid || !OidIsValid(relid))
+		configs.valid = false;
 	if (relid == members.relid || !OidIsValid(relid))
 		members.valid = false;
 }
@@ -243,41 +266,62 @@ config_row(Relation rel, const char *index, const char *kind, const char *key)
 }
 
 /*
- * The body of the version in force, NULL when there is none or it is the row that is known. row: which it is.
+ * A configuration. kind and key are constants. It is good until the next is asked for.
  */
-static Jsonb *
-config_body(const char *kind, const char *key, Version *row, Version *known)
+static Config *
+get_config(const char *kind, const char *key)
 {
-	Relation rel = table_open(crm_direct_table("config"), AccessShareLock);
-	HeapTuple found = config_row(rel, "config_one_active_idx", kind, key);
-	Jsonb *body = NULL;
+	Relation rel;
+	HeapTuple found;
+	MemoryContext old;
+	Config *config;
 	bool isnull;
 
-	memset(row, 0, sizeof(*row));
+	if (!configs.valid)
+	{
+		if (configs.context == NULL)
+			configs.context = AllocSetContextCreate(CacheMemoryContext, "crm configuration", ALLOCSET_SMALL_SIZES);
+		MemoryContextReset(configs.context);
+		configs.n = 0;
+		configs.relid = crm_direct_table("config");
+		/* before anything is read: what changes now makes it invalid again */
+		configs.valid = true;
+	}
+	for (int i = 0; i < configs.n; i++)
+		if (strcmp(configs.config[i].key, key) == 0 && strcmp(configs.config[i].kind, kind) == 0)
+			return &configs.config[i];
+	if (configs.n == lengthof(configs.config))
+		elog(ERROR, "too many configurations are kept");
+	rel = table_open(configs.relid, AccessShareLock);
+	config = &configs.config[configs.n];
+	memset(config, 0, sizeof(*config));
+	config->kind = kind;
+	config->key = key;
+	config->on_trial = config_row(rel, "config_one_canary_idx", kind, key) != NULL;
+	found = config_row(rel, "config_one_active_idx", kind, key);
 	if (found)
 	{
-		row->place = found->t_self;
-		row->writer = HeapTupleHeaderGetRawXmin(found->t_data);
-		row->version = DatumGetInt32(crm_direct_value(found, rel, "version", INT4OID, &isnull));
-		if (known == NULL || row->version != known->version || row->writer != known->writer ||
-			!ItemPointerEquals(&row->place, &known->place))
-			body = DatumGetJsonbP(crm_direct_value(found, rel, "body", JSONBOID, &isnull));
+		config->row.place = found->t_self;
+		config->row.writer = HeapTupleHeaderGetRawXmin(found->t_data);
+		config->row.version = DatumGetInt32(crm_direct_value(found, rel, "version", INT4OID, &isnull));
+		old = MemoryContextSwitchTo(configs.context);
+		config->body = DatumGetJsonbPCopy(crm_direct_value(found, rel, "body", JSONBOID, &isnull));
+		MemoryContextSwitchTo(old);
 	}
 	table_close(rel, NoLock);
-	return body;
+	configs.n++;
+	return config;
 }
 
 /*
- * Is a version of a configuration on trial?
+ * Is the version in force the one that is known?
  */
 static bool
-on_trial(const char *kind, const char *key)
+is_known_version(const Config *config, const Version *known)
 {
-	Relation rel = table_open(crm_direct_table("config"), AccessShareLock);
-	bool found = config_row(rel, "config_one_canary_idx", kind, key) != NULL;
-
-	table_close(rel, NoLock);
-	return found;
+	return config->row.version == known->version && config->row.writer == known->writer &&
+		   ItemPointerEquals(unconstify(ItemPointerData *, &config->row.place),
+							 unconstify(ItemPointerData *, &known->place));
 }
 
 /*
@@ -309,11 +353,10 @@ plain_text(Jsonb *object, const char *key, bool *odd)
 static char *
 setting(const char *key)
 {
-	Version row;
-	Jsonb *body = config_body("setting", key, &row, NULL);
+	Config *config = get_config("setting", key);
 	bool odd = false;
 
-	return body ? plain_text(body, "value", &odd) : NULL;
+	return config->body ? plain_text(config->body, "value", &odd) : NULL;
 }
 
 /*
@@ -473,12 +516,12 @@ read_routes(Jsonb *body, Assignment *into)
 static Assignment *
 current_assignment(void)
 {
-	Version row;
-	Jsonb *body = config_body("assignment", "default", &row, &assignment.row);
+	Config *config = get_config("assignment", "default");
+	Jsonb *body = config->body;
 
-	if (row.version == 0 || on_trial("assignment", "default"))
+	if (body == NULL || config->on_trial)
 		return NULL;
-	if (body)
+	if (!is_known_version(config, &assignment.row))
 	{
 		MemoryContext old;
 
@@ -493,7 +536,7 @@ current_assignment(void)
 		assignment.region_weight = weight_of(body, "region", 3);
 		assignment.industry_weight = weight_of(body, "industry", 2);
 		MemoryContextSwitchTo(old);
-		assignment.row = row;
+		assignment.row = config->row;
 	}
 	return assignment.odd ? NULL : &assignment;
 }
@@ -866,8 +909,7 @@ read_context(Lead *lead)
 		pushJsonbValue(&states[i], WJB_BEGIN_OBJECT, NULL);
 	if (crm_object_get(lead->doc, "context", &v) && v.type == jbvBinary && JsonContainerIsObject(v.val.binary.data))
 	{
-		Version row;
-		Jsonb *body = config_body("form", "lead.capture", &row, NULL);
+		Jsonb *body = get_config("form", "lead.capture")->body;
 
 		if (body == NULL || crm_object_get(body, "context", &list) == NULL || list.type != jbvBinary ||
 			!JsonContainerIsArray(list.val.binary.data))
@@ -1133,14 +1175,15 @@ store_task(Lead *lead, TimestampTz due, const char *key)
 static bool
 read_topic(void)
 {
-	Version row;
+	Config *config = get_config("notification", "default");
+	Version row = config->row;
 	MemoryContext old;
 	Datum channel;
 	Datum fallback;
 	bool isnull;
 
-	if (config_body("notification", "default", &row, &topic.row) == NULL)
-		return row.version != 0 && topic.channel != 0;
+	if (config->body == NULL || is_known_version(config, &topic.row))
+		return config->body != NULL && topic.channel != 0;
 	if (topic.context)
 		MemoryContextDelete(topic.context);
 	memset(&topic, 0, sizeof(topic));

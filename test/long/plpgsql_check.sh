@@ -17,8 +17,6 @@ SET search_path = pg_catalog, pg_temp, public;
 -- not found any more must go from this list.
 WITH known (place, message) AS (VALUES
     ('crm._discount_held() on crm_data.opportunity', 'record "new" has no field "opportunity_id"'),
-    ('crm._match_normalize() on crm_data.contact', 'record "new" has no field "name_core"'),
-    ('crm._match_normalize() on crm_data.lead', 'record "new" has no field "name_core"'),
     ('crm._match_guess(regclass,name)', 'record "part" is not assigned yet'),
     ('crm.match_index(text)', 'record "batch" is not assigned yet'),
     ('crm.scan_duplicates(text,timestamp with time zone)', 'record "f" is not assigned yet')

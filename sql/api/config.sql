@@ -421,6 +421,10 @@ BEGIN
                                   kind IN ('setting', 'health_model', 'receivable_health', 'credibility', 'odds', 'calendar'))
           INTO v_problem FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.scope = scope AND x.status = 'active';
     END IF;
+    -- a zone that nobody knows would stop the clock
+    IF v_problem IS NULL AND kind = 'setting' AND key = 'organisation.timezone' AND NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE z.name = body ->> 'value') THEN
+        v_problem := format('$.value: there is no time zone "%s"; pg_timezone_names lists them, for example Asia/Shanghai', left(body ->> 'value', 100));
+    END IF;
     -- a figure that is decided elsewhere is not changed here, where it would change nothing
     IF v_problem IS NULL AND kind = 'setting' THEN
         SELECT format('it is decided by %s, and can be changed only there', x.body ->> 'decided_by') INTO v_problem FROM crm_data.config AS x

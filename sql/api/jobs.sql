@@ -98,6 +98,16 @@ END
 $$;
 COMMENT ON FUNCTION crm._plan_jobs(timestamptz) IS 'Internal: notes the runs that are due up to an instant, as each job catches up; returns how many are new.';
 
+CREATE OR REPLACE FUNCTION crm._local_days() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM set_config('TimeZone', crm._setting('organisation.timezone', 'Asia/Shanghai'), true);
+END
+$$;
+COMMENT ON FUNCTION crm._local_days() IS 'Internal: until the end of the transaction days are those of the organisation: what the clock does at night must not depend on where the server or the scheduler believes to be.';
+
 CREATE OR REPLACE FUNCTION crm._run_jobs_step(OUT more boolean, OUT note text)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -108,6 +118,7 @@ DECLARE
     v_error text;
     v_planned int;
 BEGIN
+    PERFORM crm._local_days();
     -- planning is committed before anything runs, so that no other session waits for a long job to know what is due
     v_planned := crm._plan_jobs(now());
     IF v_planned > 0 THEN
@@ -162,6 +173,7 @@ DECLARE
     v_unrouted bigint;
     v_ids bigint[];
 BEGIN
+    PERFORM crm._local_days();
     -- overdue tasks: owner and manager hear of each once; at most 500 in a transaction
     FOR t IN
         SELECT k.id, left(k.title, 200) AS title, k.owner_id, k.account_id, k.due_at, k.kind, k.action_key, k.object, k.record_id
@@ -212,6 +224,7 @@ CREATE OR REPLACE FUNCTION crm._tick_queues(OUT more boolean, OUT note text)
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM crm._local_days();
     -- meetings whose summary is late after their end: each is told of once
     PERFORM crm._run_rules('timer.interaction', 'account', i.account_id, jsonb_build_object('id', i.id, 'kind', i.kind, 'summary', i.summary, 'age_minutes', round(extract(epoch FROM now() - i.occurred_at - coalesce(i.duration, '0')) / 60)))
        FROM crm_data.interaction AS i

@@ -102,11 +102,15 @@ BEGIN
     END IF;
     IF NEW.outcome = 'open' THEN
         PERFORM crm._stage_tasks(NEW.id);
+    ELSIF TG_OP = 'UPDATE' THEN
+        -- the risk of a deal that is closed is nobody's work any more
+        UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'stage' WHERE a.object = 'opportunity' AND a.record_id = NEW.id AND a.kind = 'risk' AND a.state <> 'closed';
+        UPDATE crm_data.task AS t SET state = 'cancelled', done_at = now(), updated_at = now() WHERE t.object = 'opportunity' AND t.record_id = NEW.id AND t.kind = 'risk_action' AND t.state = 'open';
     END IF;
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION crm._stage_entered() IS 'Trigger of opportunity: every entry into a stage is in the stage history, the stay before is closed, and the stage''s actions become tasks. Internal.';
+COMMENT ON FUNCTION crm._stage_entered() IS 'Trigger of opportunity: every entry into a stage is in the stage history, the stay before is closed, and the stage''s actions become tasks; with the deal its alerts and actions about risk are over. Internal.';
 DROP TRIGGER IF EXISTS process_stage_first ON crm_data.opportunity;
 CREATE CONSTRAINT TRIGGER process_stage_first AFTER INSERT ON crm_data.opportunity DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION crm._stage_entered();
 COMMENT ON TRIGGER process_stage_first ON crm_data.opportunity IS 'A deal without a history gets its first entry; its stage''s actions become tasks.';
@@ -377,8 +381,12 @@ BEGIN
            jsonb_strip_nulls(jsonb_build_object('id', r.id, 'kind', r.kind, 'channel', r.channel, 'direction', r.direction, 'satisfaction', r.satisfaction, 'progress', r.progress, 'objections', r.detail -> 'objections', 'keyword_hits', crm._keyword_hits(concat_ws(' ', r.summary, r.body))))
       FROM new_rows AS r WHERE r.account_id IS NOT NULL AND r.occurred_at > now() - interval '7 days' AND NOT r.auto;
     -- whoever is spoken to is not silent any more
-    UPDATE crm_data.rule_match AS m SET cleared_at = now() FROM new_rows AS r
-     WHERE m.object = 'account' AND m.record_id = r.account_id AND m.rule IN ('followup_manager', 'followup_alert') AND m.fired AND m.cleared_at IS NULL AND r.occurred_at > m.at;
+    WITH over AS (
+        UPDATE crm_data.rule_match AS m SET cleared_at = now() FROM new_rows AS r
+         WHERE m.object = 'account' AND m.record_id = r.account_id AND m.rule IN ('followup_manager', 'followup_alert') AND m.fired AND m.cleared_at IS NULL AND r.occurred_at > m.at
+        RETURNING m.record_id)
+    UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'follow-up' FROM over AS o
+     WHERE a.object = 'account' AND a.record_id = o.record_id AND a.kind = 'silent' AND a.state <> 'closed';
     RETURN NULL;
 END
 $$;

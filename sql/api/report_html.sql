@@ -45,7 +45,7 @@ AS $$
         ('definer function', 'definer function', '属主权限函数'), ('inert role', 'inert role', '失效角色'), ('orphaned login', 'orphaned login', '无主账号'),
         ('competitor_move', 'Heard of competitors', '竞品动态'), ('effective', 'in force since', '生效日期'),
         ('retire', 'could go', '建议停用'), ('seldom_filled', 'seldom filled', '很少填写'), ('one_value', 'always the same', '取值单一'), ('unused', 'not used', '未使用'), ('unpriced', 'Without rate', '缺汇率'),
-        ('contract', 'Contract', '合同'), ('expires_on', 'Expires', '到期日'), ('days_left', 'Days left', '剩余天数'), ('credit_rating', 'Credit rating', '信用评级'), ('on_time_rate', 'Paid on time', '按时回款率'),
+        ('days_silent', 'Days without contact', '未联系天数'), ('contract', 'Contract', '合同'), ('expires_on', 'Expires', '到期日'), ('days_left', 'Days left', '剩余天数'), ('days_since', 'Days ago', '距今天数'), ('credit_rating', 'Credit rating', '信用评级'), ('on_time_rate', 'Paid on time', '按时回款率'),
         ('instalments', 'Instalments so far', '已到期分期数'), ('outstanding', 'Overdue amount', '逾期未付'), ('of_first_rate', 'Of the first', '占首阶段'), ('of_before_rate', 'Of the one before', '占上一阶段'), ('grade', 'Grade', '等级'),
         ('hidden', 'Not shown to you', '无权查看'), ('in_currency', 'Amounts in %s', '金额单位:%s'), ('nobody', 'nobody named', '未指定'), ('task', 'task', '任务'), ('next_step', 'next step', '下一步'), ('checked_at', 'Checked', '校验时间'),
         ('model_accuracy', 'Accuracy of the win probability', '模型准确率'), ('poor', 'poor', '不达标'), ('no_data', 'no data', '无数据')) AS v (k, en, zh) WHERE v.k = key), key)
@@ -276,7 +276,9 @@ DECLARE
     v_main text := '';
     v_cols text[];
     v_say text[];
+    v_part text[];
     g record;
+    r record;
 BEGIN
     IF v_locale NOT IN ('en', 'zh') THEN
         RAISE EXCEPTION 'reports are in English (en) and Chinese (zh), not in "%"', v_locale USING ERRCODE = 'invalid_parameter_value', HINT = 'Give en or zh.';
@@ -300,8 +302,15 @@ BEGIN
         -- rows of several kinds: one section for each
         v_main := coalesce(crm._html_chart(v_rows, b -> 'chart', v_locale), '');
         FOR g IN SELECT crm._text_of(x -> (b ->> 'part'), v_locale) AS part, jsonb_agg(x ORDER BY o) AS rows_ FROM jsonb_array_elements(v_rows) WITH ORDINALITY AS u (x, o) GROUP BY 1 ORDER BY min(o) LOOP
+            -- a column may mean something else in each section
+            v_part := array_remove(v_cols, b ->> 'part');
+            v_rows := g.rows_;
+            FOR r IN SELECT n.key, n.value FROM jsonb_each_text(CASE jsonb_typeof(b -> 'names' -> g.part) WHEN 'object' THEN b -> 'names' -> g.part ELSE '{}' END) AS n LOOP
+                v_part := array_replace(v_part, r.key, r.value);
+                v_rows := (SELECT jsonb_agg((x - r.key) || jsonb_build_object(r.value, x -> r.key) ORDER BY o) FROM jsonb_array_elements(v_rows) WITH ORDINALITY AS u (x, o));
+            END LOOP;
             v_main := v_main || format('<section><h2>%s</h2>', crm._html(crm._say(g.part, v_locale))) || coalesce(crm._html_chart(g.rows_, b -> 'charts' -> g.part, v_locale), '')
-                      || crm._html_table(g.rows_, array_remove(v_cols, b ->> 'part'), v_say, v_locale) || '</section>';
+                      || crm._html_table(v_rows, v_part, v_say, v_locale) || '</section>';
         END LOOP;
     ELSE
         v_main := coalesce(crm._html_chart(v_rows, b -> 'chart', v_locale), '') || crm._html_table(v_rows, v_cols, v_say, v_locale);
@@ -326,7 +335,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.report_html(text, jsonb, text) IS
 'Rows as one self-contained HTML page with inline SVG, without script, every text escaped. Reads no business data: it shows what it is given.
-report: name of the report, for its title and form. body: a list of rows, or {rows, columns: their order, chart: {kind: bars, funnel, waterfall, trend or heat; label, value, column}, part: column by which rows fall into sections, charts: one for a section, by its key, say: columns with words of the reports, title: {en, zh}}; what is not given comes from page of the configuration of that report. Columns named *_rate are shown as percent, *_at as local time.
+report: name of the report, for its title and form. body: a list of rows, or {rows, columns: their order, chart: {kind: bars, funnel, waterfall, trend or heat; label, value, column}, part: column by which rows fall into sections, charts: one for a section, by its key, names: what columns are called in a section, by its key, say: columns with words of the reports, title: {en, zh}}; what is not given comes from page of the configuration of that report. Columns named *_rate are shown as percent, *_at as local time.
 locale: en or zh, by default the reader''s own. Not STRICT: locale may be NULL. Errors: 22023 another language, or a body that is not like that.';
 
 CREATE OR REPLACE FUNCTION crm.report_html(snapshot bigint, locale text DEFAULT NULL) RETURNS text

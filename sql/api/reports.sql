@@ -371,9 +371,11 @@ AS $$
       WHERE a.owner_id = member AND a.deleted_at IS NULL AND a.merged_into IS NULL AND a.last_contact_at < at - make_interval(days => crm._setting('followup.alert_days', '30')::int)
       ORDER BY a.last_contact_at, a.id LIMIT 20)
     UNION ALL
-    (SELECT 'expiring', a.name, c.code, c.expires_on::timestamptz, c.expires_on - at::date, 'contract', c.id
+    (SELECT 'expiring', a.name, c.code, c.expires_on::timestamp AT TIME ZONE z.tz, c.expires_on - z.day, 'contract', c.id
        FROM crm_data.contract AS c JOIN crm_data.account AS a ON a.id = c.account_id
-      WHERE c.owner_id = member AND c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND c.expires_on BETWEEN at::date AND at::date + crm._setting('renewal.window', '90')::int
+      -- days are the organisation's, wherever the session that runs the job lives
+      CROSS JOIN (SELECT s.tz, (at AT TIME ZONE s.tz)::date AS day FROM (SELECT crm._setting('organisation.timezone', 'Asia/Shanghai') AS tz) AS s) AS z
+      WHERE c.owner_id = member AND c.deleted_at IS NULL AND c.state IN ('signed', 'active') AND c.expires_on BETWEEN z.day AND z.day + crm._setting('renewal.window', '90')::int
       ORDER BY c.expires_on, c.id LIMIT 20)
     UNION ALL
     -- what was heard since the morning before of those who stand against him

@@ -66,6 +66,15 @@ END $$;
 SELECT r.* FROM unnest('{60,61,58,61,56,55,61,80,81,79,82,76,81,75,95,96,94,97,91,90,81,75,50}'::int[]) WITH ORDINALITY AS s (points, n) CROSS JOIN LATERAL pg_temp.at(:deal, s.points) AS r ORDER BY s.n;
 ROLLBACK;
 
+-- and with the deal its risk is over, as silence is with a follow-up
+INSERT INTO crm_data.alert (kind, level, object, record_id, account_id, message, dedupe_key) VALUES ('risk', 'red', 'opportunity', :deal, :acc, 'Brk', 'brk risk'), ('silent', 'yellow', 'account', :acc, :acc, 'Brk', 'brk silent');
+INSERT INTO crm_data.task (kind, object, record_id, account_id, title, owner_id) VALUES ('risk_action', 'opportunity', :deal, :acc, 'Brk action', :rep);
+INSERT INTO crm_data.rule_match (rule, version, object, record_id, key, at, fired) VALUES ('followup_alert', 1, 'account', :acc, 'brk silent', now() - interval '1 hour', true);
+UPDATE crm_data.opportunity AS o SET stage_id = s.id FROM crm_data.stage AS s WHERE s.pipeline_id = o.pipeline_id AND s.code = 'lost' AND o.id = :deal;
+INSERT INTO crm_data.interaction (account_id, kind, summary) VALUES (:acc, 'call', 'spoken to');
+SELECT kind, state, updated_by FROM crm_data.alert WHERE dedupe_key LIKE 'brk %' ORDER BY 1;
+SELECT state FROM crm_data.task WHERE title = 'Brk action';
+
 -- configuration: a trial that was taken back was never in force; two beginnings of one key are two versions
 SET ROLE brk_ann;
 SELECT crm.config_put('assignment', 'brk', '{"routes": [{"name": "all", "to": {"match": []}}]}') AS version;
@@ -106,6 +115,28 @@ SELECT z.tz, bool_and(whole.d = parts.d) AS same FROM (VALUES ('America/New_York
  CROSS JOIN LATERAL (SELECT array_agg(d ORDER BY d) AS d FROM generate_series(timestamptz '2026-10-20 00:00+00', '2026-11-19 23:00+00', interval '1 hour') AS h CROSS JOIN LATERAL crm.job_due('day', '1 hour 30 minutes', z.tz, h, h + interval '1 hour') AS d) AS parts GROUP BY 1 ORDER BY 1;
 SELECT d AT TIME ZONE 'Asia/Shanghai' AS month_starts FROM crm.job_due('month', '0', 'Asia/Shanghai', '2028-01-15 00:00+08', '2028-04-15 00:00+08') AS d;
 SELECT d AT TIME ZONE 'Asia/Shanghai' AS leap_day FROM crm.job_due('month', '28 days 8 hours', 'Asia/Shanghai', '2028-02-01 00:00+08', '2028-03-01 00:00+08') AS d;
+
+-- the clock lives in the organisation's days wherever its session does, and a zone that nobody knows cannot be set
+SET timezone = 'Pacific/Honolulu';
+CREATE FUNCTION crm._job_brk(due timestamptz) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN CASE current_setting(''TimeZone'') WHEN ''Asia/Shanghai'' THEN 8 END; END';
+GRANT EXECUTE ON FUNCTION crm._job_brk(timestamptz) TO crm_owner;
+INSERT INTO crm_data.job (name, cadence, offset_, procedure, catch_up, starts_at) VALUES ('brk job', 'day', '0', '_job_brk', 'latest', now() - interval '2 days');
+CREATE TEMP TABLE was AS SELECT id FROM crm_data.job WHERE enabled AND name <> 'brk job';
+UPDATE crm_data.job SET enabled = false WHERE id IN (SELECT id FROM was);
+CALL crm.run_jobs();
+SELECT r.state, r.rows, current_setting('TimeZone') AS here FROM crm_data.job_run AS r JOIN crm_data.job AS j ON j.id = r.job_id WHERE j.name = 'brk job';
+UPDATE crm_data.job SET enabled = true WHERE id IN (SELECT id FROM was);
+DELETE FROM crm_data.job_run WHERE job_id = (SELECT id FROM crm_data.job WHERE name = 'brk job');
+DELETE FROM crm_data.job WHERE name = 'brk job';
+DROP FUNCTION crm._job_brk(timestamptz);
+DROP TABLE was;
+SET timezone = 'Asia/Shanghai';
+SET ROLE brk_ann;
+SELECT crm.config_put('setting', 'organisation.timezone', '{"value": "Mars/Olympus"}') AS version;
+SELECT crm.config_propose('setting', 'organisation.timezone', 2);
+\echo :LAST_ERROR_SQLSTATE
+RESET ROLE;
+DELETE FROM crm_data.config WHERE kind = 'setting' AND key = 'organisation.timezone' AND version = 2;
 
 -- a message that ends every relay which takes it, a chain whose other channels are all off: given up, and somebody knows
 UPDATE crm_data.outbox SET state = 'cancelled' WHERE state IN ('pending', 'failed', 'claimed');
@@ -213,6 +244,8 @@ SELECT length(company) AS company, length(need) AS need FROM crm_data.lead WHERE
 SELECT crm.capture_lead(jsonb_build_object('phone', '13900001113', 'client_key', 'brk odd', 'name', E'\u202Eevil\u0001\u001b[31m', 'company', '<script>alert(1)</script>''; DROP TABLE x; --', 'need', E'\u0007$(rm -rf /)', 'context', jsonb_build_object('ip', E'\u202E'))) -> 'duplicate' AS duplicate;
 SELECT name = E'\u202Eevil\u0001\u001b[31m' AS kept_as_it_came, company FROM crm_data.lead WHERE client_key = 'brk odd';
 SELECT length(crm.report_html('my_board', jsonb_build_array(jsonb_build_object('account', repeat('长', 1000000))), 'zh')) < 10000 AS a_page_stays_a_page, crm.report_html('my_board', jsonb_build_array(jsonb_build_object('account', E'\u202Ea\u0001<b>')), 'en') LIKE '%<td data-l="Customer">a&lt;b&gt;</td>%' AS harmless;
+-- what a figure is called depends on the section it stands in
+SELECT ARRAY(SELECT (regexp_matches(crm.report_html('morning_brief', '[{"kind": "todo", "account": "A", "title": "T", "due_at": "2026-11-01T08:00:00+08", "days": -1}, {"kind": "silent", "account": "B", "due_at": "2026-10-01T00:00:00+08", "days": 31}, {"kind": "expiring", "account": "C", "title": "C-1", "due_at": "2026-12-01T00:00:00+08", "days": 30}]', 'en'), '<th[^>]*>([^<]+)', 'g'))[1]) AS headings;
 -- leave as found
 DELETE FROM crm_data.rule_event WHERE record_id = :acc;
 DELETE FROM crm_data.outbox WHERE parent_id IS NOT NULL AND recipient_id = :rep;

@@ -459,6 +459,12 @@ BEGIN
     IF c.status <> ALL (wanted) THEN
         RAISE EXCEPTION 'version % of %/% is %', version, kind, key, c.status USING ERRCODE = 'RM501', HINT = 'A version goes from draft to proposed, then to canary or active, then to retired.';
     END IF;
+    -- whoever wrote it did not know what came into force meanwhile, and would undo it unseen
+    IF c.status = 'proposed' AND EXISTS (SELECT FROM crm_data.config AS x WHERE x.kind = kind AND x.key = key AND x.scope = scope AND x.status = 'active' AND x.version IS DISTINCT FROM c.based_on
+                                            AND x.body IS DISTINCT FROM (SELECT b.body FROM crm_data.config AS b WHERE b.kind = kind AND b.key = key AND b.scope = scope AND b.version = c.based_on)) THEN
+        RAISE EXCEPTION 'version % of %/% was not made from the version in force', version, kind, key USING ERRCODE = 'RM501',
+            DETAIL = format('It was made from %s.', coalesce('version ' || c.based_on, 'nothing')), HINT = 'crm.config_diff shows what came into force meanwhile; save the change again on top of it with crm.config_put.';
+    END IF;
     v_problem := crm._config_problem(kind, key, scope, c.body);
     IF v_problem IS NOT NULL THEN
         RAISE EXCEPTION 'version % of %/% is not valid', version, kind, key USING ERRCODE = 'RM502', DETAIL = v_problem, HINT = 'Save a corrected version with crm.config_put.';
@@ -528,7 +534,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.config_approve(text, text, int, text) IS
-'Approves a proposed version and activates it at once, for everything that happens from its commit on. The approver is never the author. Errors: RM504 the author himself; RM501 not proposed; RM502, RM503 as in crm.config_propose; 42501.';
+'Approves a proposed version and activates it at once, for everything that happens from its commit on. The approver is never the author. Errors: RM504 the author himself; RM501 not proposed, or another version came into force since it was written; RM502, RM503 as in crm.config_propose; 42501.';
 
 CREATE OR REPLACE FUNCTION crm.config_canary(kind text, key text, version int, pct numeric DEFAULT NULL, duration interval DEFAULT NULL, scope text DEFAULT '*') RETURNS timestamptz
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE

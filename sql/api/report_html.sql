@@ -141,10 +141,12 @@ AS $$
     SELECT '<svg viewBox="0 0 360 200" role="img"><line x1="10" y1="160" x2="350" y2="160" stroke="#9ca3af"/>'
            || coalesce(format('<polyline fill="none" stroke="#2563eb" stroke-width="3" points="%s"/>', string_agg(p.x || ',' || p.y, ' ' ORDER BY p.i)), '')
            || coalesce(string_agg(format('<circle cx="%s" cy="%s" r="4" fill="#2563eb"/>', p.x, p.y)
-                                  || CASE WHEN p.named THEN format('<text x="%1$s" y="%2$s" class="c o">%3$s</text><text x="%1$s" y="184" class="c">%4$s</text>', p.x, p.y - 10, crm._html(crm._num_short(p.v, locale)), crm._html(crm._clip(p.label, 10))) ELSE '' END, '' ORDER BY p.i), '') || '</svg>'
+                                  || CASE WHEN p.named THEN format('<text x="%1$s" y="%2$s" class="c o">%3$s</text><text x="%1$s" y="184" class="c">%4$s</text>', p.x, CASE WHEN p.below THEN p.y + 22 ELSE p.y - 10 END, crm._html(crm._num_short(p.v, locale)), crm._html(crm._clip(p.label, 10))) ELSE '' END, '' ORDER BY p.i), '') || '</svg>'
+      -- in a valley the figure stands under its point, where no line is
+      FROM (SELECT q.*, coalesce(lag(q.y) OVER (ORDER BY q.i) < q.y AND lead(q.y) OVER (ORDER BY q.i) < q.y AND q.y < 140, false) AS below
       FROM (SELECT i, labels[i] AS label, amounts[i] AS v, (n.n - i) % ((n.n + 3) / 4) = 0 AS named, round(45 + 270 * (i - 1)::numeric / greatest(n.n - 1, 1), 1) AS x,
                    coalesce(round(160 - 125 * (amounts[i] - m.lo) / nullif(m.top - m.lo, 0), 1), 160) AS y
-              FROM generate_subscripts(amounts, 1) AS i, (SELECT cardinality(amounts) AS n) AS n, (SELECT max(x) AS top, least(min(x), 0) AS lo FROM unnest(amounts) AS x) AS m) AS p
+              FROM generate_subscripts(amounts, 1) AS i, (SELECT cardinality(amounts) AS n) AS n, (SELECT max(x) AS top, least(min(x), 0) AS lo FROM unnest(amounts) AS x) AS m) AS q) AS p
      WHERE p.v IS NOT NULL
 $$;
 COMMENT ON FUNCTION crm._svg_trend(text[], numeric[], text) IS 'Internal: a line over time as SVG.';

@@ -88,6 +88,18 @@ SET ROLE brk_ann;
 SELECT crm.config_rollback('assignment', 'brk', 1);
 \echo :LAST_ERROR_SQLSTATE
 SELECT crm.config_put('flag', repeat('k', 201), '{"on": true}');
+-- two changes of one version: the second would undo the first unseen
+DO $$ BEGIN PERFORM crm.config_put('flag', 'brk', '{"on": false}'), crm.config_propose('flag', 'brk', 1); END $$;
+SET ROLE brk_bob;
+SELECT crm.config_approve('flag', 'brk', 1) IS NOT NULL AS approved;
+SET ROLE brk_ann;
+DO $$ BEGIN FOR v IN 2 .. 3 LOOP PERFORM crm.config_put('flag', 'brk', jsonb_build_object('on', true, 'n', v)), crm.config_propose('flag', 'brk', v); END LOOP; END $$;
+SET ROLE brk_bob;
+SELECT crm.config_approve('flag', 'brk', 2) IS NOT NULL AS approved;
+SELECT crm.config_approve('flag', 'brk', 3);
+\echo :LAST_ERROR_SQLSTATE
+SET ROLE brk_ann;
+SELECT version, status, body FROM crm.config_list('flag') AS l JOIN LATERAL (SELECT c.body FROM crm.config_as_of(now()) AS c WHERE c.kind = 'flag' AND c.key = 'brk') AS b ON true WHERE l.key = 'brk' ORDER BY version;
 RESET ROLE;
 
 -- a clock that ran years ahead and came back: what it planned waits, what is due by now is done

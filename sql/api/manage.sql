@@ -596,6 +596,27 @@ AS $$
      WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND a.grantee <> c.relowner
        AND coalesce(g.rolname, 'public') NOT IN ('crm_gate', 'crm_backup')
     UNION ALL
+    SELECT 'error', 'column right', format('%s.%I', c.oid::regclass, t.attname), coalesce(g.rolname, 'public') || ' ' || a.privilege_type
+      FROM pg_class AS c JOIN pg_attribute AS t ON t.attrelid = c.oid CROSS JOIN LATERAL aclexplode(t.attacl) AS a LEFT JOIN pg_roles AS g ON g.oid = a.grantee
+     WHERE c.relnamespace = 'crm_data'::regnamespace AND a.grantee <> c.relowner AND coalesce(g.rolname, 'public') NOT IN ('crm_gate', 'crm_backup')
+    UNION ALL
+    SELECT 'error', 'schema right', n.nspname::text, coalesce(g.rolname, 'public') || ' ' || a.privilege_type
+      FROM pg_namespace AS n CROSS JOIN LATERAL aclexplode(n.nspacl) AS a LEFT JOIN pg_roles AS g ON g.oid = a.grantee
+     WHERE a.grantee <> n.nspowner AND coalesce(g.rolname, 'public') NOT IN ('crm_owner', 'crm_gate', 'crm_backup') AND (n.nspname = 'crm_data' OR n.nspname = 'crm' AND a.privilege_type = 'CREATE')
+    UNION ALL
+    -- policies widen what others allow: of ours there is one for the engine and those of the people
+    SELECT CASE WHEN p.polpermissive THEN 'error' ELSE 'info' END, 'policy of others', c.oid::regclass::text, p.polname::text
+      FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
+     WHERE c.relnamespace = 'crm_data'::regnamespace AND NOT (p.polpermissive AND p.polroles = ARRAY[CASE WHEN p.polname = 'engine' THEN 'crm_owner' WHEN p.polname ~ '^people_(read|create|update|delete)$' THEN 'crm_gate' END::regrole::oid])
+    UNION ALL
+    SELECT 'error', 'function right', p.oid::regprocedure::text, 'public EXECUTE'
+      FROM pg_proc AS p WHERE p.pronamespace = 'crm'::regnamespace AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee = 0)
+    UNION ALL
+    -- with SET ROLE he is the other one
+    SELECT 'warning', 'shared login', m.rolname::text, format('may act as %s', g.rolname)
+      FROM pg_auth_members AS a JOIN pg_roles AS g ON g.oid = a.roleid JOIN pg_roles AS m ON m.oid = a.member JOIN crm_data.member AS x ON x.role_name = g.rolname
+     WHERE EXISTS (SELECT FROM crm_data.member AS y WHERE y.role_name = m.rolname)
+    UNION ALL
     SELECT 'warning', 'definer function', p.oid::regprocedure::text, pg_get_userbyid(p.proowner)::text
       FROM pg_proc AS p JOIN pg_roles AS o ON o.oid = p.proowner
      WHERE p.prosecdef AND o.rolsuper AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'crm'::regnamespace)
@@ -627,7 +648,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.access_audit() IS
-'What stands beside or against the rules of access: privileged roles and memberships, views and tables that are not as they should be, definer functions of superusers, roles that are inert because they are inherited too deeply, logins without a member. Empty of errors on a sound system.
+'What stands beside or against the rules of access: privileged roles and memberships, views, tables, rights and policies that are not as they should be, people who may act as others, definer functions of superusers, roles that are inert because they are inherited too deeply, logins without a member. Empty of errors on a sound system.
 Errors: 42501 neither the right configure nor the role crm_risk.';
 
 CREATE OR REPLACE FUNCTION crm.role_cleanup(scope text DEFAULT 'orphaned', action text DEFAULT 'report') RETURNS TABLE (role_name name, reason text, done text)

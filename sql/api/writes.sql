@@ -118,6 +118,12 @@ CREATE OR REPLACE FUNCTION crm.remove(object text, id bigint, base_version int) 
     SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
+    IF EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'crm_data' AND c.relname = object AND c.relkind IN ('r', 'p')
+                  AND NOT EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'deleted_at' AND NOT a.attisdropped)) THEN
+        RAISE EXCEPTION 'rows of % are not marked as deleted', object USING ERRCODE = 'undefined_column',
+            HINT = CASE object WHEN 'attachment' THEN 'Ask for it with crm.request_delete(''attachment'', id, reason, challenge).' WHEN 'interaction' THEN 'Its author or a steward may retract it: set retracted_at.'
+                               WHEN 'member' THEN 'Whoever leaves is offboarded: crm.offboard(member).' ELSE 'They stay with the record they belong to.' END;
+    END IF;
     RETURN crm.write(object, id, gen_random_uuid(), 'remove', base_version, jsonb_build_object('deleted_at', clock_timestamp()));
 END
 $function$;

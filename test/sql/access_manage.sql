@@ -248,6 +248,7 @@ SELECT count(*) FROM crm_data.attachment WHERE name LIKE 'scan _%' AND retracted
 
 -- audit, orphaned logins, leavers
 SET ROLE access_rep;
+SELECT crm.remove('attachment', :attachment, 1);
 SELECT * FROM crm.access_audit();
 \echo :LAST_ERROR_SQLSTATE
 RESET ROLE;
@@ -256,6 +257,19 @@ GRANT pg_read_all_data TO access_boss;
 SET ROLE access_admin;
 SELECT * FROM crm.access_audit() WHERE subject LIKE 'access%' ORDER BY 1, 2, 3, 4;
 SELECT * FROM crm.access_audit() WHERE severity = 'error';
+-- what an administrator of the server may have put beside the rules
+RESET ROLE;
+SAVEPOINT beside;
+GRANT access_boss TO access_rep;
+GRANT SELECT (phone) ON crm_data.account TO access_rep;
+GRANT USAGE ON SCHEMA crm_data TO access_rep;
+GRANT CREATE ON SCHEMA crm TO access_agent;
+GRANT EXECUTE ON FUNCTION crm._see(text, bigint) TO PUBLIC;
+CREATE POLICY all_of_it ON crm_data.account TO PUBLIC USING (true);
+CREATE POLICY less ON crm_data.account AS RESTRICTIVE TO crm_gate USING (name <> 'x');
+SELECT * FROM crm._access_findings() WHERE severity = 'error' OR kind IN ('shared login', 'policy of others') ORDER BY 1, 2, 3, 4;
+ROLLBACK TO beside;
+SET ROLE access_admin;
 SELECT * FROM crm.effective_roles((SELECT id FROM crm.member WHERE full_name = 'access_clerk'));
 SELECT * FROM crm.role_cleanup() WHERE role_name LIKE 'access%';
 SELECT * FROM crm.role_cleanup(action => 'disable') WHERE role_name LIKE 'access%';

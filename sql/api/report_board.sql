@@ -48,16 +48,20 @@ AS $$
       WHERE a.owner_id = crm.me() AND a.merged_into IS NULL AND a.risk_score IS NOT NULL
       ORDER BY a.risk_score DESC, a.id LIMIT 10)
     UNION ALL
-    (SELECT 'competitor', NULL, o.competitor, NULL, NULL, NULL, NULL, count(*) FILTER (WHERE o.outcome = 'open'),
+    (SELECT 'competitor', NULL,
+            -- what is known of them: strong and weak points and the price, from the latest competitor matrix
+            o.competitor || coalesce(': ' || (array_agg(m.said ORDER BY o.updated_at DESC, o.id DESC) FILTER (WHERE m.said <> ''))[1], ''), NULL, NULL, NULL, NULL, count(*) FILTER (WHERE o.outcome = 'open'),
             CASE WHEN count(DISTINCT o.currency) FILTER (WHERE o.outcome = 'open') = 1 THEN sum(o.amount) FILTER (WHERE o.outcome = 'open') END,
             CASE WHEN count(DISTINCT o.currency) FILTER (WHERE o.outcome = 'open') = 1 THEN max(o.currency) FILTER (WHERE o.outcome = 'open') END,
             round(avg((o.outcome = 'won')::int) FILTER (WHERE o.outcome <> 'open'), 3)
        FROM crm.opportunity AS o
+      CROSS JOIN LATERAL (SELECT CASE WHEN coalesce(o.attrs #>> '{forms,competitor_matrix,competitor}', o.competitor) = o.competitor
+                                      THEN concat_ws('; ', '+ ' || (o.attrs #>> '{forms,competitor_matrix,strength}'), '- ' || (o.attrs #>> '{forms,competitor_matrix,weakness}'), '¤ ' || (o.attrs #>> '{forms,competitor_matrix,price}')) END AS said) AS m
       WHERE o.owner_id = crm.me() AND o.competitor IS NOT NULL
       GROUP BY o.competitor HAVING count(*) FILTER (WHERE o.outcome = 'open') > 0 ORDER BY 8 DESC, o.competitor COLLATE "C" LIMIT 10)
 $$;
 COMMENT ON FUNCTION crm.my_board(timestamptz) IS
-'The caller''s war board, in three parts: todo, the first open tasks (setting board.top_todos, 3; days until due, negative when overdue); risk, his ten customers of the highest risk with their level and open deals; competitor, who stands against his open deals, and the share of closed deals won against each.
+'The caller''s war board, in three parts: todo, the first open tasks (setting board.top_todos, 3; days until due, negative when overdue); risk, his ten customers of the highest risk with their level and open deals; competitor, who stands against his open deals, with what the latest competitor matrix of his deals says of them (+ strong, - weak points, ¤ price), and the share of closed deals won against each.
 Amounts are in their currency, and left out where several meet. Read through the guarded views. at: the instant that days are counted from.';
 
 CREATE OR REPLACE FUNCTION crm.today_focus(day date DEFAULT NULL)

@@ -555,6 +555,25 @@ DROP TRIGGER IF EXISTS process_discount_hold ON crm_data.line_item;
 CREATE TRIGGER process_discount_hold BEFORE INSERT OR UPDATE ON crm_data.line_item FOR EACH ROW WHEN (NEW.discount_pct > 0) EXECUTE FUNCTION crm._discount_held();
 COMMENT ON TRIGGER process_discount_hold ON crm_data.line_item IS 'No higher discount while discounts of the deal are held.';
 
+CREATE OR REPLACE FUNCTION crm._product_sold() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- people offer what there is; what other systems report was sold, whatever the list says
+    IF crm.me() IS NOT NULL AND NOT crm.has_role('crm_sync')
+       AND EXISTS (SELECT FROM crm_data.product AS p WHERE p.id = NEW.product_id AND (p.deleted_at IS NOT NULL OR p.retired_on <= coalesce(NEW.sold_on, (now() AT TIME ZONE crm._setting('organisation.timezone', 'Asia/Shanghai'))::date))) THEN
+        RAISE EXCEPTION 'product % is not sold any more', (SELECT p.code FROM crm_data.product AS p WHERE p.id = NEW.product_id) USING ERRCODE = 'check_violation',
+            HINT = 'Take another one: SELECT code, name FROM crm.product WHERE retired_on IS NULL OR retired_on > current_date.';
+    END IF;
+    RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION crm._product_sold() IS 'Trigger of line_item: a person offers no product that is retired (retired_on) or deleted. Internal.';
+DROP TRIGGER IF EXISTS process_product_sold ON crm_data.line_item;
+CREATE TRIGGER process_product_sold BEFORE INSERT OR UPDATE OF product_id ON crm_data.line_item FOR EACH ROW EXECUTE FUNCTION crm._product_sold();
+COMMENT ON TRIGGER process_product_sold ON crm_data.line_item IS 'The life of a product ends on the day it is retired.';
+
 -- ---------------------------------------------------------------- information health, watches
 
 CREATE OR REPLACE FUNCTION crm._info_health(account bigint, at timestamptz, model jsonb DEFAULT NULL) RETURNS TABLE (score int, contact_freshness numeric, contract_scans numeric, recent_summaries numeric)

@@ -333,7 +333,7 @@ DECLARE
     found bigint;
     patch jsonb := doc - '{op_id,endpoint,external,proposals}'::text[];
     proposals jsonb := coalesce(doc -> 'proposals', '{}');
-    op uuid := coalesce((doc ->> 'op_id')::uuid, gen_random_uuid());
+    op uuid := CASE WHEN doc ->> 'op_id' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN (doc ->> 'op_id')::uuid ELSE gen_random_uuid() END;
     called text := coalesce(doc ->> 'code', doc #>> '{external,id}', '');
     off text[] := crm._off_fields('account', endpoint);
     answer jsonb;
@@ -346,8 +346,12 @@ BEGIN
     IF called = '' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an account is found by its code or by an external reference',
             HINT = 'Give {"code": .., ..} or {"external": {"source": .., "id": ..}, ..}.';
+    ELSIF lower(doc ->> 'op_id') <> op::text THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an op_id is a UUID', HINT = 'Make a new one for every request, and send it again with the same request only.';
+    ELSIF doc ? 'external' AND (jsonb_typeof(doc #> '{external,source}') IS DISTINCT FROM 'string' OR coalesce(doc #>> '{external,id}', '') = '') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an external reference has a source and an id', HINT = 'Give {"external": {"source": "erp", "id": "C-77"}, ..}.';
     ELSIF jsonb_typeof(proposals) <> 'object' THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'proposals are an object of fields and values';
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'proposals are an object of fields and values', HINT = 'Give {"proposals": {"uscc": ".."}, ..}.';
     END IF;
     -- what is switched off for this client is not taken from it
     patch := patch - off;
@@ -355,7 +359,7 @@ BEGIN
     IF doc ? 'external' THEN
         SELECT s.id INTO source FROM crm_data.source_system AS s WHERE s.name = doc #>> '{external,source}';
         IF source IS NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no source system "%s"', doc #>> '{external,source}');
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no source system "%s"', left(doc #>> '{external,source}', 100)), HINT = 'Sources are rows of source_system.';
         END IF;
         -- one at a time for one reference: two senders of a new customer must not both insert it
         PERFORM crm._match_lock(0, ARRAY[hashtextextended(format('crm.external:%s:%s', source, doc #>> '{external,id}'), 0)]);
@@ -376,7 +380,7 @@ BEGIN
 
     IF found IS NULL THEN
         IF expected_version IS NOT NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'there is no such account';
+            RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'there is no such account', HINT = 'A new customer has no version: leave expected_version out.';
         END IF;
         -- not asked for where it is switched off, but a record has a name
         w := crm._create_account(CASE WHEN 'name' = ANY (off) THEN patch || jsonb_build_object('name', called) ELSE patch END, called, endpoint, problems);
@@ -437,7 +441,7 @@ BEGIN
     PERFORM crm._count_client('saves', client);
     BEGIN
         IF jsonb_typeof(doc) IS DISTINCT FROM 'object' THEN
-            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an account to be saved is an object of fields and values';
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an account to be saved is an object of fields and values', HINT = 'Give {"code": .., ..} or {"external": {"source": .., "id": ..}, ..}.';
         END IF;
         answer := crm._save_account(doc, expected_version, endpoint);
     EXCEPTION WHEN OTHERS THEN
@@ -457,7 +461,7 @@ COMMENT ON FUNCTION crm.save_account(jsonb, int) IS
 'Upsert of a customer: finds it by external reference or code and writes it as crm.write does, else inserts it. Answers {state: created | applied | partial | conflict | draft, id, version, conflicts[]}.
 A field that cannot be saved keeps nothing else from being saved: the state is then draft, saved says what else it would be, and problems {field: {code: SQLSTATE, message}}; the record keeps the codes in draft_problems until these fields are written. A new customer without a name is a draft that is called by its code.
 doc: fields and values, with "code" or "external": {"source", "id"}; "op_id" and "endpoint" (api) as for crm.write. "proposals": {field: value} that a client computed or recognised (a business card, a licence): never needed, in the same call or a later one; they fill what is empty, become a conflict where they differ, and what cannot be saved of them is said under proposals {filled[], conflicts[], problems{}} and makes no draft. expected_version: the row_version that was read; NULL: none, then what differs becomes a conflict and only empty fields that let a value win are filled. Without an owner the new customer is the caller''s. off: fields that are switched off for this client by the configuration flag/off_fields, which are neither asked for nor taken. Each call counts for its client version, and each that fails or makes a draft, even if it is rolled back (crm.client_list). Not STRICT: expected_version may be NULL.
-Errors: those of crm.write that concern no single field; 22023 neither code nor reference; 42704 unknown source; 42501 not the caller''s to create or to write, or to bind a reference; 23505 code or reference belongs to an account that is hidden; P0002 expected_version for a customer that does not exist.';
+Errors: those of crm.write that concern no single field; 22023 neither code nor reference, or one of another form, or an op_id that is none; 42704 unknown source; 42501 not the caller''s to create or to write, or to bind a reference; 23505 code or reference belongs to an account that is hidden; P0002 expected_version for a customer that does not exist.';
 
 CREATE OR REPLACE FUNCTION crm._draft_solved() RETURNS trigger
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

@@ -30,6 +30,8 @@ SELECT crm.save_account('{"name": "x"}');
 SELECT crm.save_account('{"code": "CL-1", "city": "x"}', 99);
 SELECT crm.save_account('{"code": "CL-9", "op_id": "x"}');
 SELECT crm.save_account('{"code": "CL-9", "proposals": [1]}');
+SELECT crm.save_account('{"code": "CL-9", "external": {"source": "erp"}}');
+SELECT crm.save_account('{"code": "CL-9", "external": "erp"}');
 \set VERBOSITY terse
 
 -- every save counts for its client, whatever becomes of the transaction; who is seen for the first time counts among the unknown

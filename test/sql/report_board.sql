@@ -28,6 +28,7 @@ INSERT INTO crm_data.task (kind, object, record_id, account_id, action_key, titl
 SELECT v.kind, 'opportunity', o.id, o.account_id, v.key, v.title, v.key IS NOT NULL, v.due::timestamptz, v.priority, o.owner_id, o.team_id, '2001-06-01'
   FROM (VALUES ('BO1', 'stage_action', 'quote_sent', 'Send it', '2001-06-13 08:00', 0), ('BO3', 'stage_action', 'quote_sent', 'Send it', '2001-06-11 08:00', 0), ('BO2', 'todo', NULL, 'First of all', '2001-06-20', 9), ('BO4', 'todo', NULL, 'Last', '2001-06-30', 0)) AS v (deal, kind, key, title, due, priority)
   JOIN crm_data.opportunity AS o ON o.code = v.deal;
+UPDATE crm_data.opportunity SET attrs = '{"forms": {"competitor_matrix": {"competitor": "Rival", "strength": "price", "weakness": "service", "complete": true}}}' WHERE code = 'BO4';
 -- the war board: three tasks, customers by risk, the one competitor (1 won, 2 lost)
 SET ROLE regress_board_rep;
 SELECT * FROM crm.my_board('2001-06-15 08:00');

@@ -99,7 +99,12 @@ UPDATE crm_data.line_item SET discount_pct = 5 WHERE id = :line;
 UPDATE crm_data.line_item SET discount_pct = 6 WHERE id = :line;
 INSERT INTO crm_data.line_item (opportunity_id, account_id, product_id, quantity, unit_price, discount_pct) VALUES (:deal, :acc, :product, 1, 100, 1);
 SELECT quantity, discount_pct FROM crm_data.line_item WHERE opportunity_id = :deal;
+-- a product's life ends on the day it is retired: nobody offers it any more, what was sold before stays
+INSERT INTO crm_data.product (code, name, retired_on) VALUES ('RULE-OLD', 'Rule old product', '2026-01-01') RETURNING id AS old_product \gset
 SET ROLE rule_rep;
+INSERT INTO crm.line_item (opportunity_id, account_id, product_id, unit_price) VALUES (:deal, :acc, :old_product, 100);
+INSERT INTO crm.line_item (opportunity_id, account_id, product_id, unit_price, sold_on) VALUES (:deal, :acc, :old_product, 100, '2025-12-31') RETURNING product_id = :old_product AS sold_before;
+INSERT INTO crm.line_item (opportunity_id, account_id, product_id, unit_price) VALUES (:deal, :acc, :product, 100) RETURNING product_id = :product AS sold;
 SELECT score > 80 AS high, level IN ('orange', 'red') AS level, count(signal) >= 4 AS signals FROM crm.risk(:deal) GROUP BY 1, 2;
 SELECT crm.risk(-1);
 RESET ROLE;

@@ -11,6 +11,12 @@ CREATE TABLE public.seeds (target text, doc jsonb);
 INSERT INTO public.seeds VALUES
     ('payload', '{"account_code": "FUZZ-1", "connected": true, "seconds": 95, "value": 3, "channel": "phone"}'), ('payload', '{"phone": "13911110001", "direction": "in", "body": "再看看", "summary": "x", "satisfaction": "2", "reply_hours": 3}'),
     ('payload', '{"account_code": "FUZZ-2", "page": "/price", "dwell": 99, "minutes": 20, "category": "technical", "file_name": "a.pdf"}'),
+    ('payload', '{"account_code": "FUZZ-1", "summary": "太贵", "segments": [{"speaker": "王", "side": "customer", "text": "再看看"}, {"side": "us", "text": "折扣"}], "text": "no budget"}'),
+    ('save', '{"code": "FUZZ-1", "name": "n", "phone": "13911113333", "employees": 5, "tags": ["x"], "geo": "(1,2)", "next_renewal_on": "2026-01-01", "attrs": {"a": 1}, "proposals": {"uscc": "91310000MA1FL0000X", "legal_person": "王"}}'),
+    ('save', '{"external": {"source": "erp", "id": "E-1"}, "op_id": "00000000-0000-4000-8000-000000000001", "endpoint": "web", "annual_revenue": 10.5, "grade": 3, "currency": "CNY", "parent_id": 1, "proposals": {"name": "x"}}'),
+    ('config', '{"kind": "flag", "key": "off_fields", "body": {"on": true, "en": "x", "fields": {"web": ["account.city", "contact.phone"], "safari/17.3.1": ["account.legal_person"]}}}'),
+    ('config', '{"kind": "field_map", "key": "fuzz", "body": {"object": "account", "systems": ["erp"], "fields": [{"field": "employees", "source_type": "int", "samples": ["1", "07"], "erp": "staff"}, {"field": "annual_revenue", "source_type": "numeric(18,2)", "samples": [1.5]}, {"field": "next_renewal_on", "samples": ["2026-01-01"]}, {"field": "geo", "samples": ["(1,2)"]}, {"field": "tags", "samples": ["{a}"]}]}}'),
+    ('config', '{"kind": "setting", "key": "objection.keywords", "body": {"value": {"price": ["太贵", "a.*b", "("]}}}'),
     ('lead', '{"name": "张三", "company": "杭州光伏", "phone": "13911112222", "email": "a@b.cn", "need": "solar", "province": "浙江省", "city": "杭州", "source": "web", "campaign": "c", "client_key": "k1", "occurred_at": "2026-01-01 10:00", "legal_id4": "123X", "context": {"ip": "1.2.3.4", "dwell": 3, "longitude": "120.1", "latitude": 30}}'),
     ('touch', '{"account_id": 1, "kind": "call", "channel": "phone", "direction": "out", "occurred_at": "2026-01-01T10:00:00Z", "summary": "s", "progress": "budget_confirmed", "next_step": "n", "next_step_at": "2026-02-01", "duration": "00:02:00", "depth": "deep", "satisfaction": 5, "detail": {"reply_hours": 2}, "client_key": "t1"}');
 INSERT INTO public.seeds SELECT DISTINCT ON (kind, jsonb_typeof(body)) 'config', jsonb_build_object('kind', kind, 'key', key, 'body', body) FROM crm_data.config WHERE status = 'active' ORDER BY kind, jsonb_typeof(body), key;
@@ -66,10 +72,11 @@ BEGIN
         BEGIN
             CASE s.target
             WHEN 'payload' THEN
-                PERFORM crm.ingest(public.pick('web', 'telephony', 'app', 'wecom_archive'), 'f' || n, public.pick('call', 'chat', 'meeting', 'survey', 'chat_file', 'page_view', 'ticket_opened', 'balance', 'docs_view', 'form', 'lead', 'note', 'x y'), d,
+                PERFORM crm.ingest(public.pick('web', 'telephony', 'app', 'wecom_archive', 'asr'), 'f' || n, public.pick('call', 'chat', 'meeting', 'transcript', 'survey', 'chat_file', 'page_view', 'ticket_opened', 'balance', 'docs_view', 'form', 'lead', 'note', 'x y'), d,
                                    public.pick('2026-01-01', 'infinity', '-infinity', '0001-01-01', '294000-01-01')::timestamptz);
             WHEN 'lead' THEN PERFORM crm.capture_lead(d);
             WHEN 'touch' THEN PERFORM crm.log_interaction(d);
+            WHEN 'save' THEN PERFORM crm.save_account(d || jsonb_build_object('code', public.pick('FUZZ-1', 'FUZZ-2', 'FUZZ-' || n)), public.pick(NULL, NULL, '1', '2')::int);
             ELSE
                 PERFORM count(*) FROM crm.config_validate(d ->> 'kind', d -> 'body');
                 v_step := 'bundle';
@@ -91,6 +98,7 @@ BEGIN
                     v_step := 'in force';
                     PERFORM crm._run_rules(public.pick('timer.account', 'interaction.insert', 'inbox.call', 'score.risk', 'timer.contract'), 'account', (SELECT min(a.id) FROM crm_data.account AS a), '{"id": 1, "keyword_hits": 3}');
                     PERFORM crm.capture_lead(jsonb_build_object('phone', '139' || (10000000 + n), 'need', 'x'));
+                    PERFORM count(*) FROM crm._objections('价格太高了 a.b ( no budget');
                     PERFORM crm._features('account', a.id, now()), crm._info_health(a.id, now()) FROM crm_data.account AS a;
                 END IF;
                 RAISE EXCEPTION 'taken back' USING ERRCODE = 'RM999', HINT = 'all well';

@@ -66,7 +66,7 @@ static bool find_functions(void);
 static bool mentions_guard(Node *node, void *context);
 static Node *fold_guards(Node *node, void *arg);
 static bool imply_searches(Node *node, void *context);
-static bool imply_search(Query *query, OpExpr *op, ParamListInfo params);
+static Node *imply_search(Query *query, Node *condition, FoldContext *context);
 static bool is_searchable(int field);
 static void cheapen_plan(Plan *plan);
 static void cheapen_plans(List *plans);
@@ -237,17 +237,13 @@ imply_searches(Node *node, void *arg)
 		if (query->jointree != NULL && query->jointree->quals != NULL)
 		{
 			Node *quals = query->jointree->quals;
+			ListCell *cell;
 
-			if (IsA(quals, OpExpr))
-				context->folded |= imply_search(query, (OpExpr *) quals, context->params);
-			else if (IsA(quals, BoolExpr) && ((BoolExpr *) quals)->boolop == AND_EXPR)
-			{
-				ListCell *cell;
-
+			if (IsA(quals, BoolExpr) && ((BoolExpr *) quals)->boolop == AND_EXPR)
 				foreach (cell, ((BoolExpr *) quals)->args)
-					if (IsA(lfirst(cell), OpExpr))
-						context->folded |= imply_search(query, lfirst(cell), context->params);
-			}
+					lfirst(cell) = imply_search(query, lfirst(cell), context);
+			else
+				query->jointree->quals = imply_search(query, quals, context);
 		}
 		return query_tree_walker(query, imply_searches, context, 0);
 	}
@@ -258,10 +254,14 @@ imply_searches(Node *node, void *arg)
  * If the condition compares a guarded, searchable column of a view with a constant, add the condition on the bare column to
  * the view's own query. A text with a star could be the mask of a hidden value, which the index would not find: such a search is
  * left alone, and so is one for a value that is not known yet, unless hidden values are NULL for this person.
+ *
+ * Answers the condition itself, or one that is cheaper now.
  */
-static bool
-imply_search(Query *query, OpExpr *op, ParamListInfo params)
+static Node *
+imply_search(Query *query, Node *condition, FoldContext *context)
 {
+	OpExpr *op = (OpExpr *) condition;
+	ParamListInfo params = context->params;
 	Var *var;
 	Node *value;
 	RangeTblEntry *rte;
@@ -274,8 +274,8 @@ imply_search(Query *query, OpExpr *op, ParamListInfo params)
 	CrmFieldRule rule;
 	bool starless = false;
 
-	if (list_length(op->args) != 2 || op->opno != TextEqualOperator)
-		return false;
+	if (!IsA(condition, OpExpr) || list_length(op->args) != 2 || op->opno != TextEqualOperator)
+		return condition;
 	var = linitial(op->args);
 	value = lsecond(op->args);
 	if (!IsA(var, Var))
@@ -284,7 +284,7 @@ imply_search(Query *query, OpExpr *op, ParamListInfo params)
 		value = linitial(op->args);
 	}
 	if (!IsA(var, Var) || var->varlevelsup != 0 || var->varattno <= 0)
-		return false;
+		return condition;
 	if (IsA(value, Const))
 		constant = (Const *) value;
 	else if (IsA(value, Param) && ((Param *) value)->paramkind == PARAM_EXTERN)
@@ -305,42 +305,54 @@ imply_search(Query *query, OpExpr *op, ParamListInfo params)
 		text *t;
 
 		if (constant->constisnull || constant->consttype != TEXTOID)
-			return false;
+			return condition;
 		t = DatumGetTextPP(constant->constvalue);
 		starless = memchr(VARDATA_ANY(t), '*', VARSIZE_ANY_EXHDR(t)) == NULL;
 	}
 	else if (!IsA(value, Param) || ((Param *) value)->paramkind != PARAM_EXTERN ||
 			 ((Param *) value)->paramtype != TEXTOID)
-		return false;
+		return condition;
 
 	rte = rt_fetch(var->varno, query->rtable);
 	if (rte->rtekind != RTE_SUBQUERY || rte->subquery == NULL)
-		return false;
+		return condition;
 	view = rte->subquery;
 	if (view->hasAggs || view->hasWindowFuncs || view->setOperations != NULL || view->groupClause != NIL ||
 		view->distinctClause != NIL || view->limitCount != NULL || view->limitOffset != NULL || view->jointree == NULL)
-		return false;
+		return condition;
 	entry = get_tle_by_resno(view->targetList, var->varattno);
 	if (entry == NULL || !IsA(entry->expr, FuncExpr))
-		return false;
+		return condition;
 	guard = (FuncExpr *) entry->expr;
 	if (guard->funcid != guard_function || !IsA(linitial(guard->args), Var) || !IsA(lsecond(guard->args), Const))
-		return false;
+		return condition;
 	field = lsecond(guard->args);
 	if (field->constisnull || !is_searchable(DatumGetInt32(field->constvalue)))
-		return false;
+		return condition;
 
 	/* who always sees the mask finds nothing, and the index would only tell by its time that there is something */
 	rule = crm_field_rule(crm_profile(), FIELD_READ, DatumGetInt32(field->constvalue));
 	if (rule.mode == MODE_MASK || (!starless && (rule.mask != MASK_NULL || crm_profile_in_sandbox(crm_profile()))))
-		return false;
+		return condition;
 
 	implied =
 		(Node *) make_opclause(op->opno, BOOLOID, false, copyObject(linitial(guard->args)),
 							   (Expr *) copyObject(constant ? (Node *) constant : value), InvalidOid, op->inputcollid);
 	set_opfuncid((OpExpr *) implied);
 	view->jointree->quals = make_and_qual(view->jointree->quals, implied);
-	return true;
+	context->folded = true;
+
+	/* the value is the right one now: where a hidden one is NULL, it only remains to ask whether it is shown */
+	if (rule.mask == MASK_NULL && !crm_profile_in_sandbox(crm_profile()))
+	{
+		NullTest *shown = makeNode(NullTest);
+
+		shown->arg = (Expr *) var;
+		shown->nulltesttype = IS_NOT_NULL;
+		shown->location = -1;
+		return (Node *) shown;
+	}
+	return condition;
 }
 
 /*

@@ -214,15 +214,57 @@ crm_my_teams(PG_FUNCTION_ARGS)
 	PG_RETURN_ARRAYTYPE_P(construct_array(values, teams->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+/* whose rows a plan asks for: kept by each call of the plan */
+typedef struct PlanProfile
+{
+	const CrmProfile *profile; /* alive while the generation stays */
+	uint64 generation;         /* 0: not to be kept */
+	uint64 serial;
+	Oid role;
+} PlanProfile;
+
+/*
+ * The profile for a function that plans call for each row of a scan. The other functions look closer at who asks, since an expression outside of
+ * a plan lives longer than a statement; these two tell nobody anything about anybody else.
+ */
+static pg_noinline const CrmProfile *
+find_plan_profile(FmgrInfo *function)
+{
+	PlanProfile *kept = function->fn_extra;
+
+	if (kept == NULL)
+	{
+		kept = MemoryContextAlloc(function->fn_mcxt, sizeof(PlanProfile));
+		function->fn_extra = kept;
+	}
+	kept->profile = crm_profile();
+	kept->generation =
+		kept->profile->expires == DT_NOEND && !InSecurityRestrictedOperation() ? crm_current.generation : 0;
+	kept->serial = crm_identity_serial;
+	kept->role = GetOuterUserId();
+	return kept->profile;
+}
+
+static inline const CrmProfile *
+plan_profile(FmgrInfo *function)
+{
+	const PlanProfile *kept = function->fn_extra;
+
+	if (likely(kept != NULL && kept->generation == crm_profile_generation && kept->serial == crm_identity_serial &&
+			   kept->role == GetOuterUserId()))
+		return kept->profile;
+	return find_plan_profile(function);
+}
+
 /*
  * crm._is_me(owner bigint): owner = crm.me(), for every row of a scan.
  */
 Datum
 crm_is_me(PG_FUNCTION_ARGS)
 {
-	int64 me = crm_profile()->member;
+	int64 me = plan_profile(fcinfo->flinfo)->member;
 
-	if (me == 0)
+	if (unlikely(me == 0))
 		PG_RETURN_NULL();
 	PG_RETURN_BOOL(PG_GETARG_INT64(0) == me);
 }
@@ -239,7 +281,7 @@ crm_in_my_teams(PG_FUNCTION_ARGS)
 
 	if (scope < 0 || scope >= SCOPE_NTEAMS)
 		PG_RETURN_NULL();
-	teams = &crm_profile()->teams[scope];
+	teams = &plan_profile(fcinfo->flinfo)->teams[scope];
 	if (teams->n == 0)
 		PG_RETURN_BOOL(false);
 	if (PG_ARGISNULL(0))

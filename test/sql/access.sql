@@ -108,6 +108,7 @@ SELECT p.oid::regprocedure AS leakproof FROM pg_proc AS p WHERE p.pronamespace =
 
 -- a search for one that is nearly unique is one of the index, and then only asks whether the value is shown; a mask that comes later is found again
 SAVEPOINT search;
+SET LOCAL enable_bitmapscan = off;
 SET LOCAL plan_cache_mode = force_generic_plan;
 UPDATE crm_data.config SET status = 'retired' WHERE kind = 'field_policy' AND key = 'crm_finance' AND status = 'active';
 INSERT INTO crm_data.config (kind, key, version, body, status, author, approver)

@@ -29,8 +29,6 @@ BEGIN
          WHERE e.occurred_at > _churn_rows.at - interval '180 days' AND e.occurred_at <= _churn_rows.at AND (e.channel IS NULL OR sources = '{}' OR e.channel = ANY (sources)) GROUP BY e.account_id
     ), asked AS (
         SELECT t.account_id, count(*) AS n FROM crm_data.task AS t WHERE t.kind = 'case' AND t.created_at > _churn_rows.at - interval '90 days' AND t.created_at <= _churn_rows.at GROUP BY t.account_id
-    ), met AS (
-        SELECT i.account_id, max(i.occurred_at) AS last_at FROM crm_data.interaction AS i WHERE i.occurred_at <= _churn_rows.at AND i.retracted_at IS NULL GROUP BY i.account_id
     ), ends AS (
         SELECT c.account_id, min(c.expires_on) FILTER (WHERE c.expires_on >= _churn_rows.at::date) AS next_on, max(c.expires_on) AS last_on FROM crm_data.contract AS c WHERE c.signed_on <= _churn_rows.at::date GROUP BY c.account_id
     )
@@ -50,7 +48,8 @@ BEGIN
       JOIN crm_data.account AS a ON a.id = b.account_id AND a.deleted_at IS NULL AND a.merged_into IS NULL
       LEFT JOIN used AS u ON u.account_id = a.id
       LEFT JOIN asked AS k ON k.account_id = a.id
-      LEFT JOIN met AS m ON m.account_id = a.id
+      -- (looked up: those who have bought are few of all who were spoken to)
+      LEFT JOIN LATERAL (SELECT i.occurred_at AS last_at FROM crm_data.interaction AS i WHERE i.account_id = a.id AND i.occurred_at <= _churn_rows.at AND i.retracted_at IS NULL ORDER BY i.occurred_at DESC LIMIT 1) AS m ON true
       LEFT JOIN ends AS x ON x.account_id = a.id;
 END
 $$;

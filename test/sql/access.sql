@@ -348,3 +348,9 @@ SELECT p.polname, p.polrelid::regclass FROM pg_policy AS p JOIN pg_class AS c ON
  WHERE c.relnamespace = 'crm_data'::regnamespace AND p.polroles && ARRAY[0::oid] ORDER BY 1, 2;
 SELECT c.relname FROM pg_class AS c WHERE c.relnamespace = 'crm'::regnamespace AND c.relkind = 'v' AND c.relowner <> 'crm_gate'::regrole ORDER BY 1;
 SELECT crm._compile_access() AS changed;
+-- every table that has a customer's owner, team and grade is one that they are handed down to
+SELECT c.relname FROM pg_class AS c
+ WHERE c.relnamespace = 'crm_data'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+   AND (SELECT count(*) FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname IN ('account_id', 'owner_id', 'team_id', 'grade') AND NOT a.attisdropped) = 4
+   AND NOT EXISTS (SELECT FROM pg_proc AS p WHERE p.oid = 'crm._hand_down_owner'::regproc AND position(format('UPDATE crm_data.%I AS t', c.relname) IN p.prosrc) > 0)
+ ORDER BY 1;

@@ -746,6 +746,30 @@ AS $$
 $$;
 COMMENT ON FUNCTION crm.config_list(text) IS 'All versions of the configuration with who made and approved them and when they were in force. kind: only this one.';
 
+CREATE OR REPLACE FUNCTION crm._bundle_signature(items jsonb) RETURNS text
+    LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    v_key bytea := (SELECT CASE WHEN length(s.value) > 64 THEN sha256(s.value) ELSE s.value END FROM crm_data.secret AS s WHERE s.name = 'bundle' AND coalesce(s.valid_to, 'infinity') > now());
+    v_inner bytea := '';
+    v_outer bytea := '';
+    v_byte int;
+BEGIN
+    IF v_key IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- HMAC-SHA256 (RFC 2104)
+    FOR i IN 0 .. 63 LOOP
+        v_byte := CASE WHEN i < length(v_key) THEN get_byte(v_key, i) ELSE 0 END;
+        v_inner := v_inner || set_byte('\x00', 0, v_byte # 54);
+        v_outer := v_outer || set_byte('\x00', 0, v_byte # 92);
+    END LOOP;
+    RETURN encode(sha256(v_outer || sha256(v_inner || convert_to(items::text, 'UTF8'))), 'hex');
+END
+$$;
+COMMENT ON FUNCTION crm._bundle_signature(jsonb) IS 'Internal: what the items of a bundle are signed with, by the secret bundle, which installations that trust each other share; NULL where there is none.';
+
 CREATE OR REPLACE FUNCTION crm.config_export(keys text[] DEFAULT NULL) RETURNS jsonb
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
@@ -762,11 +786,12 @@ BEGIN
     END IF;
     SELECT coalesce(jsonb_agg(jsonb_build_object('kind', c.kind, 'key', c.key, 'scope', c.scope, 'body', c.body) ORDER BY c.kind, c.key, c.scope), '[]') INTO v_items
       FROM crm_data.config AS c WHERE c.status = 'active' AND (keys IS NULL OR EXISTS (SELECT FROM unnest(keys) AS k WHERE c.kind || '/' || c.key LIKE k));
-    RETURN jsonb_build_object('format', 'crm-config-1', 'items', v_items, 'digest', encode(sha256(convert_to(v_items::text, 'UTF8')), 'hex'));
+    RETURN jsonb_build_object('format', 'crm-config-1', 'items', v_items, 'digest', encode(sha256(convert_to(v_items::text, 'UTF8')), 'hex'))
+        || CASE WHEN crm._bundle_signature(v_items) IS NOT NULL THEN jsonb_build_object('signature', crm._bundle_signature(v_items)) ELSE '{}' END;
 END
 $$;
 COMMENT ON FUNCTION crm.config_export(text[]) IS
-'Active configuration as one document, to be carried to another installation: {"format", "items", "digest"}. keys: kind/key, with % as a wildcard; NULL: all. Errors: 42704 a key that fits nothing.';
+'Active configuration as one document, to be carried to another installation: {"format", "items", "digest"}, and "signature" (HMAC-SHA256, RFC 2104, of the items as text) where this one has the secret bundle. keys: kind/key, with % as a wildcard; NULL: all. Errors: 42704 a key that fits nothing.';
 
 CREATE OR REPLACE FUNCTION crm.config_import(bundle jsonb, note text DEFAULT 'imported') RETURNS int
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE
@@ -787,6 +812,10 @@ BEGIN
     IF bundle ->> 'digest' IS DISTINCT FROM encode(sha256(convert_to((bundle -> 'items')::text, 'UTF8')), 'hex') THEN
         RAISE EXCEPTION 'the bundle was changed on its way' USING ERRCODE = 'RM505', HINT = 'Export it again.';
     END IF;
+    -- whoever has the key takes only what is signed with it
+    IF bundle ->> 'signature' IS DISTINCT FROM crm._bundle_signature(bundle -> 'items') AND crm._bundle_signature(bundle -> 'items') IS NOT NULL THEN
+        RAISE EXCEPTION 'the bundle is not signed with the key of this installation' USING ERRCODE = 'RM505', HINT = 'Installations that take bundles of each other have the same secret: the row bundle of crm_data.secret.';
+    END IF;
     -- nothing of a bundle is taken unless all of it is good
     SELECT string_agg(format('%s/%s %s %s', x.value ->> 'kind', x.value ->> 'key', v.path, v.message), '; ') INTO v_problem
       FROM jsonb_array_elements(bundle -> 'items') AS x (value) CROSS JOIN LATERAL crm.config_validate(x.value ->> 'kind', x.value -> 'body') AS v WHERE v.severity = 'error';
@@ -803,7 +832,7 @@ END
 $$;
 COMMENT ON FUNCTION crm.config_import(jsonb, text) IS
 'Saves what a bundle has and this installation has not, as drafts: they are proposed and approved like any other. Returns how many. All or nothing.
-Errors: RM505 another format, or changed on its way; RM502 something in it is not valid; 42501.';
+Errors: RM505 another format, changed on its way, or, where this installation has the secret bundle, not signed with it; RM502 something in it is not valid; 42501.';
 
 CREATE OR REPLACE FUNCTION crm._config_fixed() RETURNS trigger
     LANGUAGE plpgsql VOLATILE

@@ -139,6 +139,21 @@ SELECT crm.config_import(crm.config_export('{touch_preset/%}')) AS nothing_new;
 SELECT crm.config_import('{"format": "crm-config-9", "items": []}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT crm.config_import(jsonb_set(crm.config_export('{flag/auto_merge}'), '{items,0,body,on}', 'true'));
+-- installations that share a key sign for each other, and take nothing else; a short key and a long one, as HMAC-SHA256 has it
+BEGIN;
+SELECT crm.config_export('{flag/auto_merge}') ? 'signature' AS signed;
+RESET ROLE;
+INSERT INTO crm_data.secret (name, value) VALUES ('bundle', decode(repeat('aa', 131), 'hex'));
+SELECT crm._bundle_signature('[]') = 'e054e92545fc7c506b9967d45635383f6333251cf819c8c97e3ee39cd66c15ec' AS long_key;
+UPDATE crm_data.secret SET value = decode(repeat('aa', 32), 'hex') WHERE name = 'bundle';
+SELECT crm._bundle_signature('[]') = '58b09ce78c040111383ba5d07b41adbd3ce0702a63a923418ae5791c4fe3bfd7' AS short_key;
+SELECT crm.config_import(crm.config_export('{touch_preset/%}')) AS nothing_new;
+SAVEPOINT s;
+SELECT crm.config_import(crm.config_export('{touch_preset/%}') - 'signature');
+ROLLBACK TO s;
+SELECT crm.config_import(crm.config_export('{touch_preset/%}') || '{"signature": "00"}');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
 WITH i AS (SELECT '[{"kind": "flag", "key": "conf", "scope": "*", "body": {"on": true}}, {"kind": "rule", "key": "conf", "scope": "*", "body": {"on": "x"}}]'::jsonb AS items)
 SELECT crm.config_import(jsonb_build_object('format', 'crm-config-1', 'items', items, 'digest', encode(sha256(convert_to(items::text, 'UTF8')), 'hex'))) FROM i;
 SELECT count(*) AS nothing_half FROM crm.config_list() WHERE key = 'conf' AND kind IN ('flag', 'rule');

@@ -273,7 +273,7 @@ DECLARE
 BEGIN
     -- where directors do not read every deal, their funnel is not the whole
     IF crm.row_visible('opportunity', 'read', NULL, NULL, 9::smallint) AND crm.row_visible('stage_history', 'read', NULL, NULL, 9::smallint) THEN
-        SELECT sum(f.deals + f.hidden) INTO shown FROM crm_data.pipeline AS p CROSS JOIN LATERAL crm.funnel(daterange(from_on, to_on), 'stage_changed', p.code) AS f;
+        SELECT coalesce(sum(f.deals + f.hidden), 0) INTO shown FROM crm_data.pipeline AS p CROSS JOIN LATERAL crm.funnel(daterange(from_on, to_on), 'stage_changed', p.code) AS f;
         SELECT count(DISTINCT (h.opportunity_id, h.to_stage_id)) INTO control
           FROM crm_data.stage_history AS h JOIN crm_data.stage AS s ON s.id = h.to_stage_id AND s.outcome <> 'lost' JOIN crm_data.opportunity AS o ON o.id = h.opportunity_id AND o.pipeline_id = s.pipeline_id AND o.deleted_at IS NULL
          WHERE h.entered_at >= v_from AND h.entered_at < v_to;
@@ -304,9 +304,9 @@ AS $$
               LEFT JOIN (SELECT k.metric, coalesce(k.value, CASE WHEN k.metric <> 'win_rate' THEN 0 END) AS value FROM control AS k) AS c ON c.metric = n.metric AND n.shipped
               LEFT JOIN before AS b ON b.metric = n.metric AND b.version = n.version
             UNION ALL
-            -- the funnel has no definition: what it shows of a year is held to the history of stages
-            SELECT 'funnel_entrants', 1, true, c.shown, c.control, CASE WHEN c.shown = c.control THEN 0 ELSE abs(c.shown - c.control) / nullif(greatest(c.shown, c.control), 0) END, b.value, (c.shown - b.value) / nullif(abs(b.value), 0)
-              FROM crm._funnel_control((day - interval '1 year')::date, day) AS c LEFT JOIN before AS b ON b.metric = 'funnel_entrants' WHERE c.control IS NOT NULL) AS x
+            -- the funnel has no definition: what it shows of a month is held to the history of stages
+            SELECT 'funnel_entrants', 1, true, c.shown, c.control, CASE WHEN c.shown = c.control THEN 0 ELSE abs(c.shown - c.control) / nullif(greatest(c.shown, c.control), 0) END, NULL, NULL
+              FROM crm._funnel_control(day - 31, day) AS c WHERE c.control IS NOT NULL) AS x
      ORDER BY x.metric COLLATE "C"
 $$;
 COMMENT ON FUNCTION crm._report_check(date) IS 'Internal: the rows of the report check for the year before a day.';
@@ -322,7 +322,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.report_check(date) IS
-'Whether the reports are right: each metric of the year before a day, computed as the reports do and again in another way (control; NULL for a definition that is not the shipped one), and against the check of the day before by the same definition (previous). status: differs when the two ways are more than 0.01 % apart, jumped when it moved by more than setting report.check_threshold (5 %) since, else ok.
+'Whether the reports are right: each metric of the year before a day, computed as the reports do and again in another way (control; NULL for a definition that is not the shipped one), and against the check of the day before by the same definition (previous); beside them funnel_entrants, what the funnel shows of the last 31 days against the history of stages. status: differs when the two ways are more than 0.01 % apart, jumped when it moved by more than setting report.check_threshold (5 %) since, else ok.
 day: the day after the last that counts. Not STRICT: NULL is today. Errors: 42501 for others than administrators and directors.';
 
 CREATE OR REPLACE FUNCTION crm._job_report_check(due timestamptz) RETURNS bigint

@@ -95,7 +95,7 @@ test_on()
         exec chroot . /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PG_MAJOR="$1" sh -c "
             cd /srv/crm && git config --global --add safe.directory /srv/crm
             make test; rc=\$?
-            for t in long_cron long_access_replication; do make test TESTS=test/t/$t.pl || rc=1; done
+            for t in long_cron long_access_replication; do make test TESTS=test/t/\$t.pl || rc=1; done
             if [ -d /srv/old ]; then CRM_OLD_BINDIR=/srv/old/bin make test TESTS=test/t/long_pg_upgrade.pl || rc=1; fi
             make stop; exit \$rc"' \
         "$(readlink -f "$root")" "$major" < /dev/null

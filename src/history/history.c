@@ -14,8 +14,8 @@
  * Trigger arguments: the object's name; then the names of the columns that the engine keeps (scores, leases, copies): changing
  * them is no version and no history.
  *
- * last_hash of a record is the hash of its last change. The AFTER trigger computes it again over the row that was stored: a trigger in
- * between that changed the row is found out. Both take the change's salt from a secret of the transaction, so that it is stored with the change
+ * last_hash of a record is the hash of its last change. The AFTER trigger computes it again over the row that was stored, unless that is byte for
+ * byte the one it was computed over: a trigger in between that changed the row is found out. Both take the change's salt from a secret of the transaction, so that it is stored with the change
  * alone, and a record is not made wider by it.
  *
  * Locking: none of its own; the row lock of the statement orders a record's versions.
@@ -98,6 +98,30 @@ typedef struct PendingChange
 	uint8 hash[CRM_HASH_LEN];
 } PendingChange;
 
+/*
+ * The last row that BEFORE made a version of for an INSERT, and what the hash was made of beside it: a row that AFTER finds the same, byte for byte,
+ * need not be digested again. One is enough: many rows at a time have other costs.
+ */
+#define LAST_ROW 4096
+#define LAST_TEXTS 5
+#define LAST_TEXT 256
+
+typedef struct LastVersion
+{
+	Oid relid; /* InvalidOid: none */
+	uint8 salt[CRM_SALT_LEN];
+	uint8 hash[CRM_HASH_LEN];
+	int64 op_seq;
+	char texts[LAST_TEXTS][LAST_TEXT];
+	bool absent[LAST_TEXTS];
+	uint16 natts;
+	bool has_nulls;
+	uint8 hoff;
+	uint32 len;
+	char row[LAST_ROW]; /* from its bitmap of nulls */
+} LastVersion;
+
+static LastVersion last_version;
 static HTAB *tables = NULL;
 static CrmWriteContext write_context;
 static CrmEngineWrite engine_write = ENGINE_WRITE_NONE;
@@ -118,7 +142,9 @@ static void end_of_subtransaction(SubXactEvent event, SubTransactionId mine, Sub
 static bool column_changed(const CrmHistoryColumn *column, TupleDesc desc, const Datum *old, const bool *old_null,
 						   const Datum *new, const bool *new_null);
 static void make_change(CrmHistoryTable *table, TupleDesc desc, const Datum *old, const bool *old_null,
-						const Datum *new, const bool *new_null, PendingChange *change, bool want_fields);
+						const Datum *new, const bool *new_null, PendingChange *change, bool want_fields, bool hashed);
+static void keep_version(Oid relid, const PendingChange *change, HeapTuple row);
+static bool is_kept_version(Oid relid, PendingChange *change, MinimalTuple row);
 static Datum slow_to_jsonb(CrmHistoryColumn *column, Datum value);
 static Jsonb *next_field_version(CrmHistoryTable *table, TupleDesc desc, int32 version, const Datum *old,
 								 const bool *old_null, const Datum *new, const bool *new_null);
@@ -233,6 +259,8 @@ end_of_transaction(XactEvent event, void *arg)
 		memset(&write_context, 0, sizeof(write_context));
 		context_level = 0;
 		explicit_bzero(secret, sizeof(secret));
+		explicit_bzero(last_version.salt, sizeof(last_version.salt));
+		last_version.relid = InvalidOid;
 		has_secret = false;
 	}
 }
@@ -470,7 +498,7 @@ crm_history_before(PG_FUNCTION_ARGS)
 		start_head(table, &change.head, inserting ? 'i' : 'u', new, new_null);
 		change.head.version = version;
 		change.head.at = at;
-		make_change(table, desc, old, old_null, new, new_null, &change, false);
+		make_change(table, desc, old, old_null, new, new_null, &change, false, false);
 		SET_VARSIZE(stored, sizeof(stored));
 		memcpy(stored + VARHDRSZ, change.hash, CRM_HASH_LEN);
 		set[n] = table->last_hash;
@@ -478,6 +506,8 @@ crm_history_before(PG_FUNCTION_ARGS)
 	}
 	MemoryContextSwitchTo(caller);
 	result = heap_modify_tuple_by_cols(result, desc, n, set, values, nulls);
+	if (inserting && table->last_hash && !change.has_prev)
+		keep_version(RelationGetRelid(trigdata->tg_relation), &change, result);
 	MemoryContextDelete(work);
 	return PointerGetDatum(result);
 }
@@ -560,11 +590,11 @@ crm_history_after(PG_FUNCTION_ARGS)
 			change.head.at = GetCurrentTimestamp();
 			if (table->last_at && !old_null[table->last_at - 1])
 				change.head.at = Max(change.head.at, DatumGetTimestampTz(old[table->last_at - 1]));
-			make_change(table, desc, old, old_null, NULL, NULL, &change, true);
+			make_change(table, desc, old, old_null, NULL, NULL, &change, true, false);
 		}
 		else
 		{
-			make_change(table, desc, old, old_null, new, new_null, &change, true);
+			make_change(table, desc, old, old_null, new, new_null, &change, true, false);
 			check_hash(table, &change, new, new_null);
 		}
 		write_changes(rel->rd_rel->relowner, &change, 1);
@@ -843,17 +873,17 @@ column_changed(const CrmHistoryColumn *column, TupleDesc desc, const Datum *old,
 
 /*
  * Fill in a change's salt and hash, and its fields if wanted, from two images of the row (one is NULL for an insert or a delete). head and
- * prev are set.
+ * prev are set; salt and hash too where hashed says so.
  */
 static void
 make_change(CrmHistoryTable *table, TupleDesc desc, const Datum *old, const bool *old_null, const Datum *new,
-			const bool *new_null, PendingChange *change, bool want_fields)
+			const bool *new_null, PendingChange *change, bool want_fields, bool hashed)
 {
 	CrmSha256 sha;
 	StringInfoData fields;
 
 	change->chained = table->last_hash != 0;
-	if (change->chained)
+	if (change->chained && !hashed)
 	{
 		make_salt(table, change);
 		crm_chain_begin(&sha, change->has_prev ? change->prev : NULL, &change->head);
@@ -879,7 +909,7 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const Datum *old, const bool
 			continue;
 		crm_history_value(column, old ? old[a] : (Datum) 0, old ? old_null[a] : true, &old_value);
 		crm_history_value(column, new ? new[a] : (Datum) 0, new ? new_null[a] : true, &new_value);
-		if (change->chained)
+		if (change->chained && !hashed)
 		{
 			uint8 digest[CRM_HASH_LEN];
 
@@ -898,7 +928,7 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const Datum *old, const bool
 			appendStringInfoChar(&fields, ']');
 		}
 	}
-	if (change->chained)
+	if (change->chained && !hashed)
 		crm_sha256_final(&sha, change->hash);
 	if (want_fields)
 	{
@@ -906,6 +936,72 @@ make_change(CrmHistoryTable *table, TupleDesc desc, const Datum *old, const bool
 		SET_VARSIZE(fields.data, fields.len);
 		change->fields = (text *) fields.data;
 	}
+}
+
+/*
+ * What a hash says about the way a change came.
+ */
+static void
+texts_of(const CrmChange *head, const char *texts[LAST_TEXTS])
+{
+	texts[0] = head->actor;
+	texts[1] = head->session_name;
+	texts[2] = head->endpoint;
+	texts[3] = head->client_version;
+	texts[4] = head->note;
+}
+
+/*
+ * Keep the version that was made of a row, the first of its record, unless it is too large.
+ */
+static void
+keep_version(Oid relid, const PendingChange *change, HeapTuple row)
+{
+	const char *texts[LAST_TEXTS];
+	uint32 len = row->t_len - SizeofHeapTupleHeader;
+
+	last_version.relid = InvalidOid;
+	texts_of(&change->head, texts);
+	for (int i = 0; i < LAST_TEXTS; i++)
+	{
+		last_version.absent[i] = texts[i] == NULL;
+		if (texts[i] && strlcpy(last_version.texts[i], texts[i], LAST_TEXT) >= LAST_TEXT)
+			return;
+	}
+	if (len > LAST_ROW)
+		return;
+	memcpy(last_version.salt, change->salt, CRM_SALT_LEN);
+	memcpy(last_version.hash, change->hash, CRM_HASH_LEN);
+	last_version.op_seq = change->head.op_seq;
+	last_version.natts = HeapTupleHeaderGetNatts(row->t_data);
+	last_version.has_nulls = HeapTupleHasNulls(row);
+	last_version.hoff = row->t_data->t_hoff;
+	last_version.len = len;
+	memcpy(last_version.row, row->t_data->t_bits, len);
+	last_version.relid = relid;
+}
+
+/*
+ * Is a row the one whose version is kept, and did its change come the same way? Gives the change its salt and hash then.
+ */
+static bool
+is_kept_version(Oid relid, PendingChange *change, MinimalTuple row)
+{
+	const char *texts[LAST_TEXTS];
+
+	if (last_version.relid != relid || last_version.op_seq != change->head.op_seq ||
+		last_version.len != row->t_len - SizeofMinimalTupleHeader ||
+		last_version.natts != HeapTupleHeaderGetNatts(row) || last_version.hoff != row->t_hoff ||
+		last_version.has_nulls != ((row->t_infomask & HEAP_HASNULL) != 0) ||
+		memcmp(last_version.row, row->t_bits, last_version.len) != 0)
+		return false;
+	texts_of(&change->head, texts);
+	for (int i = 0; i < LAST_TEXTS; i++)
+		if (texts[i] ? last_version.absent[i] || strcmp(texts[i], last_version.texts[i]) != 0 : !last_version.absent[i])
+			return false;
+	memcpy(change->salt, last_version.salt, CRM_SALT_LEN);
+	memcpy(change->hash, last_version.hash, CRM_HASH_LEN);
+	return true;
 }
 
 /*
@@ -1221,6 +1317,8 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 	while (tuplestore_gettupleslot(rows, true, false, slot))
 	{
 		PendingChange *change = &changes[n];
+		bool hashed;
+		bool should_free;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
@@ -1235,7 +1333,10 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 			last_change_of(rel->rd_rel->relowner, table->object, change->head.record_id, &version, &change->has_prev,
 						   change->prev, &at);
 		}
-		make_change(table, desc, NULL, NULL, slot->tts_values, slot->tts_isnull, change, true);
+		hashed = !change->has_prev &&
+				 is_kept_version(RelationGetRelid(rel), change, ExecFetchSlotMinimalTuple(slot, &should_free));
+		Assert(!should_free);
+		make_change(table, desc, NULL, NULL, slot->tts_values, slot->tts_isnull, change, true, hashed);
 		check_hash(table, change, slot->tts_values, slot->tts_isnull);
 		if (++n == size)
 		{

@@ -114,6 +114,14 @@ ROLLBACK TO s;
 UPDATE crm_data.product SET op_seq = op_seq WHERE code = 'HIST-4';
 ROLLBACK TO s;
 INSERT INTO crm_data.product (code, name) VALUES ('HIST-LATE', 'x');
+ROLLBACK TO s;
+-- and so is one that changes the way it came; one that changes nothing is not in the way
+CREATE OR REPLACE FUNCTION pg_temp.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET LOCAL application_name = 'late/9.9'; RETURN NEW; END $$;
+INSERT INTO crm_data.product (code, name) VALUES ('HIST-LATE', 'x');
+ROLLBACK TO s;
+CREATE OR REPLACE FUNCTION pg_temp.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+INSERT INTO crm_data.product (code, name) VALUES ('HIST-LATE', 'x'), ('HIST-LATER', 'y') RETURNING row_version;
+SELECT count(*) AS problems FROM crm.verify_history();
 ROLLBACK;
 
 -- tampering: a superuser with the triggers off

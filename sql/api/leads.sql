@@ -197,6 +197,22 @@ DROP TRIGGER IF EXISTS process_stage_gate ON crm_data.opportunity;
 CREATE TRIGGER process_stage_gate BEFORE UPDATE ON crm_data.opportunity FOR EACH ROW WHEN (NEW.stage_id <> OLD.stage_id AND NEW.pipeline_id = OLD.pipeline_id) EXECUTE FUNCTION crm._stage_gate();
 COMMENT ON TRIGGER process_stage_gate ON crm_data.opportunity IS 'Mandatory actions hold a deal back, whichever way it is moved.';
 
+CREATE OR REPLACE FUNCTION crm._action_over() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- (the key that the rule left: so one look into an index finds it)
+    UPDATE crm_data.alert AS a SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'task'
+     WHERE a.dedupe_key = format('rule:task_overdue:%s:%s:%s:1', NEW.object, NEW.record_id, NEW.id) AND a.state <> 'closed';
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION crm._action_over() IS 'Trigger of task: the alert that a stage action is late ends with the action, done, waived or cancelled. Internal.';
+DROP TRIGGER IF EXISTS process_action_over ON crm_data.task;
+CREATE TRIGGER process_action_over AFTER UPDATE ON crm_data.task FOR EACH ROW WHEN (OLD.state = 'open' AND NEW.state <> 'open' AND NEW.kind = 'stage_action' AND NEW.notified_at IS NOT NULL) EXECUTE FUNCTION crm._action_over();
+COMMENT ON TRIGGER process_action_over ON crm_data.task IS 'The alert about a late action ends with it.';
+
 CREATE OR REPLACE FUNCTION crm.complete_task(task bigint, note text DEFAULT NULL, attachments bigint[] DEFAULT NULL) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -368,13 +384,18 @@ BEGIN
     UPDATE crm_data.opportunity AS o SET last_contact_at = n.at
       FROM (SELECT r.opportunity_id, max(least(r.occurred_at, now())) AS at FROM new_rows AS r WHERE r.opportunity_id IS NOT NULL AND isfinite(r.occurred_at) AND r.retracted_at IS NULL GROUP BY 1) AS n
      WHERE o.id = n.opportunity_id AND (o.last_contact_at IS NULL OR o.last_contact_at < n.at);
-    -- the first word with a lead stops its clock
-    UPDATE crm_data.lead AS l SET first_touch_at = n.at, state = CASE WHEN l.state IN ('new', 'assigned') THEN 'working' ELSE l.state END
-      FROM (SELECT r.lead_id, min(r.occurred_at) AS at FROM new_rows AS r WHERE r.lead_id IS NOT NULL AND r.direction IS DISTINCT FROM 'in' AND r.kind NOT IN ('form', 'system') GROUP BY 1) AS n
-     WHERE l.id = n.lead_id AND l.first_touch_at IS NULL;
-    UPDATE crm_data.task AS t SET state = 'done', done_at = now(), done_by = crm.me(), updated_at = now()
-      FROM (SELECT DISTINCT r.lead_id FROM new_rows AS r WHERE r.lead_id IS NOT NULL AND r.direction IS DISTINCT FROM 'in' AND r.kind NOT IN ('form', 'system')) AS n
-     WHERE t.object = 'lead' AND t.record_id = n.lead_id AND t.kind = 'first_touch' AND t.state = 'open';
+    IF EXISTS (SELECT FROM new_rows AS r WHERE r.lead_id IS NOT NULL) THEN
+        -- the first word with a lead stops its clock
+        UPDATE crm_data.lead AS l SET first_touch_at = n.at, state = CASE WHEN l.state IN ('new', 'assigned') THEN 'working' ELSE l.state END
+          FROM (SELECT r.lead_id, min(r.occurred_at) AS at FROM new_rows AS r WHERE r.lead_id IS NOT NULL AND r.direction IS DISTINCT FROM 'in' AND r.kind NOT IN ('form', 'system') GROUP BY 1) AS n
+         WHERE l.id = n.lead_id AND l.first_touch_at IS NULL;
+        UPDATE crm_data.task AS t SET state = 'done', done_at = now(), done_by = crm.me(), updated_at = now()
+          FROM (SELECT DISTINCT r.lead_id FROM new_rows AS r WHERE r.lead_id IS NOT NULL AND r.direction IS DISTINCT FROM 'in' AND r.kind NOT IN ('form', 'system')) AS n
+         WHERE t.object = 'lead' AND t.record_id = n.lead_id AND t.kind = 'first_touch' AND t.state = 'open';
+        UPDATE crm_data.alert AS x SET state = 'closed', closed_at = now(), updated_at = now(), updated_by = 'follow-up'
+          FROM (SELECT DISTINCT r.lead_id FROM new_rows AS r WHERE r.lead_id IS NOT NULL AND r.direction IS DISTINCT FROM 'in' AND r.kind NOT IN ('form', 'system')) AS n
+         WHERE x.object = 'lead' AND x.record_id = n.lead_id AND x.kind = 'first_touch' AND x.state <> 'closed';
+    END IF;
     -- the rules look at what happened lately; an old file that comes in is no news
     INSERT INTO crm_data.rule_event (kind, object, record_id, event)
     SELECT 'interaction.insert', 'account', r.account_id,

@@ -75,6 +75,21 @@ INSERT INTO crm_data.interaction (account_id, kind, summary) VALUES (:acc, 'call
 SELECT kind, state, updated_by FROM crm_data.alert WHERE dedupe_key LIKE 'brk %' ORDER BY 1;
 SELECT state FROM crm_data.task WHERE title = 'Brk action';
 
+-- as lateness is with the action, and a missed first touch with the first word
+INSERT INTO crm_data.opportunity (account_id, code, name, pipeline_id, stage_id, amount, owner_id) SELECT :acc, 'BRK2', 'Brk late', p.id, s.id, 1000, :rep FROM crm_data.pipeline AS p JOIN crm_data.stage AS s ON s.pipeline_id = p.id AND s.code = 'needs' WHERE p.code = 'standard';
+SELECT min(t.id) AS late FROM crm_data.task AS t JOIN crm_data.opportunity AS o ON o.id = t.record_id AND t.object = 'opportunity' WHERE o.code = 'BRK2' AND t.kind = 'stage_action' \gset
+UPDATE crm_data.task SET due_at = now() - interval '1 minute' WHERE id = :late;
+CALL crm.tick();
+CALL crm.tick();
+SELECT a.kind, a.state FROM crm_data.alert AS a JOIN crm_data.opportunity AS o ON o.id = a.record_id AND a.object = 'opportunity' WHERE o.code = 'BRK2';
+SELECT crm.waive_task(:late, 'Brk');
+INSERT INTO crm_data.lead (source, name, phone, owner_id) VALUES ('web', 'Brk missed', '13900002222', :rep) RETURNING id AS missed \gset
+INSERT INTO crm_data.alert (kind, level, object, record_id, message, dedupe_key) VALUES ('first_touch', 'orange', 'lead', :missed, 'Brk', 'brk missed');
+INSERT INTO crm_data.interaction (lead_id, kind, direction, summary) VALUES (:missed, 'call', 'out', 'at last');
+SELECT a.kind, a.state, a.updated_by FROM crm_data.alert AS a LEFT JOIN crm_data.opportunity AS o ON o.id = a.record_id AND a.object = 'opportunity' WHERE o.code = 'BRK2' OR a.dedupe_key = 'brk missed' ORDER BY 1;
+UPDATE crm_data.opportunity SET deleted_at = now() WHERE code = 'BRK2';
+UPDATE crm_data.lead SET deleted_at = now() WHERE id = :missed;
+
 -- configuration: a trial that was taken back was never in force; two beginnings of one key are two versions
 SET ROLE brk_ann;
 SELECT crm.config_put('assignment', 'brk', '{"routes": [{"name": "all", "to": {"match": []}}]}') AS version;
@@ -174,7 +189,7 @@ SELECT count(crm._emit('event.docs_view', 'account', :acc, jsonb_build_object('i
 INSERT INTO crm_data.task (kind, object, record_id, account_id, title, due_at, owner_id, team_id) SELECT 'follow_up', 'account', :acc, :acc, 'Brk late ' || n, now() - interval '1 minute', :rep, NULL FROM generate_series(1, 501) AS n;
 CALL crm.tick();
 SELECT count(*) AS still_waiting FROM crm_data.rule_event WHERE kind = 'event.docs_view' AND record_id = :acc;
-SELECT count(*) AS told FROM crm_data.outbox AS o WHERE o.topic = 'task.overdue' AND o.recipient_id = :rep;
+SELECT count(*) AS told FROM crm_data.outbox AS o WHERE o.topic = 'task.overdue' AND o.recipient_id = :rep AND o.payload ->> 'title' LIKE 'Brk late %';
 UPDATE crm_data.task SET state = 'cancelled', done_at = now() WHERE account_id = :acc AND title LIKE 'Brk late %';
 -- a call over ninety seconds is a talk in depth, and has the points of one
 SET ROLE brk_ann;

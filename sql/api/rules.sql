@@ -453,6 +453,7 @@ COMMENT ON FUNCTION crm._plain_rule(text, jsonb) IS 'Internal: whether a rule ac
 CREATE OR REPLACE FUNCTION crm._score_risks(only_deal bigint, at timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = on
 AS $$
 DECLARE
     v_trial boolean := EXISTS (SELECT FROM crm_data.config AS c WHERE c.kind = 'risk_signal' AND c.scope = '*' AND c.status = 'canary');
@@ -467,6 +468,10 @@ BEGIN
     SELECT array_agg(c.key), array_agg((c.body ->> 'when')::jsonpath), array_agg(crm._rule_vars(c.body)), bool_and(c.status = 'active' AND crm._plain_rule('opportunity', c.body)) INTO v_keys, v_paths, v_vars, v_plain
       FROM crm_data.config AS c WHERE c.kind = 'rule' AND c.body ->> 'on' = 'score.risk' AND c.scope = '*' AND c.status IN ('active', 'canary');
     FOR r IN SELECT x.* FROM crm._deal_risks(only_deal, at) AS x ORDER BY x.opportunity_id LOOP
+        IF v_n = 0 THEN
+            -- from here on records are looked up: a table that was empty when the first was is not to be read through for each of the others
+            PERFORM set_config('enable_seqscan', 'off', true);
+        END IF;
         IF v_trial THEN
             PERFORM crm._try_signals(r.opportunity_id, at);
         END IF;
@@ -617,7 +622,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION crm.info_health(bigint) IS
-'How complete what we know of a customer is, now, 0 to 100: how fresh its contacts are, how many of its contracts have their scan, whether the last conversations have a summary (health_model/information has the weights), and what there is to do, in the reader''s language. Below info_health.task_below the nightly job makes a task of it. Errors: P0002 no such customer within the caller''s view.';
+'How complete what we know of a customer is, now, 0 to 100: how fresh its contacts are, how many of its contracts have their scan, whether the last conversations have a summary (health_model/information has the weights), and what there is to do, in the reader''s language. Below info_health.task_below the nightly job makes a task of it, of 5000 new ones a night at most. Errors: P0002 no such customer within the caller''s view.';
 
 CREATE OR REPLACE FUNCTION crm._job_followup_watch(due timestamptz) RETURNS bigint
     LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER PARALLEL UNSAFE

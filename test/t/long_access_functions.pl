@@ -118,4 +118,11 @@ foreach my $who (sort keys %hidden)
 	is($node->safe_psql('crm', "SELECT left(call, 300) || ' answers ' || left(answer, 300) FROM public.found WHERE who = '$who' ORDER BY 1"), '', "$who calls $n times and is told nothing");
 	cmp_ok($n, '>', 200, "$who may call functions");
 }
+# nor with what plpgsql says of its variables to whoever asks for it
+{
+	local $ENV{PGOPTIONS} = '-c plpgsql.extra_errors=all -c plpgsql.print_strict_params=on';
+	$node->safe_psql('crm', "TRUNCATE public.found");
+	$node->safe_psql('crm', "SELECT public.sweep('$hidden{rep}|parameters: ', false)", extra_params => [ '-U', 'rep' ]);
+	is($node->safe_psql('crm', "SELECT left(call, 300) || ' answers ' || left(answer, 300) FROM public.found ORDER BY 1"), '', 'no parameter of a statement of the engine is told');
+}
 done_testing();

@@ -63,6 +63,7 @@ DECLARE
     a crm_data.account;
     v_account bigint;
     v_deal bigint;
+    v_contract bigint;
     v_rivals text[];
     doc jsonb := '{}';
     -- a path that may reach everything without naming it gets everything
@@ -151,13 +152,20 @@ BEGIN
                           FROM crm_data.attachment AS t WHERE t.retracted_at IS NULL AND ((v_deal IS NOT NULL AND t.object = 'opportunity' AND t.record_id = v_deal) OR (v_deal IS NULL AND t.account_id = v_account))));
     END IF;
     IF v_all OR position('contract' IN paths) > 0 THEN
+        -- which one, by statements that are planned once each
+        IF object = 'contract' THEN
+            v_contract := id;
+        ELSIF v_deal IS NOT NULL THEN
+            SELECT c.id INTO v_contract FROM crm_data.contract AS c WHERE c.opportunity_id = v_deal AND c.deleted_at IS NULL ORDER BY c.expires_on DESC NULLS LAST, c.id DESC LIMIT 1;
+        ELSE
+            SELECT c.id INTO v_contract FROM crm_data.contract AS c WHERE c.account_id = v_account AND c.deleted_at IS NULL ORDER BY c.expires_on DESC NULLS LAST, c.id DESC LIMIT 1;
+        END IF;
         doc := doc || jsonb_build_object('contract', (SELECT to_jsonb(c) - 'field_version' - 'last_hash' || jsonb_build_object('days_to_expiry', c.expires_on - at::date,
                             'approval_stuck_workdays', CASE WHEN c.approval_since IS NOT NULL AND c.state IN ('draft', 'review') THEN crm._workdays(c.approval_since, at) ELSE 0 END,
                             'payment_points', (SELECT count(*) FROM crm_data.payment_plan AS p WHERE p.contract_id = c.id),
                             'overdue_points', (SELECT count(*) FROM crm_data.payment_plan AS p WHERE p.contract_id = c.id AND p.paid_on IS NULL AND p.due_on < at::date),
                             'amount_base', crm._in_base(c.amount, c.currency, at))
-                       FROM crm_data.contract AS c WHERE c.deleted_at IS NULL AND CASE WHEN object = 'contract' THEN c.id = id WHEN v_deal IS NOT NULL THEN c.opportunity_id = v_deal ELSE c.account_id = v_account END
-                      ORDER BY c.expires_on DESC NULLS LAST, c.id DESC LIMIT 1));
+                       FROM crm_data.contract AS c WHERE c.id = v_contract AND c.deleted_at IS NULL));
     END IF;
     IF v_all OR position('owner' IN paths) > 0 THEN
         doc := doc || jsonb_build_object('owner', (SELECT jsonb_build_object('left', m.left_at IS NOT NULL AND m.left_at <= at::date, 'open_tasks', (SELECT count(*) FROM crm_data.task AS t WHERE t.owner_id = m.id AND t.state = 'open'))

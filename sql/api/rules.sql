@@ -653,9 +653,12 @@ CREATE OR REPLACE FUNCTION crm._info_scores(at timestamptz) RETURNS TABLE (accou
     LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    -- (known to the planner, it is taken apart once and not once a customer)
+    v_model jsonb := (SELECT c.body FROM crm_data.config AS c WHERE c.kind = 'health_model' AND c.key = 'information' AND c.scope = '*' AND c.status = 'active');
 BEGIN
     RETURN QUERY
-    SELECT a.id, h.score, a.info_health::int FROM crm_data.account AS a CROSS JOIN LATERAL crm._info_health(a.id, at) AS h
+    SELECT a.id, h.score, a.info_health::int FROM crm_data.account AS a CROSS JOIN LATERAL crm._info_health(a.id, at, v_model) AS h
      WHERE a.merged_into IS NULL AND a.deleted_at IS NULL AND a.owner_id IS NOT NULL AND (a.last_contact_at > at - interval '180 days' OR EXISTS (SELECT FROM crm_data.opportunity AS x WHERE x.account_id = a.id AND x.outcome = 'open'));
 END
 $$;

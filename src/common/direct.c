@@ -392,7 +392,7 @@ static void
 read_references(CrmInsert *insert, Relation rel)
 {
 	TriggerDesc *triggers = insert->target.info->ri_TrigDesc;
-	List *keys = RelationGetFKeyList(rel);
+	List *keys = copyObject(RelationGetFKeyList(rel)); /* the relation cache may let go of its own */
 	ListCell *cell;
 
 	insert->nreferences = 0;

@@ -1318,7 +1318,6 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 	{
 		PendingChange *change = &changes[n];
 		bool hashed;
-		bool should_free;
 
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
@@ -1333,9 +1332,9 @@ write_inserted(CrmHistoryTable *table, Relation rel, Tuplestorestate *rows)
 			last_change_of(rel->rd_rel->relowner, table->object, change->head.record_id, &version, &change->has_prev,
 						   change->prev, &at);
 		}
-		hashed = !change->has_prev &&
-				 is_kept_version(RelationGetRelid(rel), change, ExecFetchSlotMinimalTuple(slot, &should_free));
-		Assert(!should_free);
+		/* the slot's own, not a copy */
+		hashed =
+			!change->has_prev && is_kept_version(RelationGetRelid(rel), change, ExecFetchSlotMinimalTuple(slot, NULL));
 		make_change(table, desc, NULL, NULL, slot->tts_values, slot->tts_isnull, change, true, hashed);
 		check_hash(table, change, slot->tts_values, slot->tts_isnull);
 		if (++n == size)

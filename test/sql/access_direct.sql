@@ -83,7 +83,8 @@ BEGIN
 END $$;
 GRANT USAGE ON SCHEMA direct TO direct_own;
 GRANT EXECUTE ON FUNCTION direct.inner(boolean, text) TO direct_own;
-UPDATE crm_data.account SET updated_by = 'before' WHERE code IN ('DIRECT-1', 'DIRECT-2');
+UPDATE crm_data.account SET updated_by = 'before' WHERE code = 'DIRECT-1';
+UPDATE crm_data.account SET updated_by = 'before' WHERE code = 'DIRECT-2';
 SET ROLE direct_own;
 UPDATE crm.account SET city = direct.inner(true, 'a') WHERE code = 'DIRECT-1';
 SELECT code, city FROM crm.account WHERE code IN ('DIRECT-1', 'DIRECT-2') ORDER BY code;

@@ -97,11 +97,6 @@ END
 $$;
 COMMENT ON FUNCTION crm._off_fields(text, text) IS 'Internal: fields of an object that are switched off for the calling client (configuration flag/off_fields), which is meant by its application_name, by what stands there before the version, or by its endpoint (may be NULL). Never the code of a customer, which it is found by.';
 
-DROP TRIGGER IF EXISTS flags_changed ON crm_data.config;
-CREATE TRIGGER flags_changed AFTER INSERT OR UPDATE ON crm_data.config FOR EACH ROW WHEN (NEW.kind = 'flag') EXECUTE FUNCTION crm._sources_changed();
-ALTER TABLE crm_data.config ENABLE ALWAYS TRIGGER flags_changed;
-COMMENT ON TRIGGER flags_changed ON crm_data.config IS 'Backends learn at once what is switched off for a client.';
-
 CREATE OR REPLACE FUNCTION crm._off_problems(body jsonb) RETURNS TABLE (path text, message text)
     LANGUAGE sql STABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp

@@ -200,14 +200,32 @@ END
 $function$;
 COMMENT ON FUNCTION crm._try_account(bigint, int, jsonb, text, text) IS 'Internal: whether a customer could be written (account) or added (NULL) with some fields, of which one is in question: what is wrong, NULL for nothing. Nothing of it stays. Not STRICT: account and version may be NULL.';
 
+CREATE OR REPLACE FUNCTION crm._keep_fields(account bigint, version int, patch jsonb, endpoint text, INOUT kept jsonb, INOUT problems jsonb)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    f record;
+    problem jsonb;
+BEGIN
+    FOR f IN SELECT k.key, k.value FROM jsonb_each(patch) AS k ORDER BY k.key LOOP
+        problem := crm._try_account(account, version, kept || jsonb_build_object(f.key, f.value), endpoint, f.key);
+        IF problem IS NULL THEN
+            kept := kept || jsonb_build_object(f.key, f.value);
+        ELSE
+            problems := problems || jsonb_build_object(f.key, problem);
+        END IF;
+    END LOOP;
+END
+$function$;
+COMMENT ON FUNCTION crm._keep_fields(bigint, int, jsonb, text, jsonb, jsonb) IS 'Internal: tries the fields of a patch one after the other, each with those that are kept already: what goes is kept, the others are added to the problems. Not STRICT: account and version may be NULL, as for crm._try_account.';
+
 CREATE OR REPLACE FUNCTION crm._write_account(account bigint, op uuid, version int, patch jsonb, endpoint text, INOUT problems jsonb, OUT answer jsonb)
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
     kept jsonb := '{}';
-    f record;
-    problem jsonb;
 BEGIN
     -- sent again: what was kept then is what the request was
     SELECT o.patch INTO kept FROM crm_data.operation AS o WHERE o.op_id = op AND o.object = 'account' AND o.patch <@ _write_account.patch AND o.patch <> _write_account.patch;
@@ -224,16 +242,7 @@ BEGIN
         IF crm._whole_error(SQLSTATE) THEN
             RAISE;
         END IF;
-        -- one field after the other: what goes is kept
-        kept := '{}';
-        FOR f IN SELECT k.key, k.value FROM jsonb_each(patch) AS k ORDER BY k.key LOOP
-            problem := crm._try_account(account, version, kept || jsonb_build_object(f.key, f.value), endpoint, f.key);
-            IF problem IS NULL THEN
-                kept := kept || jsonb_build_object(f.key, f.value);
-            ELSE
-                problems := problems || jsonb_build_object(f.key, problem);
-            END IF;
-        END LOOP;
+        SELECT x.kept, x.problems INTO kept, problems FROM crm._keep_fields(account, version, patch, endpoint, '{}', problems) AS x;
         -- no field goes: then it is not one of them
         IF kept = '{}' AND crm._try_account(account, version, '{}', endpoint, NULL) IS NOT NULL THEN
             RAISE;
@@ -253,7 +262,6 @@ DECLARE
     given jsonb := patch;
     kept jsonb;
     f record;
-    problem jsonb;
 BEGIN
     FOR f IN SELECT k.key FROM jsonb_object_keys(patch) AS k (key) LEFT JOIN crm_data.field AS r ON r.object = 'account' AND r.name = k.key AND NOT r.custom
               WHERE r.id IS NULL OR r.write_class IN ('fixed', 'engine') ORDER BY k.key LOOP
@@ -312,14 +320,7 @@ BEGIN
             RAISE;
         END IF;
         SELECT jsonb_object_agg(k.key, k.value) INTO kept FROM jsonb_each(patch) AS k WHERE k.key IN ('code', 'name', 'owner_id', 'team_id');
-        FOR f IN SELECT k.key, k.value FROM jsonb_each(patch - '{code,name,owner_id,team_id}'::text[]) AS k ORDER BY k.key LOOP
-            problem := crm._try_account(NULL, NULL, kept || jsonb_build_object(f.key, f.value), endpoint, f.key);
-            IF problem IS NULL THEN
-                kept := kept || jsonb_build_object(f.key, f.value);
-            ELSE
-                problems := problems || jsonb_build_object(f.key, problem);
-            END IF;
-        END LOOP;
+        SELECT x.kept, x.problems INTO kept, problems FROM crm._keep_fields(NULL, NULL, patch - '{code,name,owner_id,team_id}'::text[], endpoint, kept, problems) AS x;
     END;
     id := crm._insert_account(kept || jsonb_build_object('draft_problems', crm._draft_codes(problems)), endpoint);
 END
@@ -853,6 +854,6 @@ Errors: P0002 no such contact, or hidden; 22023 no reason.';
 -- ---------------------------------------------------------------- who is told
 
 DROP TRIGGER IF EXISTS crm_sources_changed ON crm_data.source_system;
-CREATE TRIGGER crm_sources_changed AFTER INSERT OR UPDATE OR DELETE ON crm_data.source_system FOR EACH ROW EXECUTE FUNCTION crm._sources_changed();
+CREATE TRIGGER crm_sources_changed AFTER INSERT OR UPDATE OR DELETE ON crm_data.source_system FOR EACH ROW EXECUTE FUNCTION crm._policy_changed();
 ALTER TABLE crm_data.source_system ENABLE ALWAYS TRIGGER crm_sources_changed;
 COMMENT ON TRIGGER crm_sources_changed ON crm_data.source_system IS 'Backends learn at once which systems are to be told of new versions.';

@@ -47,9 +47,3 @@ CREATE FUNCTION crm._check_client(endpoint text) RETURNS void
 COMMENT ON FUNCTION crm._check_client(text) IS
 'Refuses a client that is too old to write, by the setting client.min_version: for functions in SQL. endpoint: what the client writes through; its name and version are those of application_name, name/version.
 Errors: RM204 the client is too old.';
-
-CREATE FUNCTION crm._sources_changed() RETURNS trigger
-    LANGUAGE c VOLATILE
-    AS 'MODULE_PATHNAME', 'crm_sources_changed';
-COMMENT ON FUNCTION crm._sources_changed() IS
-'Trigger of source_system and of the flags in config: tells every backend to look again which systems crm.write has to tell of new versions, and whether a field is switched off for a client.';

@@ -15,8 +15,8 @@
  * them is no version and no history.
  *
  * last_hash of a record is the hash of its last change. The AFTER trigger computes it again over the row that was stored, unless that is byte for
- * byte the one it was computed over: a trigger in between that changed the row is found out. Both take the change's salt from a secret of the transaction, so that it is stored with the change
- * alone, and a record is not made wider by it.
+ * byte the one it was computed over: a trigger in between that changed the row is found out. Both take the change's salt from a secret of the
+ * transaction, so that it is stored with the change alone, and a record is not made wider by it.
  *
  * Locking: none of its own; the row lock of the statement orders a record's versions.
  *

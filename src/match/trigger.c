@@ -28,8 +28,10 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "common/direct.h"
 #include "common/locks.h"
 #include "match/trigger.h"
+#include "text/face.h"
 
 PG_FUNCTION_INFO_V1(crm_match_normalize);
 PG_FUNCTION_INFO_V1(crm_match_note);
@@ -38,10 +40,6 @@ PG_FUNCTION_INFO_V1(crm_match_pause);
 PG_FUNCTION_INFO_V1(crm_match_paused);
 PG_FUNCTION_INFO_V1(crm_match_lock);
 PG_FUNCTION_INFO_V1(crm_match_unseen);
-
-extern PGDLLEXPORT Datum crm_phone_key(PG_FUNCTION_ARGS);
-extern PGDLLEXPORT Datum crm_email_key(PG_FUNCTION_ARGS);
-extern PGDLLEXPORT Datum crm_company_key(PG_FUNCTION_ARGS);
 
 typedef struct Note
 {
@@ -109,18 +107,6 @@ crm_match_init(void)
 	RegisterSubXactCallback(end_of_subtransaction, NULL);
 }
 
-/* Column of a name and of type text. */
-static AttrNumber
-text_column(Relation rel, const char *name)
-{
-	AttrNumber attno = get_attnum(RelationGetRelid(rel), name);
-
-	if (attno == InvalidAttrNumber || TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid != TEXTOID)
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("table \"%s\" has no column %s of type text", RelationGetRelationName(rel), name)));
-	return attno;
-}
-
 /* crm._match_normalize(): trigger before a row; keeps the normal forms that duplicates are found by, of values that come or change. */
 Datum
 crm_match_normalize(PG_FUNCTION_ARGS)
@@ -151,8 +137,8 @@ crm_match_normalize(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(data->tg_relation);
 	for (int i = 0; i < (strcmp(data->tg_trigger->tgargs[0], "account") == 0 ? 3 : 2); i++)
 	{
-		AttrNumber from = text_column(data->tg_relation, forms[i].from);
-		AttrNumber to = text_column(data->tg_relation, forms[i].to);
+		AttrNumber from = crm_direct_column(desc, forms[i].from, TEXTOID);
+		AttrNumber to;
 		LOCAL_FCINFO(call, 2);
 		Datum value;
 		Datum before;
@@ -166,6 +152,7 @@ crm_match_normalize(PG_FUNCTION_ARGS)
 			if (isnull == before_null && (isnull || datum_image_eq(value, before, false, -1)))
 				continue;
 		}
+		to = crm_direct_column(desc, forms[i].to, TEXTOID);
 		if (!isnull)
 		{
 			InitFunctionCallInfoData(*call, NULL, 2, DEFAULT_COLLATION_OID, NULL, NULL);

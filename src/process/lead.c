@@ -8,9 +8,8 @@
  * a place on the map, a campaign, a routing on trial, nobody to give it to, a transaction with one snapshot for all of it. What goes wrong
  * is undone first.
  *
- * Configuration is kept until any of it changes, what is made of a version for its row until another is in force (a version never changes, but a
- * superuser may repair one); the members are kept until one of them, or the membership of a role, changes. What a lead gets of either is copied: a trigger that the lead
- * fires may take in another, after something has changed.
+ * Configuration, and what is made of it, is kept until any of it changes; the members are kept until one of them, or the membership of a role,
+ * changes. What a lead gets of either is copied: a trigger that the lead fires may take in another, after something has changed.
  *
  * Locking: the locks of the lead's match keys, taken before it is looked for, so that of two simultaneous writers of one customer the second sees
  * the first; and what the inserts' foreign keys lock. Memory: what is kept lives below CacheMemoryContext; all else ends with the call.
@@ -36,6 +35,7 @@
 #include "process/lead.h"
 #include "process/object.h"
 #include "storage/bufmgr.h"
+#include "text/face.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -59,9 +59,6 @@
 
 PG_FUNCTION_INFO_V1(crm_capture_new);
 
-extern PGDLLEXPORT Datum crm_phone_key(PG_FUNCTION_ARGS);
-extern PGDLLEXPORT Datum crm_email_key(PG_FUNCTION_ARGS);
-extern PGDLLEXPORT Datum crm_company_key(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum crm_parse_time(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum crm_match_lock(PG_FUNCTION_ARGS);
 extern PGDLLEXPORT Datum crm_match_pause(PG_FUNCTION_ARGS);
@@ -93,19 +90,12 @@ typedef struct Route
 	bool by_industry;
 } Route;
 
-/* The row of a version of configuration; all zero: none. */
-typedef struct Version
-{
-	ItemPointerData place;
-	TransactionId writer;
-	int32 version;
-} Version;
-
 /* An assignment in force. */
 typedef struct Assignment
 {
 	MemoryContext context;
-	Version row;
+	uint64 serial; /* of the configuration that it was made of */
+	int32 version;
 	bool odd; /* for the long way */
 	Words regions;
 	Words industries;
@@ -144,7 +134,7 @@ typedef struct Members
 typedef struct Topic
 {
 	MemoryContext context;
-	Version row;
+	uint64 serial; /* of the configuration that it was made of */
 	Datum channel; /* 0: none */
 	Datum fallback;
 } Topic;
@@ -179,7 +169,7 @@ typedef struct Config
 {
 	const char *kind;
 	const char *key;
-	Version row;
+	int32 version;
 	Jsonb *body;   /* NULL: none */
 	bool on_trial; /* there is one that is tried */
 } Config;
@@ -190,6 +180,7 @@ typedef struct Configs
 	MemoryContext context;
 	Oid relid;
 	bool valid;
+	uint64 serial; /* counts how often they were read anew */
 	int n;
 	Config config[8];
 } Configs;
@@ -283,6 +274,7 @@ get_config(const char *kind, const char *key)
 			configs.context = AllocSetContextCreate(CacheMemoryContext, "crm configuration", ALLOCSET_SMALL_SIZES);
 		MemoryContextReset(configs.context);
 		configs.n = 0;
+		configs.serial++;
 		configs.relid = crm_direct_table("config");
 		/* before anything is read: what changes now makes it invalid again */
 		configs.valid = true;
@@ -301,9 +293,7 @@ get_config(const char *kind, const char *key)
 	found = config_row(rel, "config_one_active_idx", kind, key);
 	if (found)
 	{
-		config->row.place = found->t_self;
-		config->row.writer = HeapTupleHeaderGetRawXmin(found->t_data);
-		config->row.version = DatumGetInt32(crm_direct_value(found, rel, "version", INT4OID, &isnull));
+		config->version = DatumGetInt32(crm_direct_value(found, rel, "version", INT4OID, &isnull));
 		old = MemoryContextSwitchTo(configs.context);
 		config->body = DatumGetJsonbPCopy(crm_direct_value(found, rel, "body", JSONBOID, &isnull));
 		MemoryContextSwitchTo(old);
@@ -311,17 +301,6 @@ get_config(const char *kind, const char *key)
 	table_close(rel, NoLock);
 	configs.n++;
 	return config;
-}
-
-/*
- * Is the version in force the one that is known?
- */
-static bool
-is_known_version(const Config *config, const Version *known)
-{
-	return config->row.version == known->version && config->row.writer == known->writer &&
-		   ItemPointerEquals(unconstify(ItemPointerData *, &config->row.place),
-							 unconstify(ItemPointerData *, &known->place));
 }
 
 /*
@@ -521,7 +500,7 @@ current_assignment(void)
 
 	if (body == NULL || config->on_trial)
 		return NULL;
-	if (!is_known_version(config, &assignment.row))
+	if (assignment.serial != configs.serial)
 	{
 		MemoryContext old;
 
@@ -536,7 +515,8 @@ current_assignment(void)
 		assignment.region_weight = weight_of(body, "region", 3);
 		assignment.industry_weight = weight_of(body, "industry", 2);
 		MemoryContextSwitchTo(old);
-		assignment.row = config->row;
+		assignment.version = config->version;
+		assignment.serial = configs.serial;
 	}
 	return assignment.odd ? NULL : &assignment;
 }
@@ -1033,7 +1013,7 @@ route_lead(Lead *lead)
 	if (member == NULL)
 		return false;
 	lead->route = pstrdup(route->name);
-	lead->route_version = how->row.version;
+	lead->route_version = how->version;
 	lead->owner = member->id;
 	lead->team = member->team;
 	lead->no_team = member->no_team;
@@ -1176,13 +1156,13 @@ static bool
 read_topic(void)
 {
 	Config *config = get_config("notification", "default");
-	Version row = config->row;
+	uint64 serial = configs.serial;
 	MemoryContext old;
 	Datum channel;
 	Datum fallback;
 	bool isnull;
 
-	if (config->body == NULL || is_known_version(config, &topic.row))
+	if (config->body == NULL || topic.serial == serial)
 		return config->body != NULL && topic.channel != 0;
 	if (topic.context)
 		MemoryContextDelete(topic.context);
@@ -1204,7 +1184,7 @@ read_topic(void)
 		}
 	}
 	SPI_finish();
-	topic.row = row;
+	topic.serial = serial;
 	return topic.channel != 0;
 }
 

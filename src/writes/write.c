@@ -64,7 +64,6 @@ PG_FUNCTION_INFO_V1(crm_apply_operations);
 PG_FUNCTION_INFO_V1(crm_gate);
 PG_FUNCTION_INFO_V1(crm_next_number);
 PG_FUNCTION_INFO_V1(crm_check_client);
-PG_FUNCTION_INFO_V1(crm_sources_changed);
 
 #define LOCK_TIMEOUT_MS 3000
 
@@ -1528,20 +1527,6 @@ announce(Request *request, Root *root, Record *record, CrmWriteTable *table, int
 				".source_system AS s WHERE s.enabled AND s.config OPERATOR(pg_catalog.?) 'outbound' "
 				"AND s.name OPERATOR(pg_catalog.<>) ALL ($6)",
 				6, types, values, nulls, SPI_OK_INSERT);
-}
-
-/*
- * Trigger of source_system, and of flags: tells every backend to look again which systems want to be told, and what is switched off.
- */
-Datum
-crm_sources_changed(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "crm_sources_changed must be a trigger");
-	CacheInvalidateRelcache(trigdata->tg_relation);
-	return PointerGetDatum(NULL);
 }
 
 /*

@@ -203,7 +203,7 @@ BEGIN
         PERFORM crm._outbox_fall_back(v_ids, 'the channel is down');
     END IF;
     -- a message that ended every relay which took it is given up like one that could not be delivered
-    v_ids := ARRAY(SELECT o.id FROM crm_data.outbox AS o WHERE o.state = 'claimed' AND o.claimed_until < now() AND o.attempts >= coalesce((crm._setting('outbox.backoff', '{}')::jsonb ->> 'attempts')::int, 8) ORDER BY o.id LIMIT 500 FOR UPDATE SKIP LOCKED);
+    v_ids := ARRAY(SELECT o.id FROM crm_data.outbox AS o WHERE o.state = 'claimed' AND o.claimed_until < now() AND o.attempts >= crm._outbox_attempts() ORDER BY o.id LIMIT 500 FOR UPDATE SKIP LOCKED);
     IF v_ids <> '{}' THEN
         PERFORM crm._outbox_fall_back(v_ids, 'no relay answered, often enough');
     END IF;

@@ -120,6 +120,14 @@ $$;
 COMMENT ON FUNCTION crm._customer_snapshot(bigint, text, bigint, bigint) IS
 'Internal: what a message carries of the customer or lead that it is about, as its recipient sees them now: {customer: as crm.account_card, lead_card}; nothing for topics without a snapshot (configuration notification, snapshot) and for what he may not see. Not STRICT: recipient, account and lead may be NULL.';
 
+CREATE OR REPLACE FUNCTION crm._outbox_attempts() RETURNS int
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((crm._setting('outbox.backoff', '{}')::jsonb ->> 'attempts')::int, 8)
+$$;
+COMMENT ON FUNCTION crm._outbox_attempts() IS 'Internal: how often a message is tried before it is given up (setting outbox.backoff).';
+
 CREATE OR REPLACE FUNCTION crm.outbox_claim(relay text, batch int DEFAULT 50, channels text[] DEFAULT NULL)
     RETURNS TABLE (id bigint, topic text, channel text, recipient text, address text, payload jsonb, dedupe_key text, attempts int)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER PARALLEL UNSAFE
@@ -127,7 +135,6 @@ CREATE OR REPLACE FUNCTION crm.outbox_claim(relay text, batch int DEFAULT 50, ch
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_policy jsonb := crm._setting('outbox.backoff', '{}')::jsonb;
     r record;
 BEGIN
     PERFORM crm._require_role('crm_sync');
@@ -143,7 +150,7 @@ BEGIN
     ), due AS (
         SELECT o.id, o.channel, row_number() OVER (PARTITION BY o.channel ORDER BY o.next_at, o.id) AS n
           FROM (SELECT x.id, x.channel, x.next_at FROM crm_data.outbox AS x
-                 WHERE ((x.state IN ('pending', 'failed') AND x.next_at <= now()) OR (x.state = 'claimed' AND x.claimed_until < now() AND x.attempts < coalesce((v_policy ->> 'attempts')::int, 8)))
+                 WHERE ((x.state IN ('pending', 'failed') AND x.next_at <= now()) OR (x.state = 'claimed' AND x.claimed_until < now() AND x.attempts < crm._outbox_attempts()))
                    AND x.channel IN (SELECT k.name FROM open_channel AS k)
                  ORDER BY x.next_at, x.id LIMIT batch FOR UPDATE SKIP LOCKED) AS o
     ), mine AS (
@@ -254,7 +261,7 @@ BEGIN
     UPDATE crm_data.outbox AS x SET state = 'failed', last_error = left(error, 500), claimed_until = NULL,
            next_at = now() + least((v_policy ->> 'first')::interval * power((v_policy ->> 'factor')::float8, o.attempts - 1), (v_policy ->> 'max')::interval)
      WHERE x.id = id;
-    IF permanent OR o.attempts >= coalesce((v_policy ->> 'attempts')::int, 8) OR (v_opened AND o.fallback <> '{}') THEN
+    IF permanent OR o.attempts >= crm._outbox_attempts() OR (v_opened AND o.fallback <> '{}') THEN
         PERFORM crm._outbox_fall_back(ARRAY[id], CASE WHEN permanent THEN 'cannot be delivered' WHEN v_opened THEN 'the channel is down' ELSE 'tried often enough' END);
         RETURN coalesce('fell back to ' || (SELECT string_agg(k.channel, ' and ' ORDER BY array_position(o.fallback, k.channel)) FROM crm_data.outbox AS k WHERE k.parent_id = id), 'dead');
     END IF;
